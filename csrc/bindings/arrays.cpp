@@ -1,0 +1,384 @@
+#include "bindings/arrays.h"
+
+#include <pybind11/numpy.h>
+
+#include <unordered_map>
+
+namespace subgrad {
+namespace {
+
+constexpr const char* kDTypeNames = "float32, float64, bfloat16 or float16";
+
+[[noreturn]] void type_error(const Where& where, const std::string& text) {
+  throw py::type_error(where.text() + ": " + text);
+}
+[[noreturn]] void value_error(const Where& where, const std::string& text) {
+  throw py::value_error(where.text() + ": " + text);
+}
+[[noreturn]] void dtype_error(const Where& where, const std::string& got) {
+  type_error(where, std::string("expected ") + kDTypeNames + ", got " + got);
+}
+
+std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+
+bool float_dtype(const std::string& name, DType& out) {
+  for (int i = 0; i < kDTypes; ++i) {
+    if (name == name_of(static_cast<DType>(i))) {
+      out = static_cast<DType>(i);
+      return true;
+    }
+  }
+  return false;
+}
+
+bool float_dtype(const DLDataType& t, DType& out) {
+  if (t.lanes != 1) return false;
+  if (t.code == kDLFloat && t.bits == 32) return out = DType::f32, true;
+  if (t.code == kDLFloat && t.bits == 64) return out = DType::f64, true;
+  if (t.code == kDLFloat && t.bits == 16) return out = DType::f16, true;
+  if (t.code == kDLBfloat && t.bits == 16) return out = DType::bf16, true;
+  return false;
+}
+
+// Shape and strides of our own, for objects that only hand them out as Python integers or on loan.
+struct OwnedExtents {
+  std::vector<std::int64_t> shape, strides;
+  py::object loan;  // the capsule that keeps a producer's memory, if there is one
+};
+
+void own_extents(ArrayView& view, std::vector<std::int64_t> shape,
+                 std::vector<std::int64_t> strides, py::object loan = {}) {
+  auto extents = std::make_shared<OwnedExtents>(
+      OwnedExtents{std::move(shape), std::move(strides), std::move(loan)});
+  view.ndim = static_cast<int>(extents->shape.size());
+  view.shape = extents->shape.data();
+  view.strides = extents->strides.data();
+  view.owned = std::move(extents);
+}
+
+// --- NumPy ---------------------------------------------------------------------------------------
+
+ArrayView view_numpy(py::handle object, const Where& where) {
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  const py::dtype dtype = array.dtype();
+  ArrayView view;
+  constexpr int kNumpyFloat = 11, kNumpyDouble = 12, kNumpyHalf = 23, kFirstUserType = 256;
+  const int number = dtype.num();
+  if (number == kNumpyFloat) {
+    view.dtype = DType::f32;
+  } else if (number == kNumpyDouble) {
+    view.dtype = DType::f64;
+  } else if (number == kNumpyHalf) {
+    view.dtype = DType::f16;
+  } else if (number >= kFirstUserType && std::string(py::str(dtype.attr("name"))) == "bfloat16") {
+    view.dtype = DType::bf16;  // ml_dtypes.bfloat16
+  } else {
+    dtype_error(where, py::str(dtype.attr("name")));
+  }
+  if (number < kFirstUserType && dtype.byteorder() != '=') {
+    type_error(where, "expected native byte order, got " + std::string(py::str(dtype)));
+  }
+  static_assert(sizeof(py::ssize_t) == sizeof(std::int64_t), "a 64-bit platform");
+  view.source = Source::numpy;
+  view.data = const_cast<char*>(static_cast<const char*>(array.data()));
+  view.ndim = static_cast<int>(array.ndim());
+  view.shape = reinterpret_cast<const std::int64_t*>(array.shape());
+  view.strides = reinterpret_cast<const std::int64_t*>(array.strides());
+  view.writable = array.writeable();
+  return view;
+}
+
+// --- DLPack --------------------------------------------------------------------------------------
+
+// Fills a view from a DLTensor whose shape and strides outlive it. False for an unsupported dtype.
+bool view_dltensor(const DLTensor& t, ArrayView& view) {
+  if (!float_dtype(t.dtype, view.dtype)) return false;
+  view.data = static_cast<char*>(t.data) + (t.data != nullptr ? t.byte_offset : 0);
+  view.ndim = t.ndim;
+  view.shape = t.shape;
+  view.strides = t.strides;
+  view.stride_unit = view.itemsize();
+  return true;
+}
+
+bool on_host(const DLDevice& device) {
+  return device.device_type == kDLCPU || device.device_type == kDLCUDAHost;
+}
+
+// Copies the extents of a view; without strides it is compact and row-major.
+void copy_extents(ArrayView& view, py::object loan = {}) {
+  std::vector<std::int64_t> shape(view.shape, view.shape + view.ndim);
+  std::vector<std::int64_t> strides(shape.size());
+  std::int64_t stride = 1;
+  for (std::size_t d = shape.size(); d-- > 0; stride *= shape[d]) {
+    strides[d] = view.strides != nullptr ? view.strides[d] : stride;
+  }
+  own_extents(view, std::move(shape), std::move(strides), std::move(loan));
+}
+
+// NULL with elements: DTensor, FakeTensor, functional tensors and freed storage all "succeed" so.
+void require_memory(const ArrayView& view, const Where& where) {
+  if (view.data == nullptr && view.size() > 0) {
+    value_error(where, "has no memory of its own (a fake, functional, distributed or freed tensor)");
+  }
+}
+
+std::string dl_dtype_text(const DLDataType& t) {
+  static constexpr const char* kinds[] = {"int", "uint", "float", "handle", "bfloat", "complex", "bool"};
+  return (t.code < 7 ? kinds[t.code] : "type") + std::to_string(t.bits);
+}
+
+ArrayView view_exchange(py::handle object, const Where& where) {
+  const DLPackExchangeAPI* api = exchange_api(Py_TYPE(object.ptr()));
+  if (!has_strided_layout(object)) {
+    type_error(where, "expected a dense tensor, got layout " +
+                          std::string(py::str(object.attr("layout"))));
+  }
+  DLTensor t;
+  if (api->dltensor_from_py_object_no_sync(object.ptr(), &t) != 0) {
+    py::error_already_set cause;
+    type_error(where, std::string("its memory cannot be reached: ") + cause.what());
+  }
+  if (!on_host(t.device)) {
+    value_error(where, "expected CPU memory, got a tensor on " +
+                           std::string(py::str(py::getattr(object, "device", py::str("?")))));
+  }
+  ArrayView view;
+  view.source = Source::exchange;
+  if (!view_dltensor(t, view)) dtype_error(where, dl_dtype_text(t.dtype));
+  if (view.strides == nullptr) copy_extents(view);
+  require_memory(view, where);
+  if (has_negation(object)) value_error(where, "is a negated view; call .resolve_neg() on it first");
+  return view;
+}
+
+ArrayView view_capsule(py::handle object, const Where& where) {
+  if (object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>() != kDLCPU) {
+    value_error(where, "expected CPU memory");
+  }
+  py::object capsule;
+  try {
+    capsule = object.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
+  } catch (py::error_already_set& e) {
+    if (!e.matches(PyExc_TypeError)) throw;
+    capsule = object.attr("__dlpack__")();  // a producer older than DLPack 1.0
+  }
+  ArrayView view;
+  const DLTensor* t = nullptr;
+  // A capsule that is not renamed keeps its deleter: it frees the loan together with our view.
+  if (auto* m = PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")
+                    ? static_cast<DLManagedTensorVersioned*>(
+                          PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"))
+                    : nullptr) {
+    t = &m->dl_tensor;
+    view.writable = (m->flags & kDLPackFlagReadOnly) == 0;
+  } else if (auto* old = static_cast<DLManagedTensor*>(
+                 PyCapsule_GetPointer(capsule.ptr(), "dltensor"))) {
+    t = &old->dl_tensor;
+    view.writable = false;  // this version cannot say so: look, but do not touch
+  } else {
+    throw py::error_already_set();
+  }
+  view.source = Source::dlpack;
+  if (!view_dltensor(*t, view)) dtype_error(where, dl_dtype_text(t->dtype));
+  copy_extents(view, std::move(capsule));
+  require_memory(view, where);
+  return view;
+}
+
+// --- torch before 2.10: its Python attributes ------------------------------------------------------
+
+ArrayView view_attributes(py::handle object, const Where& where) {
+  const std::string layout = py::str(object.attr("layout"));
+  if (layout != "torch.strided") type_error(where, "expected a dense tensor, got layout " + layout);
+  const std::string device = py::str(object.attr("device").attr("type"));
+  if (device != "cpu") value_error(where, "expected CPU memory, got a tensor on " + device);
+  std::string dtype = py::str(object.attr("dtype"));
+  if (dtype.rfind("torch.", 0) == 0) dtype = dtype.substr(6);
+  ArrayView view;
+  view.source = Source::attributes;
+  if (!float_dtype(dtype, view.dtype)) dtype_error(where, dtype);
+  own_extents(view, object.attr("shape").cast<std::vector<std::int64_t>>(),
+              object.attr("stride")().cast<std::vector<std::int64_t>>());
+  view.stride_unit = view.itemsize();
+  view.data = reinterpret_cast<char*>(object.attr("data_ptr")().cast<std::uintptr_t>());
+  require_memory(view, where);
+  if (has_negation(object)) value_error(where, "is a negated view; call .resolve_neg() on it first");
+  return view;
+}
+
+// --- what a type is, remembered ------------------------------------------------------------------
+
+struct TypeInfo {
+  Source source;
+  const DLPackExchangeAPI* api;
+};
+
+bool exchange_on = true;
+
+// Reads `__dlpack_c_exchange_api__` of a type: null where there is none, or none of version 1.
+const DLPackExchangeAPI* find_exchange_api(py::handle type) {
+  if (!py::hasattr(type, "__dlpack_c_exchange_api__")) return nullptr;
+  const py::object capsule = type.attr("__dlpack_c_exchange_api__");
+  auto* api = static_cast<const DLPackExchangeAPI*>(
+      PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  if (api == nullptr) throw py::error_already_set();
+  while (api != nullptr && api->header.version.major > 1) {
+    api = reinterpret_cast<const DLPackExchangeAPI*>(api->header.prev_api);
+  }
+  if (api == nullptr || api->dltensor_from_py_object_no_sync == nullptr) return nullptr;
+  return api;
+}
+
+TypeInfo inspect_type(PyTypeObject* type) {
+  const auto handle = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type));
+  if (const DLPackExchangeAPI* api = find_exchange_api(handle)) return {Source::exchange, api};
+  if (py::hasattr(handle, "data_ptr") && py::hasattr(handle, "stride") &&
+      py::hasattr(handle, "is_neg")) {
+    return {Source::attributes, nullptr};
+  }
+  if (py::hasattr(handle, "__dlpack__")) return {Source::dlpack, nullptr};
+  return {Source::unknown, nullptr};
+}
+
+const TypeInfo& type_info(PyTypeObject* type) {
+  // Leaked on purpose, types included: they are few, and a freed type's address could be used again.
+  static auto* cache = new std::unordered_map<PyTypeObject*, TypeInfo>();
+  static PyTypeObject* last_type = nullptr;
+  static const TypeInfo* last = nullptr;
+  if (type == last_type) return *last;
+  auto it = cache->find(type);
+  if (it == cache->end()) {
+    it = cache->emplace(type, inspect_type(type)).first;
+    Py_INCREF(type);
+  }
+  last_type = type;
+  last = &it->second;  // map nodes do not move
+  return *last;
+}
+
+}  // namespace
+
+std::string Where::text() const {
+  return index < 0 ? std::string(argument) : argument + ("[" + std::to_string(index) + "]");
+}
+
+std::string shape_text(int ndim, const std::int64_t* shape) {
+  std::string text = "(";
+  for (int d = 0; d < ndim; ++d) {
+    text += std::to_string(shape[d]);
+    if (d + 1 < ndim || ndim == 1) text += d + 1 < ndim ? ", " : ",";
+  }
+  return text + ")";
+}
+
+std::int64_t ArrayView::size() const {
+  std::int64_t n = 1;
+  for (int d = 0; d < ndim; ++d) n *= shape[d];
+  return n;
+}
+
+std::string ArrayView::describe() const {
+  return std::string(name_of(dtype)) + " of shape " + shape_text(ndim, shape);
+}
+
+bool use_exchange_api(bool on) {
+  const bool old = exchange_on;
+  exchange_on = on;
+  return old;
+}
+
+const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
+  return exchange_on ? type_info(type).api : nullptr;
+}
+
+Source source_of(py::handle object) {
+  if (py::isinstance<py::array>(object)) return Source::numpy;
+  const TypeInfo& info = type_info(Py_TYPE(object.ptr()));
+  return info.source == Source::exchange && !exchange_on ? Source::attributes : info.source;
+}
+
+bool has_negation(py::handle tensor) {
+  static PyObject* const name = PyUnicode_InternFromString("is_neg");
+  PyObject* self = tensor.ptr();
+  PyObject* answer = PyObject_VectorcallMethod(name, &self, 1, nullptr);
+  if (answer == nullptr) {  // not torch
+    PyErr_Clear();
+    return false;
+  }
+  const bool negated = answer == Py_True;
+  Py_DECREF(answer);
+  return negated;
+}
+
+bool has_strided_layout(py::handle tensor) {
+  static PyObject* const name = PyUnicode_InternFromString("layout");
+  static PyObject* strided = nullptr;  // torch.strided, once seen
+  PyObject* layout = PyObject_GetAttr(tensor.ptr(), name);
+  if (layout == nullptr) {  // not torch
+    PyErr_Clear();
+    return true;
+  }
+  const auto owner = py::reinterpret_steal<py::object>(layout);
+  if (layout == strided) return true;
+  if (std::string(py::str(owner)) != "torch.strided") return false;
+  strided = py::object(owner).release().ptr();
+  return true;
+}
+
+bool quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view) {
+  DLTensor t;
+  if (api->dltensor_from_py_object_no_sync(object, &t) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  view.source = Source::exchange;
+  return on_host(t.device) && view_dltensor(t, view) && t.strides != nullptr &&
+         (t.data != nullptr || view.size() == 0);
+}
+
+ArrayView view_array(py::handle object, const Where& where) {
+  switch (source_of(object)) {
+    case Source::numpy:
+      return view_numpy(object, where);
+    case Source::exchange:
+      return view_exchange(object, where);
+    case Source::attributes:
+      return view_attributes(object, where);
+    case Source::dlpack:
+      return view_capsule(object, where);
+    case Source::unknown:
+      break;
+  }
+  type_error(where, "expected a NumPy array or torch tensor, got " + type_name(object));
+}
+
+ArrayList array_list(py::handle argument, const char* name) {
+  ArrayList list;
+  if (py::isinstance<py::list>(argument) || py::isinstance<py::tuple>(argument)) {
+    const py::handle sequence = argument;
+    PyObject** items = PySequence_Fast_ITEMS(sequence.ptr());
+    const auto n = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(sequence.ptr()));
+    list.items.reserve(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      list.items.push_back(py::reinterpret_borrow<py::object>(items[i]));
+    }
+  } else if (source_of(argument) != Source::unknown) {
+    list.items = {py::reinterpret_borrow<py::object>(argument)};
+    list.single = true;
+  } else {
+    throw py::type_error(std::string(name) +
+                         ": expected an array or a sequence of arrays, got " + type_name(argument));
+  }
+  return list;
+}
+
+void increment_versions(py::handle tensors) {
+  static py::handle increment;
+  if (!increment) {
+    increment = py::getattr(py::module_::import("torch.autograd.graph"), "increment_version").release();
+  }
+  increment(tensors);
+}
+
+}  // namespace subgrad

@@ -1,0 +1,81 @@
+// The border: a NumPy array, torch tensor or other DLPack producer becomes an ArrayView, checked once,
+// and errors name the argument, its index and what was expected.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bindings/dlpack.h"
+#include "core/types.h"
+
+namespace subgrad {
+
+namespace py = pybind11;
+
+// Which argument an array came in as, for messages: params[3], or grads alone (index -1).
+struct Where {
+  const char* argument;
+  std::ptrdiff_t index = -1;
+  std::string text() const;
+};
+
+// How the elements of a Python object are reached, decided once per type.
+enum class Source : std::uint8_t { numpy, exchange, attributes, dlpack, unknown };
+
+struct ArrayView {
+  char* data = nullptr;
+  DType dtype = DType::f32;
+  int ndim = 0;
+  const std::int64_t* shape = nullptr;
+  const std::int64_t* strides = nullptr;  // in units of stride_unit bytes
+  std::int64_t stride_unit = 1;
+  bool writable = true;
+  Source source = Source::unknown;
+  std::shared_ptr<void> owned;  // shape and strides, where the object does not hold them itself
+
+  std::int64_t size() const;                        // elements
+  std::int64_t itemsize() const { return static_cast<std::int64_t>(size_of(dtype)); }
+  std::string describe() const;                     // "float32 of shape (3, 4)"
+};
+
+Source source_of(py::handle object);
+inline bool is_torch(Source s) { return s == Source::exchange || s == Source::attributes; }
+
+// The view of an array that lies in this process' memory, valid while the object lives and the GIL is
+// held. Raises TypeError (not an array, unsupported dtype or layout) or ValueError (another device, no
+// memory behind it, pending negation).
+ArrayView view_array(py::handle object, const Where& where);
+
+// The exchange table of a torch type (null: not offered, or switched off by a test), and the quick view
+// through it: about 50 ns, false where view_array must look closer or would raise. It does not see a
+// pending negation; has_negation asks for that.
+const DLPackExchangeAPI* exchange_api(PyTypeObject* type);
+bool quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view);
+bool has_negation(py::handle tensor);
+bool has_strided_layout(py::handle tensor);  // asked first: the C error for sparse costs a millisecond
+
+// Switches the exchange table off, so that the path of torch < 2.10 can be tested; returns the old value.
+bool use_exchange_api(bool on);
+
+std::string shape_text(int ndim, const std::int64_t* shape);
+
+// One array or a list or tuple of arrays, held for as long as the list lives; raises TypeError for
+// anything else.
+struct ArrayList {
+  std::vector<py::object> items;
+  bool single = false;
+  Where where(const char* argument, std::size_t i) const {
+    return {argument, single ? -1 : static_cast<std::ptrdiff_t>(i)};
+  }
+};
+ArrayList array_list(py::handle argument, const char* name);
+
+// torch.autograd.graph.increment_version on a list of tensors: raw writes are invisible to autograd
+// otherwise.
+void increment_versions(py::handle tensors);
+
+}  // namespace subgrad

@@ -1,0 +1,129 @@
+// The dense step's doors: sgd_step, the plan FusedSGD holds, and the plan behind optim.SGD.
+#include "bindings/dense_plan.h"
+#include "bindings/optimizer_plan.h"
+#include "bindings/registrars.h"
+
+namespace subgrad {
+namespace {
+
+void require_length(const ArrayList& list, const char* name, std::size_t wanted) {
+  if (list.items.size() != wanted) {
+    throw py::value_error(std::string(name) + ": expected " + std::to_string(wanted) +
+                          " arrays like params, got " + std::to_string(list.items.size()));
+  }
+}
+
+SgdParams sgd_params(double lr, double momentum, double dampening, double weight_decay,
+                     bool nesterov, bool maximize, bool decoupled_weight_decay) {
+  return {lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay};
+}
+
+// Parameters and momentum buffers held between steps; gradients come with each step.
+class HeldPlan {
+ public:
+  HeldPlan(const py::object& params, const py::object& momentum_buffers)
+      : params_(array_list(params, "params")), has_momentum_(!momentum_buffers.is_none()) {
+    if (has_momentum_) {
+      momenta_ = array_list(momentum_buffers, "momentum_buffers");
+      require_length(momenta_, "momentum_buffers", params_.items.size());
+    }
+    build();
+  }
+
+  void step(const py::object& grads, const SgdParams& params, bool first) {
+    const ArrayList list = array_list(grads, "grads");
+    require_length(list, "grads", params_.items.size());
+    if (!unchanged()) build();
+    const bool use_momentum = params.momentum != 0.0;
+    plan_.begin();
+    for (std::size_t i = 0; i < list.items.size(); ++i) {
+      const Where where = list.where("grads", i);
+      plan_.bind(i, view_array(list.items[i], where), where, use_momentum, first);
+    }
+    if (versioned_.size() > 0) increment_versions(versioned_);
+    plan_.run({params});
+  }
+
+ private:
+  static bool same(const Extents& extents, const py::object& array, const Where& where) {
+    return extents.same(view_array(array, where));
+  }
+
+  // Whether every array still is where it was: NumPy arrays can be resized, a tensor's data replaced.
+  bool unchanged() const {
+    for (std::size_t i = 0; i < params_.items.size(); ++i) {
+      if (!same(plan_.param(i), params_.items[i], params_.where("params", i))) return false;
+      if (has_momentum_ &&
+          !same(plan_.momentum(i), momenta_.items[i], momenta_.where("momentum_buffers", i))) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  void build() {
+    plan_ = DensePlan();
+    versioned_ = py::list();
+    for (std::size_t i = 0; i < params_.items.size(); ++i) {
+      const Where where = params_.where("params", i);
+      const ArrayView param = view_array(params_.items[i], where);
+      plan_.add(param, where, 0);
+      if (is_torch(param.source)) versioned_.append(params_.items[i]);
+      if (has_momentum_) {
+        const Where momentum_where = momenta_.where("momentum_buffers", i);
+        const ArrayView momentum = view_array(momenta_.items[i], momentum_where);
+        plan_.add_momentum(momentum, momentum_where);
+        if (is_torch(momentum.source)) versioned_.append(momenta_.items[i]);
+      }
+    }
+    plan_.seal();
+  }
+
+  ArrayList params_, momenta_;
+  bool has_momentum_;
+  DensePlan plan_;
+  py::list versioned_;  // the torch tensors that a step writes
+};
+
+}  // namespace
+
+void register_update(py::module_& m) {
+  using namespace py::literals;
+
+  m.def(
+      "sgd_step",
+      [](const py::object& params, const py::object& grads, const py::object& momentum_buffers,
+         double lr, double momentum, double dampening, double weight_decay, bool nesterov,
+         bool maximize, bool decoupled_weight_decay, bool first_step) {
+        HeldPlan(params, momentum_buffers)
+            .step(grads,
+                  sgd_params(lr, momentum, dampening, weight_decay, nesterov, maximize,
+                             decoupled_weight_decay),
+                  first_step);
+      },
+      "params"_a, "grads"_a, "momentum_buffers"_a, "lr"_a, "momentum"_a, "dampening"_a,
+      "weight_decay"_a, "nesterov"_a, "maximize"_a, "decoupled_weight_decay"_a, "first_step"_a);
+
+  py::class_<HeldPlan>(m, "HeldPlan")
+      .def(py::init<const py::object&, const py::object&>(), "params"_a, "momentum_buffers"_a)
+      .def(
+          "step",
+          [](HeldPlan& plan, const py::object& grads, double lr, double momentum, double dampening,
+             double weight_decay, bool nesterov, bool maximize, bool decoupled_weight_decay,
+             bool first_step) {
+            plan.step(grads,
+                      sgd_params(lr, momentum, dampening, weight_decay, nesterov, maximize,
+                                 decoupled_weight_decay),
+                      first_step);
+          },
+          "grads"_a, "lr"_a, "momentum"_a, "dampening"_a, "weight_decay"_a, "nesterov"_a,
+          "maximize"_a, "decoupled_weight_decay"_a, "first_step"_a);
+
+  py::class_<OptimizerPlan>(m, "OptimizerPlan")
+      .def(py::init<const py::list&, const py::dict&, const py::list&>(), "param_groups"_a,
+           "state"_a, "entries"_a)
+      .def("step", &OptimizerPlan::step, "param_groups"_a, "state"_a)
+      .def("finish", &OptimizerPlan::finish);
+}
+
+}  // namespace subgrad

@@ -1,0 +1,76 @@
+// What does not change between two dense steps: where each parameter and momentum lies, which element
+// types meet, which memory is written. A plan is built once, its gradients are bound before each step.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "bindings/extents.h"
+#include "cpu/dense.h"
+
+namespace subgrad {
+
+class DensePlan {
+ public:
+  // Adds a tensor; throws (TypeError, ValueError naming the argument) for what cannot be stepped. `row`
+  // is its hyper-parameter row. The caller keeps the memory alive.
+  void add(const ArrayView& param, const Where& where, int row);
+
+  // Gives the tensor added last a momentum buffer, which must have the parameter's shape.
+  void add_momentum(const ArrayView& momentum, const Where& where);
+
+  // Call once after the last add: refuses tensors that share memory.
+  void seal();
+
+  std::size_t size() const { return tensors_.size(); }
+  const Extents& param(std::size_t i) const { return tensors_[i].param; }
+  const Extents& momentum(std::size_t i) const { return details_[i].momentum; }
+  bool has_momentum(std::size_t i) const { return tensors_[i].has_momentum; }
+
+  // Starts a new step; then bind() the gradient of each tensor that takes part; then run().
+  void begin() { segments_.clear(); }
+  void bind(std::size_t i, const ArrayView& grad, const Where& where, bool use_momentum, bool first);
+  void run(const std::vector<SgdParams>& rows);  // releases the GIL where that pays
+
+ private:
+  // What every step reads of a tensor, close together: inside a training loop the caches are cold and
+  // the step's cost is the lines it touches.
+  struct Tensor {
+    Extents param;
+    char* momentum = nullptr;
+    const char* checked_grad = nullptr;  // lay like the parameter and met nothing written
+    DType checked_dtype = DType::f32;
+    DType momentum_dtype = DType::f32;
+    bool has_momentum = false;
+    bool one_run = false;  // parameter and momentum are dense, aligned and laid out alike
+    int row = 0;
+  };
+  // The rest of it.
+  struct Details {
+    Where param_where, momentum_where;
+    Extents momentum;
+    Extents last_grad;  // whose layout differed from the parameter's
+    std::unique_ptr<const Layout> layout;
+  };
+  struct Written {
+    const char* begin;
+    const char* end;
+    const char* reach;  // the largest end of all that begin no later
+    std::size_t tensor;
+    bool is_momentum;
+  };
+
+  const Extents& extents(const Written& w) const;
+  const Where& where(const Written& w) const;
+  void refuse_grad_overlap(std::size_t i, const ArrayView& grad, const Where& where) const;
+  bool lies_alike(const Tensor& tensor, const ArrayView& grad) const;
+  const Layout* layout_for(std::size_t i, const ArrayView& grad);
+
+  std::vector<Tensor> tensors_;
+  std::vector<Details> details_;
+  std::vector<Written> written_;  // ascending by address
+  std::vector<DenseSegment> segments_;
+};
+
+}  // namespace subgrad

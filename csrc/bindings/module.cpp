@@ -1,0 +1,10 @@
+// The extension module's table of contents.
+#include <pybind11/pybind11.h>
+
+#include "bindings/registrars.h"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "Compiled kernels of subgrad_fast. Private: import subgrad_fast instead.";
+  subgrad::register_runtime(m);
+  subgrad::register_update(m);
+}

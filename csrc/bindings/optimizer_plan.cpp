@@ -1,0 +1,251 @@
+#include "bindings/optimizer_plan.h"
+
+namespace subgrad {
+namespace {
+
+// Interned once: looking a name up is then a pointer comparison.
+PyObject* interned(const char* name) { return PyUnicode_InternFromString(name); }
+
+PyObject* dict_item(PyObject* dict, PyObject* key) {
+  PyObject* item = PyDict_GetItemWithError(dict, key);
+  if (item == nullptr && PyErr_Occurred()) throw py::error_already_set();
+  return item;
+}
+
+PyObject* required(PyObject* dict, PyObject* key) {
+  PyObject* item = dict_item(dict, key);
+  if (item == nullptr) {
+    PyErr_SetObject(PyExc_KeyError, key);
+    throw py::error_already_set();
+  }
+  return item;
+}
+
+bool truth(PyObject* dict, PyObject* key) {
+  PyObject* item = dict_item(dict, key);
+  if (item == nullptr) return false;
+  const int value = PyObject_IsTrue(item);
+  if (value < 0) throw py::error_already_set();
+  return value != 0;
+}
+
+// A number, or a tensor of one element. `learned` is set where the tensor wants a gradient.
+double number(PyObject* dict, PyObject* key, bool& learned) {
+  PyObject* item = required(dict, key);
+  if (!PyFloat_Check(item) && !PyLong_Check(item)) {
+    const py::object wants = py::getattr(item, "requires_grad", py::none());
+    learned = learned || wants.ptr() == Py_True;
+  }
+  const double value = PyFloat_AsDouble(item);
+  if (value == -1.0 && PyErr_Occurred()) throw py::error_already_set();
+  return value;
+}
+
+// Marks the plan as in use for as long as the GIL may be released inside it.
+struct Busy {
+  bool& flag;
+  explicit Busy(bool& f) : flag(f) {
+    if (flag) throw std::runtime_error("this optimizer is already stepping in another thread");
+    flag = true;
+  }
+  ~Busy() { flag = false; }
+};
+
+PyObject* momentum_key() {
+  static PyObject* const key = interned("momentum_buffer");
+  return key;
+}
+
+}  // namespace
+
+OptimizerPlan::OptimizerPlan(const py::list& param_groups, const py::dict& state,
+                             const py::list& entries) {
+  read_groups(param_groups);
+  for (const py::handle item : entries) {
+    const auto entry = py::reinterpret_borrow<py::tuple>(item);
+    const py::object param = entry[1], momentum = entry[2];
+    const auto index = static_cast<std::ptrdiff_t>(entries_.size());
+    Entry e{param.ptr(), exchange_api(Py_TYPE(param.ptr())), entry[0].cast<int>(), -1,
+            entry[3].cast<bool>()};
+    params_.append(param);
+    if (entry[4].cast<bool>()) {
+      e.tensor = static_cast<int>(plan_.size());
+      plan_.add(view_array(param, {"params", index}), {"params", index}, e.group);
+      if (!momentum.is_none()) {
+        const Where where{"momentum_buffers", index};
+        plan_.add_momentum(view_array(momentum, where), where);
+        // The storage itself: a tensor can be given another one behind our back.
+        momenta_.push_back(py::getattr(momentum, "untyped_storage", py::none()));
+        if (!momenta_.back().is_none()) momenta_.back() = momenta_.back()();
+      }
+    }
+    entries_.push_back(e);
+  }
+  plan_.seal();
+  for (const auto& [param, dict] : state) {
+    StateItem item{py::reinterpret_borrow<py::object>(param),
+                   py::reinterpret_borrow<py::object>(dict), py::object()};
+    if (PyDict_Check(dict.ptr())) {
+      item.momentum =
+          py::reinterpret_borrow<py::object>(dict_item(dict.ptr(), momentum_key()));
+    }
+    state_.push_back(std::move(item));
+  }
+}
+
+void OptimizerPlan::read_groups(const py::list& param_groups) {
+  static PyObject* const key = interned("params");
+  for (const py::handle dict : param_groups) {
+    Group group;
+    group.dict = py::reinterpret_borrow<py::object>(dict);
+    group.params = py::reinterpret_borrow<py::object>(required(dict.ptr(), key));
+    for (const py::handle p : group.params) group.items.push_back(p.ptr());
+    groups_.push_back(std::move(group));
+  }
+  rows_.resize(groups_.size());
+  torch_rows_.resize(groups_.size());
+}
+
+// Pointer comparisons over the lists themselves: no tensor is touched.
+bool OptimizerPlan::same_groups(const py::list& param_groups) const {
+  static PyObject* const key = interned("params");
+  if (param_groups.size() != groups_.size()) return false;
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    const Group& group = groups_[g];
+    PyObject* dict = PyList_GET_ITEM(param_groups.ptr(), static_cast<Py_ssize_t>(g));
+    if (dict != group.dict.ptr() || dict_item(dict, key) != group.params.ptr()) return false;
+    PyObject* params = group.params.ptr();
+    if (!PyList_Check(params)) return false;
+    if (static_cast<std::size_t>(PyList_GET_SIZE(params)) != group.items.size()) return false;
+    for (std::size_t i = 0; i < group.items.size(); ++i) {
+      if (PyList_GET_ITEM(params, static_cast<Py_ssize_t>(i)) != group.items[i]) return false;
+    }
+  }
+  return true;
+}
+
+// The state is what it was when every key, every dict and every buffer is the same object. The plan holds
+// references to all of them, so that an address cannot come back as another object.
+bool OptimizerPlan::same_state(const py::dict& state) const {
+  if (static_cast<std::size_t>(PyDict_Size(state.ptr())) != state_.size()) return false;
+  Py_ssize_t position = 0;
+  PyObject *param, *dict;
+  for (const StateItem& item : state_) {
+    if (!PyDict_Next(state.ptr(), &position, &param, &dict)) return false;
+    if (param != item.param.ptr() || dict != item.dict.ptr()) return false;
+    if (PyDict_Check(dict) && dict_item(dict, momentum_key()) != item.momentum.ptr()) return false;
+  }
+  return true;
+}
+
+void OptimizerPlan::read_rows() {
+  static PyObject *const lr = interned("lr"), *const momentum = interned("momentum"),
+                         *const dampening = interned("dampening"),
+                         *const weight_decay = interned("weight_decay"),
+                         *const nesterov = interned("nesterov"),
+                         *const maximize = interned("maximize"),
+                         *const differentiable = interned("differentiable");
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    PyObject* dict = groups_[g].dict.ptr();
+    SgdParams& row = rows_[g];
+    bool learned = truth(dict, differentiable);
+    row.lr = number(dict, lr, learned);
+    row.momentum = number(dict, momentum, learned);
+    row.dampening = number(dict, dampening, learned);
+    row.weight_decay = number(dict, weight_decay, learned);
+    row.nesterov = truth(dict, nesterov);
+    row.maximize = truth(dict, maximize);
+    torch_rows_[g] = learned;
+  }
+}
+
+OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
+  Entry& e = entries_[i];
+  const auto group = static_cast<std::size_t>(e.group);
+  if (e.tensor < 0 || torch_rows_[group]) return Bound::torch;
+  const auto tensor = static_cast<std::size_t>(e.tensor);
+  const bool use_momentum = rows_[group].momentum != 0.0;
+  if (use_momentum && !plan_.has_momentum(tensor)) return Bound::stale;
+
+  const auto index = static_cast<std::ptrdiff_t>(i);
+  const Extents& param = plan_.param(tensor);
+  const Where where{"grads", index};
+  ArrayView view;
+  if (e.api != nullptr) {
+    if (!quick_view(e.api, e.param, view) || !param.same(view)) return Bound::stale;
+  } else if (!param.same(view_array(e.param, {"params", index}))) {
+    return Bound::stale;
+  }
+
+  // A gradient of a subclass may be anything; torch knows what.
+  static PyObject* const tensor_type =
+      py::getattr(py::module_::import("torch"), "Tensor").release().ptr();
+  if (reinterpret_cast<PyObject*>(Py_TYPE(grad.ptr())) != tensor_type) return Bound::torch;
+  if (e.watch_layout && !has_strided_layout(grad)) return Bound::torch;
+  if (e.api != nullptr) {  // a parameter's type and torch.Tensor share their exchange table
+    if (!quick_view(e.api, grad.ptr(), view)) {
+      e.watch_layout = true;
+      return Bound::torch;
+    }
+    // Negated views come from the imaginary part of a conjugate: their strides differ from a parameter's,
+    // save where there are none. Asking only then keeps the question off the common path.
+    const bool ask = view.ndim == 0 || !param.same_layout(view);
+    if (ask && has_negation(grad)) return Bound::torch;
+  } else {
+    if (!has_strided_layout(grad) || has_negation(grad)) return Bound::torch;
+    view = view_array(grad, where);
+  }
+  if (dense_types_row(param.dtype, view.dtype, param.dtype) < 0) return Bound::torch;
+  plan_.bind(tensor, view, where, use_momentum, e.first);
+  grads_.push_back(std::move(grad));
+  return Bound::yes;
+}
+
+py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& state) {
+  static PyObject* const grad_name = interned("grad");
+  const Busy busy(busy_);
+  if (!same_groups(param_groups) || !same_state(state)) return py::bool_(false);
+  read_rows();
+  plan_.begin();
+  grads_.clear();
+  stepped_.clear();
+  py::list leftover;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    PyObject* grad = PyObject_GetAttr(entries_[i].param, grad_name);
+    if (grad == nullptr) throw py::error_already_set();
+    auto owner = py::reinterpret_steal<py::object>(grad);
+    if (grad == Py_None) continue;
+    switch (bind(i, std::move(owner))) {
+      case Bound::yes:
+        stepped_.push_back(entries_[i].param);
+        break;
+      case Bound::torch:
+        leftover.append(py::make_tuple(entries_[i].group, py::handle(entries_[i].param)));
+        break;
+      case Bound::stale:
+        return py::bool_(false);
+    }
+  }
+  if (!leftover.empty()) return leftover;
+  run();
+  return py::none();
+}
+
+void OptimizerPlan::finish() {
+  const Busy busy(busy_);
+  run();
+}
+
+void OptimizerPlan::run() {
+  if (stepped_.size() == entries_.size()) {
+    increment_versions(params_);
+  } else {
+    py::list stepped;
+    for (PyObject* param : stepped_) stepped.append(py::handle(param));
+    increment_versions(stepped);
+  }
+  plan_.run(rows_);
+  grads_.clear();
+}
+
+}  // namespace subgrad

@@ -1,0 +1,63 @@
+// The plan behind optim.SGD: from a torch optimizer's param_groups and state to a dense step, touching
+// every parameter and gradient object once and no state tensor at all.
+#pragma once
+
+#include <vector>
+
+#include "bindings/dense_plan.h"
+
+namespace subgrad {
+
+class OptimizerPlan {
+ public:
+  // `entries` lists (group index, param, momentum buffer or None, first, covered) in the order of
+  // param_groups. An entry that is not covered belongs to torch's own code. `first`: the buffer holds
+  // nothing yet. Raises what DensePlan raises.
+  OptimizerPlan(const py::list& param_groups, const py::dict& state, const py::list& entries);
+
+  // One step. Returns None when it is done; False when groups, state, a parameter's memory or the need
+  // for a momentum buffer has changed, so that the plan must be rebuilt (nothing has been written then);
+  // or the list of (group index, param) that torch has to step. In that last case the rest waits for
+  // finish(), so that nothing is written if torch raises.
+  py::object step(const py::list& param_groups, const py::dict& state);
+  void finish();
+
+ private:
+  struct Entry {
+    PyObject* param;               // owned by params_
+    const DLPackExchangeAPI* api;  // of the parameter's type; null: the slow way
+    int group;
+    int tensor;  // in plan_, or -1: torch's
+    bool first;
+    bool watch_layout = false;  // a gradient of this parameter was not dense before
+  };
+  struct Group {
+    py::object dict, params;
+    std::vector<PyObject*> items;
+  };
+  struct StateItem {
+    py::object param, dict, momentum;
+  };
+  enum class Bound { yes, torch, stale };
+
+  void read_groups(const py::list& param_groups);
+  bool same_groups(const py::list& param_groups) const;
+  bool same_state(const py::dict& state) const;
+  void read_rows();
+  Bound bind(std::size_t i, py::object grad);
+  void run();
+
+  DensePlan plan_;
+  std::vector<Entry> entries_;
+  std::vector<Group> groups_;
+  std::vector<StateItem> state_;
+  std::vector<SgdParams> rows_;
+  std::vector<bool> torch_rows_;  // groups that torch has to step as a whole (differentiable)
+  std::vector<py::object> momenta_;   // storages
+  std::vector<py::object> grads_;     // kept for the length of a step
+  py::list params_;                   // of all entries
+  std::vector<PyObject*> stepped_;    // the parameters bound in this step
+  bool busy_ = false;
+};
+
+}  // namespace subgrad

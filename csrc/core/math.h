@@ -1,0 +1,74 @@
+// Lane arithmetic for plain float and double: what a rule may ask of its value type. The register
+// wrappers in cpu/simd/ offer the same names, so one functor serves CUDA, the portable path and SIMD.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "core/macros.h"
+
+namespace subgrad {
+inline namespace SGF_ISA {
+
+// What one lane of a value type is: float for float, and for every register wrapper of floats.
+template <class V>
+struct LaneOf {
+  using type = typename V::Lane;
+};
+template <>
+struct LaneOf<float> {
+  using type = float;
+};
+template <>
+struct LaneOf<double> {
+  using type = double;
+};
+template <class V>
+using lane_t = typename LaneOf<V>::type;
+
+// splat<V>(x): x in every lane.
+template <class V>
+struct Splat {
+  static SGF_HD V of(lane_t<V> x) { return V::splat(x); }
+};
+template <>
+struct Splat<float> {
+  static SGF_HD float of(float x) { return x; }
+};
+template <>
+struct Splat<double> {
+  static SGF_HD double of(double x) { return x; }
+};
+template <class V>
+SGF_HD V splat(lane_t<V> x) {
+  return Splat<V>::of(x);
+}
+
+// fma(a, b, c) = a * b + c, rounded once.
+SGF_HD float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
+SGF_HD double fma(double a, double b, double c) { return ::fma(a, b, c); }
+SGF_HD float mul(float a, float b) { return a * b; }
+SGF_HD double mul(double a, double b) { return a * b; }
+
+// flip_sign(x, mask): mask is 0.0 (keep) or -0.0 (negate), as an exclusive or of bits, so that it is exact
+// for every value, NaN included.
+SGF_HD float flip_sign(float x, float mask) {
+  std::uint32_t a, b;
+  memcpy(&a, &x, sizeof a);
+  memcpy(&b, &mask, sizeof b);
+  a ^= b;
+  memcpy(&x, &a, sizeof x);
+  return x;
+}
+SGF_HD double flip_sign(double x, double mask) {
+  std::uint64_t a, b;
+  memcpy(&a, &x, sizeof a);
+  memcpy(&b, &mask, sizeof b);
+  a ^= b;
+  memcpy(&x, &a, sizeof x);
+  return x;
+}
+
+}  // namespace SGF_ISA
+}  // namespace subgrad

@@ -1,0 +1,9 @@
+#define SGF_ISA isa_avx2
+#include "cpu/simd/f32x8_avx2.h"
+//
+#include "cpu/dense.inl"
+
+namespace subgrad {
+constexpr KernelTable kAvx2Table = make_kernel_table("avx2");
+const KernelTable kAvx2Kernels = kAvx2Table;
+}  // namespace subgrad

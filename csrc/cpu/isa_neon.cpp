@@ -1,0 +1,9 @@
+#define SGF_ISA isa_neon
+#include "cpu/simd/f32x4_neon.h"
+//
+#include "cpu/dense.inl"
+
+namespace subgrad {
+constexpr KernelTable kNeonTable = make_kernel_table("neon");
+const KernelTable kNeonKernels = kNeonTable;
+}  // namespace subgrad

@@ -1,0 +1,40 @@
+// What each instruction set offers, as one table of function pointers, and how one of them is chosen.
+// Plain declarations only: this header is included by files compiled with different flags.
+#pragma once
+
+#include <cstdint>
+
+#include "core/types.h"
+#include "rules/list.h"
+
+namespace subgrad {
+
+// One contiguous run of `n` elements: param and momentum are updated in place. `momentum` may be null
+// where the rule has none.
+using DenseKernel = void (*)(void* param, const void* grad, void* momentum, std::int64_t n,
+                             const SgdParams& params);
+
+struct KernelTable {
+  const char* isa;
+  DenseKernel dense[kSgdRules][kDenseTypeRows];
+};
+
+// Defined in isa_*.cpp, one each; which of them are built is CMake's decision (SGF_HAVE_*).
+extern const KernelTable kPortableKernels;
+extern const KernelTable kAvx2Kernels;
+extern const KernelTable kAvx512Kernels;
+extern const KernelTable kNeonKernels;
+
+// The table in use: chosen at the first call and kept. SUBGRAD_FAST_ISA names one; without it the best
+// that the processor has is taken. Throws std::invalid_argument for a name that is unknown, not built
+// or not supported by this processor.
+const KernelTable& kernels();
+
+// Changes the table in use (tests and benchmarks); null goes back to the environment's or the best.
+// Throws like kernels().
+void select_isa(const char* name);
+
+// Calls visit(name) for every instruction set that is built and that this processor has, best first.
+void each_available_isa(void (*visit)(const char* name, void* context), void* context);
+
+}  // namespace subgrad

@@ -1,0 +1,35 @@
+// Arrays that are not one contiguous run: their elements are copied in blocks to contiguous buffers,
+// stepped there by the same kernels, and copied back. Same bits, no second copy of any formula.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/types.h"
+#include "cpu/kernel_table.h"
+
+namespace subgrad {
+
+// Shape and byte strides of one tensor's parameter, gradient and momentum, dimensions ordered from the
+// outermost to the innermost in memory (of the parameter), with runs that all three share merged.
+struct Layout {
+  struct Dim {
+    std::int64_t size;
+    std::int64_t param_stride, grad_stride, momentum_stride;  // bytes
+  };
+  std::vector<Dim> dims;
+
+  Layout(int ndim, const std::int64_t* shape, const std::int64_t* param_strides,
+         const std::int64_t* grad_strides, const std::int64_t* momentum_strides);
+
+  // Whether every operand is one contiguous run in the same order, given the element sizes.
+  bool contiguous(std::int64_t param_size, std::int64_t grad_size,
+                  std::int64_t momentum_size) const;
+};
+
+// Steps the elements [begin, end) of a laid-out tensor, counted in the layout's order.
+void step_strided(const Layout& layout, DenseKernel kernel, const DenseTypes& types, void* param,
+                  const void* grad, void* momentum, const SgdParams& params, std::int64_t begin,
+                  std::int64_t end);
+
+}  // namespace subgrad

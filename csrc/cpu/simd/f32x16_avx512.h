@@ -1,0 +1,150 @@
+// AVX-512 (F, BW, DQ, VL): 16 floats or 8 doubles a register. Tails are masked loads and stores, which
+// touch no memory behind the mask.
+#pragma once
+
+#include <immintrin.h>
+
+#include "core/macros.h"
+#include "core/types.h"
+
+namespace subgrad {
+inline namespace SGF_ISA {
+
+struct F32x16 {
+  using Lane = float;
+  __m512 v;
+  static SGF_INLINE F32x16 splat(float x) { return {_mm512_set1_ps(x)}; }
+};
+struct F64x8 {
+  using Lane = double;
+  __m512d v;
+  static SGF_INLINE F64x8 splat(double x) { return {_mm512_set1_pd(x)}; }
+};
+
+SGF_INLINE F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+SGF_INLINE F64x8 fma(F64x8 a, F64x8 b, F64x8 c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+SGF_INLINE F32x16 mul(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+SGF_INLINE F64x8 mul(F64x8 a, F64x8 b) { return {_mm512_mul_pd(a.v, b.v)}; }
+SGF_INLINE F32x16 flip_sign(F32x16 x, F32x16 mask) { return {_mm512_xor_ps(x.v, mask.v)}; }
+SGF_INLINE F64x8 flip_sign(F64x8 x, F64x8 mask) { return {_mm512_xor_pd(x.v, mask.v)}; }
+
+// 16 bf16 -> f32: the bits move up by 16. Back: round to nearest even in integers; the hardware's
+// vcvtneps2bf16 flushes subnormals and so gives other bits.
+SGF_INLINE __m512 bf16_to_f32(__m256i h) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+SGF_INLINE __m256i f32_to_bf16(__m512 x) {
+  const __m512i u = _mm512_castps_si512(x);
+  const __m512i upper = _mm512_srli_epi32(u, 16);
+  const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+  const __m512i bias = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(u, bias), 16);
+  const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(
+      _mm512_mask_or_epi32(rounded, nan, upper, _mm512_set1_epi32(0x0040)));
+}
+SGF_INLINE __m256i f32_to_f16(__m512 x) {
+  return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+SGF_INLINE __m128i f32_to_f16(__m256 x) {
+  return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+template <class C>
+struct VecOf;
+template <>
+struct VecOf<float> {
+  using type = F32x16;
+};
+template <>
+struct VecOf<double> {
+  using type = F64x8;
+};
+template <class C>
+using Vec = typename VecOf<C>::type;
+
+template <class V>
+struct Memory;
+
+template <>
+struct Memory<F32x16> {
+  static constexpr int width = 16;
+  static SGF_INLINE __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+
+  static SGF_INLINE F32x16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static SGF_INLINE F32x16 load(const float* p, int n) {
+    return {_mm512_maskz_loadu_ps(first(n), p)};
+  }
+  static SGF_INLINE F32x16 load(const bf16* p) {
+    return {bf16_to_f32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  }
+  static SGF_INLINE F32x16 load(const bf16* p, int n) {
+    return {bf16_to_f32(_mm256_maskz_loadu_epi16(first(n), p))};
+  }
+  static SGF_INLINE F32x16 load(const f16* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  }
+  static SGF_INLINE F32x16 load(const f16* p, int n) {
+    return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p))};
+  }
+
+  static SGF_INLINE void store(float* p, F32x16 x) { _mm512_storeu_ps(p, x.v); }
+  static SGF_INLINE void store(float* p, F32x16 x, int n) {
+    _mm512_mask_storeu_ps(p, first(n), x.v);
+  }
+  static SGF_INLINE void store(bf16* p, F32x16 x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), f32_to_bf16(x.v));
+  }
+  static SGF_INLINE void store(bf16* p, F32x16 x, int n) {
+    _mm256_mask_storeu_epi16(p, first(n), f32_to_bf16(x.v));
+  }
+  static SGF_INLINE void store(f16* p, F32x16 x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), f32_to_f16(x.v));
+  }
+  static SGF_INLINE void store(f16* p, F32x16 x, int n) {
+    _mm256_mask_storeu_epi16(p, first(n), f32_to_f16(x.v));
+  }
+};
+
+template <>
+struct Memory<F64x8> {
+  static constexpr int width = 8;
+  static SGF_INLINE __mmask8 first(int n) { return static_cast<__mmask8>((1u << n) - 1u); }
+  static SGF_INLINE __m512d widen(__m256 x) { return _mm512_cvtps_pd(x); }
+  static SGF_INLINE __m256 widen_bf16(__m128i h) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+  }
+
+  static SGF_INLINE F64x8 load(const double* p) { return {_mm512_loadu_pd(p)}; }
+  static SGF_INLINE F64x8 load(const double* p, int n) {
+    return {_mm512_maskz_loadu_pd(first(n), p)};
+  }
+  static SGF_INLINE F64x8 load(const float* p) { return {widen(_mm256_loadu_ps(p))}; }
+  static SGF_INLINE F64x8 load(const float* p, int n) {
+    return {widen(_mm256_maskz_loadu_ps(first(n), p))};
+  }
+  static SGF_INLINE F64x8 load(const bf16* p) {
+    return {widen(widen_bf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+  }
+  static SGF_INLINE F64x8 load(const bf16* p, int n) {
+    return {widen(widen_bf16(_mm_maskz_loadu_epi16(first(n), p)))};
+  }
+  static SGF_INLINE F64x8 load(const f16* p) {
+    return {widen(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+  }
+  static SGF_INLINE F64x8 load(const f16* p, int n) {
+    return {widen(_mm256_cvtph_ps(_mm_maskz_loadu_epi16(first(n), p)))};
+  }
+
+  static SGF_INLINE void store(double* p, F64x8 x) { _mm512_storeu_pd(p, x.v); }
+  static SGF_INLINE void store(double* p, F64x8 x, int n) {
+    _mm512_mask_storeu_pd(p, first(n), x.v);
+  }
+  static SGF_INLINE void store(float* p, F64x8 x) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(x.v)); }
+  static SGF_INLINE void store(float* p, F64x8 x, int n) {
+    _mm256_mask_storeu_ps(p, first(n), _mm512_cvtpd_ps(x.v));
+  }
+};
+
+}  // namespace SGF_ISA
+}  // namespace subgrad

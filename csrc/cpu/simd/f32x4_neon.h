@@ -1,0 +1,115 @@
+// NEON on AArch64: 4 floats or 2 doubles a register.
+#pragma once
+
+#include <arm_neon.h>
+
+#include "core/macros.h"
+#include "core/types.h"
+#include "cpu/simd/partial.h"
+
+namespace subgrad {
+inline namespace SGF_ISA {
+
+struct F32x4 {
+  using Lane = float;
+  float32x4_t v;
+  static SGF_INLINE F32x4 splat(float x) { return {vdupq_n_f32(x)}; }
+};
+struct F64x2 {
+  using Lane = double;
+  float64x2_t v;
+  static SGF_INLINE F64x2 splat(double x) { return {vdupq_n_f64(x)}; }
+};
+
+SGF_INLINE F32x4 fma(F32x4 a, F32x4 b, F32x4 c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+SGF_INLINE F64x2 fma(F64x2 a, F64x2 b, F64x2 c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
+SGF_INLINE F32x4 mul(F32x4 a, F32x4 b) { return {vmulq_f32(a.v, b.v)}; }
+SGF_INLINE F64x2 mul(F64x2 a, F64x2 b) { return {vmulq_f64(a.v, b.v)}; }
+SGF_INLINE F32x4 flip_sign(F32x4 x, F32x4 mask) {
+  return {vreinterpretq_f32_u32(
+      veorq_u32(vreinterpretq_u32_f32(x.v), vreinterpretq_u32_f32(mask.v)))};
+}
+SGF_INLINE F64x2 flip_sign(F64x2 x, F64x2 mask) {
+  return {vreinterpretq_f64_u64(
+      veorq_u64(vreinterpretq_u64_f64(x.v), vreinterpretq_u64_f64(mask.v)))};
+}
+
+SGF_INLINE float32x4_t bf16_to_f32(uint16x4_t h) {
+  return vreinterpretq_f32_u32(vshll_n_u16(h, 16));
+}
+SGF_INLINE uint16x4_t f32_to_bf16(float32x4_t x) {
+  const uint32x4_t u = vreinterpretq_u32_f32(x);
+  const uint32x4_t upper = vshrq_n_u32(u, 16);
+  const uint32x4_t bias =
+      vaddq_u32(vandq_u32(upper, vdupq_n_u32(1)), vdupq_n_u32(0x7fff));
+  const uint32x4_t rounded = vshrq_n_u32(vaddq_u32(u, bias), 16);
+  const uint32x4_t quiet = vorrq_u32(upper, vdupq_n_u32(0x0040));
+  return vmovn_u32(vbslq_u32(vceqq_f32(x, x), rounded, quiet));
+}
+SGF_INLINE float32x4_t f16_to_f32(uint16x4_t h) { return vcvt_f32_f16(vreinterpret_f16_u16(h)); }
+SGF_INLINE uint16x4_t f32_to_f16(float32x4_t x) { return vreinterpret_u16_f16(vcvt_f16_f32(x)); }
+
+template <class C>
+struct VecOf;
+template <>
+struct VecOf<float> {
+  using type = F32x4;
+};
+template <>
+struct VecOf<double> {
+  using type = F64x2;
+};
+template <class C>
+using Vec = typename VecOf<C>::type;
+
+template <class V>
+struct Memory;
+
+template <>
+struct Memory<F32x4> : PartialThroughBuffer<Memory<F32x4>> {
+  static constexpr int width = 4;
+  static SGF_INLINE F32x4 load(const float* p) { return {vld1q_f32(p)}; }
+  static SGF_INLINE F32x4 load(const bf16* p) { return {bf16_to_f32(vld1_u16(reinterpret_cast<const std::uint16_t*>(p)))}; }
+  static SGF_INLINE F32x4 load(const f16* p) { return {f16_to_f32(vld1_u16(reinterpret_cast<const std::uint16_t*>(p)))}; }
+  template <class T>
+  static SGF_INLINE F32x4 load(const T* p, int n) {
+    return Memory::load_partial(p, n);
+  }
+
+  static SGF_INLINE void store(float* p, F32x4 x) { vst1q_f32(p, x.v); }
+  static SGF_INLINE void store(bf16* p, F32x4 x) { vst1_u16(reinterpret_cast<std::uint16_t*>(p), f32_to_bf16(x.v)); }
+  static SGF_INLINE void store(f16* p, F32x4 x) { vst1_u16(reinterpret_cast<std::uint16_t*>(p), f32_to_f16(x.v)); }
+  template <class T>
+  static SGF_INLINE void store(T* p, F32x4 x, int n) {
+    Memory::store_partial(p, x, n);
+  }
+};
+
+template <>
+struct Memory<F64x2> : PartialThroughBuffer<Memory<F64x2>> {
+  static constexpr int width = 2;
+  static SGF_INLINE float64x2_t low(float32x4_t x) { return vcvt_f64_f32(vget_low_f32(x)); }
+  static SGF_INLINE uint16x4_t pair(const std::uint16_t* p) {
+    const std::uint16_t buffer[4] = {p[0], p[1], 0, 0};
+    return vld1_u16(buffer);
+  }
+
+  static SGF_INLINE F64x2 load(const double* p) { return {vld1q_f64(p)}; }
+  static SGF_INLINE F64x2 load(const float* p) { return {vcvt_f64_f32(vld1_f32(p))}; }
+  static SGF_INLINE F64x2 load(const bf16* p) { return {low(bf16_to_f32(pair(reinterpret_cast<const std::uint16_t*>(p))))}; }
+  static SGF_INLINE F64x2 load(const f16* p) { return {low(f16_to_f32(pair(reinterpret_cast<const std::uint16_t*>(p))))}; }
+  template <class T>
+  static SGF_INLINE F64x2 load(const T* p, int n) {
+    return Memory::load_partial(p, n);
+  }
+
+  static SGF_INLINE void store(double* p, F64x2 x) { vst1q_f64(p, x.v); }
+  static SGF_INLINE void store(float* p, F64x2 x) { vst1_f32(p, vcvt_f32_f64(x.v)); }
+  template <class T>
+  static SGF_INLINE void store(T* p, F64x2 x, int n) {
+    Memory::store_partial(p, x, n);
+  }
+};
+
+}  // namespace SGF_ISA
+}  // namespace subgrad

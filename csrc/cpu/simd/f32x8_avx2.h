@@ -1,0 +1,129 @@
+// AVX2 with FMA and F16C: 8 floats or 4 doubles a register.
+#pragma once
+
+#include <immintrin.h>
+
+#include "core/macros.h"
+#include "core/types.h"
+#include "cpu/simd/partial.h"
+
+namespace subgrad {
+inline namespace SGF_ISA {
+
+struct F32x8 {
+  using Lane = float;
+  __m256 v;
+  static SGF_INLINE F32x8 splat(float x) { return {_mm256_set1_ps(x)}; }
+};
+struct F64x4 {
+  using Lane = double;
+  __m256d v;
+  static SGF_INLINE F64x4 splat(double x) { return {_mm256_set1_pd(x)}; }
+};
+
+SGF_INLINE F32x8 fma(F32x8 a, F32x8 b, F32x8 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+SGF_INLINE F64x4 fma(F64x4 a, F64x4 b, F64x4 c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+SGF_INLINE F32x8 mul(F32x8 a, F32x8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+SGF_INLINE F64x4 mul(F64x4 a, F64x4 b) { return {_mm256_mul_pd(a.v, b.v)}; }
+SGF_INLINE F32x8 flip_sign(F32x8 x, F32x8 mask) { return {_mm256_xor_ps(x.v, mask.v)}; }
+SGF_INLINE F64x4 flip_sign(F64x4 x, F64x4 mask) { return {_mm256_xor_pd(x.v, mask.v)}; }
+
+SGF_INLINE __m256 bf16_to_f32(__m128i h) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
+SGF_INLINE __m128i f32_to_bf16(__m256 x) {
+  const __m256i u = _mm256_castps_si256(x);
+  const __m256i upper = _mm256_srli_epi32(u, 16);
+  const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+  const __m256i bias = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(u, bias), 16);
+  const __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x0040));
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  const __m256i halves = _mm256_blendv_epi8(rounded, quiet, nan);
+  return _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+}
+
+template <class C>
+struct VecOf;
+template <>
+struct VecOf<float> {
+  using type = F32x8;
+};
+template <>
+struct VecOf<double> {
+  using type = F64x4;
+};
+template <class C>
+using Vec = typename VecOf<C>::type;
+
+template <class V>
+struct Memory;
+
+template <>
+struct Memory<F32x8> : PartialThroughBuffer<Memory<F32x8>> {
+  static constexpr int width = 8;
+  static SGF_INLINE __m256i first(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+
+  static SGF_INLINE F32x8 load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static SGF_INLINE F32x8 load(const bf16* p) {
+    return {bf16_to_f32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
+  static SGF_INLINE F32x8 load(const f16* p) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
+  static SGF_INLINE F32x8 load(const float* p, int n) { return {_mm256_maskload_ps(p, first(n))}; }
+  template <class T>
+  static SGF_INLINE F32x8 load(const T* p, int n) {
+    return Memory::load_partial(p, n);
+  }
+
+  static SGF_INLINE void store(float* p, F32x8 x) { _mm256_storeu_ps(p, x.v); }
+  static SGF_INLINE void store(bf16* p, F32x8 x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), f32_to_bf16(x.v));
+  }
+  static SGF_INLINE void store(f16* p, F32x8 x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm256_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  static SGF_INLINE void store(float* p, F32x8 x, int n) { _mm256_maskstore_ps(p, first(n), x.v); }
+  template <class T>
+  static SGF_INLINE void store(T* p, F32x8 x, int n) {
+    Memory::store_partial(p, x, n);
+  }
+};
+
+template <>
+struct Memory<F64x4> : PartialThroughBuffer<Memory<F64x4>> {
+  static constexpr int width = 4;
+  static SGF_INLINE __m256i first(int n) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+  }
+
+  static SGF_INLINE F64x4 load(const double* p) { return {_mm256_loadu_pd(p)}; }
+  static SGF_INLINE F64x4 load(const float* p) { return {_mm256_cvtps_pd(_mm_loadu_ps(p))}; }
+  static SGF_INLINE F64x4 load(const bf16* p) {
+    const __m128i h = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(h), 16)))};
+  }
+  static SGF_INLINE F64x4 load(const f16* p) {
+    const __m128i h = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtps_pd(_mm_cvtph_ps(h))};
+  }
+  static SGF_INLINE F64x4 load(const double* p, int n) { return {_mm256_maskload_pd(p, first(n))}; }
+  template <class T>
+  static SGF_INLINE F64x4 load(const T* p, int n) {
+    return Memory::load_partial(p, n);
+  }
+
+  static SGF_INLINE void store(double* p, F64x4 x) { _mm256_storeu_pd(p, x.v); }
+  static SGF_INLINE void store(float* p, F64x4 x) { _mm_storeu_ps(p, _mm256_cvtpd_ps(x.v)); }
+  static SGF_INLINE void store(double* p, F64x4 x, int n) {
+    _mm256_maskstore_pd(p, first(n), x.v);
+  }
+  static SGF_INLINE void store(float* p, F64x4 x, int n) { Memory::store_partial(p, x, n); }
+};
+
+}  // namespace SGF_ISA
+}  // namespace subgrad

@@ -1,0 +1,98 @@
+// The one explicit table of rules x dtypes. CPU dispatch, CUDA and the tests walk these lists; adding a
+// rule or a dtype is adding a row here.
+#pragma once
+
+#include "rules/sgd.h"
+
+namespace subgrad {
+
+struct SgdRow {
+  Decay decay;
+  Buffer buffer;
+  bool nesterov;
+};
+
+inline constexpr SgdRow kSgdRows[] = {
+    {Decay::none, Buffer::none, false},
+    {Decay::none, Buffer::set, false},
+    {Decay::none, Buffer::accumulate, false},
+    {Decay::none, Buffer::set, true},
+    {Decay::none, Buffer::accumulate, true},
+    {Decay::coupled, Buffer::none, false},
+    {Decay::coupled, Buffer::set, false},
+    {Decay::coupled, Buffer::accumulate, false},
+    {Decay::coupled, Buffer::set, true},
+    {Decay::coupled, Buffer::accumulate, true},
+    {Decay::decoupled, Buffer::none, false},
+    {Decay::decoupled, Buffer::set, false},
+    {Decay::decoupled, Buffer::accumulate, false},
+    {Decay::decoupled, Buffer::set, true},
+    {Decay::decoupled, Buffer::accumulate, true},
+};
+inline constexpr int kSgdRules = sizeof kSgdRows / sizeof kSgdRows[0];
+
+// The row a step needs. A zero weight decay or momentum is left out rather than multiplied by, as
+// torch does: 0 * Inf would be NaN. `first` says that the momentum buffer holds nothing yet.
+inline int sgd_rule(const SgdParams& p, bool first) {
+  const Decay decay = p.weight_decay == 0.0       ? Decay::none
+                      : p.decoupled_weight_decay ? Decay::decoupled
+                                                 : Decay::coupled;
+  const Buffer buffer = p.momentum == 0.0 ? Buffer::none
+                        : first           ? Buffer::set
+                                          : Buffer::accumulate;
+  const bool nesterov = p.nesterov && buffer != Buffer::none;
+  for (int i = 0; i < kSgdRules; ++i) {
+    const SgdRow& row = kSgdRows[i];
+    if (row.decay == decay && row.buffer == buffer && row.nesterov == nesterov) return i;
+  }
+  return -1;  // not reached: the table is complete
+}
+
+inline namespace SGF_ISA {
+template <class C, int row>
+using SgdRule = Sgd<C, kSgdRows[row].decay, kSgdRows[row].buffer, kSgdRows[row].nesterov>;
+}
+
+// Element types of one tensor's parameter, gradient and momentum.
+struct DenseTypes {
+  DType param, grad, momentum;
+};
+
+// The gradient has the parameter's type or any of f32, bf16, f16; the momentum the parameter's or f32.
+inline constexpr DenseTypes kDenseTypes[] = {
+    {DType::f32, DType::f32, DType::f32},    {DType::f32, DType::bf16, DType::f32},
+    {DType::f32, DType::f16, DType::f32},    {DType::f64, DType::f64, DType::f64},
+    {DType::f64, DType::f32, DType::f64},    {DType::f64, DType::bf16, DType::f64},
+    {DType::f64, DType::f16, DType::f64},    {DType::f64, DType::f64, DType::f32},
+    {DType::f64, DType::f32, DType::f32},    {DType::f64, DType::bf16, DType::f32},
+    {DType::f64, DType::f16, DType::f32},    {DType::bf16, DType::bf16, DType::bf16},
+    {DType::bf16, DType::f32, DType::bf16},  {DType::bf16, DType::f16, DType::bf16},
+    {DType::bf16, DType::bf16, DType::f32},  {DType::bf16, DType::f32, DType::f32},
+    {DType::bf16, DType::f16, DType::f32},   {DType::f16, DType::f16, DType::f16},
+    {DType::f16, DType::f32, DType::f16},    {DType::f16, DType::bf16, DType::f16},
+    {DType::f16, DType::f16, DType::f32},    {DType::f16, DType::f32, DType::f32},
+    {DType::f16, DType::bf16, DType::f32},
+};
+inline constexpr int kDenseTypeRows = sizeof kDenseTypes / sizeof kDenseTypes[0];
+
+// Row of kDenseTypes, or -1 where there is no such combination.
+inline int dense_types_row(DType param, DType grad, DType momentum) {
+  struct Lookup {
+    std::int8_t row[kDTypes][kDTypes][kDTypes];
+    constexpr Lookup() : row() {
+      for (auto& plane : row) {
+        for (auto& line : plane) {
+          for (auto& cell : line) cell = -1;
+        }
+      }
+      for (int i = 0; i < kDenseTypeRows; ++i) {
+        const DenseTypes& t = kDenseTypes[i];
+        row[int(t.param)][int(t.grad)][int(t.momentum)] = static_cast<std::int8_t>(i);
+      }
+    }
+  };
+  static constexpr Lookup lookup;
+  return lookup.row[int(param)][int(grad)][int(momentum)];
+}
+
+}  // namespace subgrad

@@ -1,0 +1,58 @@
+// The SGD rule: every equation of the dense step, once. The order of operations is that of
+// torch.optim.SGD's default implementation, in which x.add(y, alpha=a) is fma(a, y, x); that is what
+// makes the results the same bits. See "Bit-identity" in docs/design.md before changing a line.
+#pragma once
+
+#include "core/macros.h"
+#include "core/math.h"
+#include "core/types.h"
+
+namespace subgrad {
+
+enum class Decay { none, coupled, decoupled };
+
+// What happens to the momentum buffer: there is none; it is set to the gradient (first step, its old
+// contents are never read); it is decayed and added to.
+enum class Buffer { none, set, accumulate };
+
+inline namespace SGF_ISA {
+
+// C is the arithmetic type, float or double.
+template <class C, Decay kDecay, Buffer kBuffer, bool kNesterov>
+struct Sgd {
+  static constexpr bool reads_momentum = kBuffer == Buffer::accumulate;
+  static constexpr bool writes_momentum = kBuffer != Buffer::none;
+
+  C minus_lr, momentum, gradient_share, weight_decay, shrinkage, sign;
+
+  // Differences are taken in double and rounded once, as Python does before it hands a scalar to torch.
+  SGF_HD explicit Sgd(const SgdParams& p)
+      : minus_lr(static_cast<C>(-p.lr)),
+        momentum(static_cast<C>(p.momentum)),
+        gradient_share(static_cast<C>(1.0 - p.dampening)),
+        weight_decay(static_cast<C>(p.weight_decay)),
+        shrinkage(static_cast<C>(1.0 - p.lr * p.weight_decay)),
+        sign(p.maximize ? C(-0.0) : C(0.0)) {}
+
+  // w: parameter, m: momentum buffer, g: gradient.
+  template <class V>
+  SGF_HD void operator()(V& w, V& m, V g) const {
+    g = flip_sign(g, splat<V>(sign));
+    if constexpr (kDecay == Decay::coupled) g = fma(splat<V>(weight_decay), w, g);
+    if constexpr (kDecay == Decay::decoupled) w = mul(splat<V>(shrinkage), w);
+    if constexpr (kBuffer == Buffer::set) m = g;
+    if constexpr (kBuffer == Buffer::accumulate) {
+      m = fma(splat<V>(gradient_share), g, mul(splat<V>(momentum), m));
+    }
+    V step = g;
+    if constexpr (kNesterov) {
+      step = fma(splat<V>(momentum), m, g);
+    } else if constexpr (kBuffer != Buffer::none) {
+      step = m;
+    }
+    w = fma(splat<V>(minus_lr), step, w);
+  }
+};
+
+}  // namespace SGF_ISA
+}  // namespace subgrad

@@ -1,0 +1,27 @@
+"""Fused SGD steps for NumPy arrays and PyTorch tensors.
+
+The step costs the bytes it must move and nothing else, and gives the same bits on every instruction
+set, every thread count and every resume.
+
+``subgrad_fast.optim`` has the ``torch.optim`` optimizers; it is imported on its own, so that this package
+works without PyTorch.
+"""
+
+from subgrad_fast._core import (
+    __version__,
+    available_isas,
+    build_info,
+    get_num_threads,
+    set_num_threads,
+)
+from subgrad_fast.functional import FusedSGD, sgd_step
+
+__all__ = [
+    "FusedSGD",
+    "__version__",
+    "available_isas",
+    "build_info",
+    "get_num_threads",
+    "set_num_threads",
+    "sgd_step",
+]

@@ -1,0 +1,218 @@
+"""The dense SGD step on plain arrays: a function for one step, and a class that holds a plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from subgrad_fast import _core
+from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch, zeros_like
+
+
+def _check_hyperparameters(
+    lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool
+) -> None:
+    for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
+        if not value >= 0.0:  # so that NaN is refused too
+            raise ValueError(f"{name}: expected a number >= 0, got {value!r}")
+    if dampening != dampening:
+        raise ValueError("dampening: expected a number, got nan")
+    if nesterov and (momentum == 0.0 or dampening != 0.0):
+        raise ValueError("nesterov: needs momentum > 0 and dampening == 0")
+
+
+def sgd_step(
+    params: Arrays,
+    grads: Arrays,
+    momentum_buffers: Arrays | None = None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    first_step: bool = False,
+) -> None:
+    """Updates `params`, and `momentum_buffers` if there are any, in place by one SGD step.
+
+    One pass over memory: each parameter and momentum is read and written once, each gradient read once.
+    The formula and its rounding are those of ``torch.optim.SGD``'s default implementation::
+
+        g = -g                                  if maximize
+        g = g + weight_decay * w                if weight_decay, unless decoupled
+        w = w * (1 - lr * weight_decay)         if decoupled_weight_decay (as in AdamW)
+        m = momentum * m + (1 - dampening) * g  if momentum; m = g on the first step
+        g = g + momentum * m                    if nesterov; else g = m if momentum
+        w = w - lr * g
+
+    float64 parameters are computed in float64, all others in float32 and rounded once, to nearest even.
+    NaN and infinities pass through as IEEE 754 says.
+
+    Args:
+        params: one array or a sequence of arrays, NumPy or torch CPU tensors or both, of dtype float32,
+            float64, float16 or bfloat16 (torch's, or ml_dtypes' for NumPy). Any shape and strides; a
+            tensor that requires a gradient is updated as under ``torch.no_grad()``.
+        grads: as many arrays of the same shapes, each of its parameter's dtype or float32, bfloat16 or
+            float16. Any strides, zero included (broadcast gradients).
+        momentum_buffers: as many arrays of the same shapes, each of its parameter's dtype or float32.
+            Needed if `momentum` is not 0, else neither read nor written.
+        lr: learning rate, >= 0.
+        momentum: momentum factor, >= 0.
+        dampening: the share of the gradient that is kept out of the momentum.
+        weight_decay: L2 penalty, >= 0.
+        nesterov: Nesterov momentum; needs `momentum` > 0 and `dampening` == 0.
+        maximize: go up the gradient.
+        decoupled_weight_decay: shrink the parameters instead of adding to the gradient.
+        first_step: the momentum buffers hold nothing yet: they are set to the gradient, not read.
+
+    Raises:
+        TypeError: an argument is not an array, or its dtype or layout is not supported.
+        ValueError: lengths, shapes or devices do not fit, an array to be written is read-only or shares
+            memory with another, or a hyper-parameter is out of range. The message names the argument
+            and its index. Nothing has been written then.
+    """
+    _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov)
+    if momentum != 0.0 and momentum_buffers is None:
+        raise ValueError("momentum_buffers: needed, since momentum is not 0")
+    _core.sgd_step(
+        as_sequence(params),
+        as_sequence(grads),
+        as_sequence(momentum_buffers) if momentum_buffers is not None else None,
+        lr,
+        momentum,
+        dampening,
+        weight_decay,
+        nesterov,
+        maximize,
+        decoupled_weight_decay,
+        first_step,
+    )
+
+
+class FusedSGD:
+    """`sgd_step` with its parameters and momentum buffers held between steps.
+
+    The hyper-parameters are attributes and may be changed between steps (``step.lr *= 0.1``).
+
+    Args:
+        params: as in `sgd_step`. They are held, and updated in place.
+        lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay: as in
+            `sgd_step`.
+        momentum_dtype: "float32" keeps the momentum of low-precision parameters in float32; None (the
+            default) in each parameter's own dtype.
+
+    Raises:
+        TypeError, ValueError: as `sgd_step` does.
+    """
+
+    def __init__(
+        self,
+        params: Arrays,
+        *,
+        lr: float,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+        momentum_dtype: str | None = None,
+    ) -> None:
+        if momentum_dtype not in (None, "float32"):
+            raise ValueError(f"momentum_dtype: expected None or 'float32', got {momentum_dtype!r}")
+        _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov)
+        self.lr = lr
+        self.momentum = momentum
+        self.dampening = dampening
+        self.weight_decay = weight_decay
+        self.nesterov = nesterov
+        self.maximize = maximize
+        self.decoupled_weight_decay = decoupled_weight_decay
+        self._momentum_dtype = momentum_dtype
+        self._momentum_buffers: list[Array] = []
+        self._first_step = True
+        self._single = not isinstance(params := as_sequence(params), list | tuple)
+        self._params = as_list(params)
+        self._plan = _core.HeldPlan(params, None)
+        if momentum != 0.0:
+            self._make_momentum_buffers()
+
+    @property
+    def params(self) -> list[Array]:
+        """The parameters, in the order given."""
+        return self._params
+
+    @property
+    def momentum_buffers(self) -> list[Array]:
+        """The momentum buffers, one like each parameter; empty while `momentum` is 0."""
+        return self._momentum_buffers
+
+    def _make_momentum_buffers(self) -> None:
+        self._momentum_buffers = [zeros_like(p, self._momentum_dtype) for p in self._params]
+        self._hold(self._momentum_buffers)
+        self._first_step = True
+
+    def _hold(self, buffers: list[Array]) -> None:
+        unpack = self._single
+        self._plan = _core.HeldPlan(
+            self._params[0] if unpack else self._params, buffers[0] if unpack else buffers
+        )
+
+    def __call__(self, grads: Arrays) -> None:
+        """Takes one step with `grads` (see `sgd_step`).
+
+        Raises:
+            TypeError, ValueError: as `sgd_step` does; nothing has been written then.
+        """
+        _check_hyperparameters(
+            self.lr, self.momentum, self.dampening, self.weight_decay, self.nesterov
+        )
+        if self.momentum != 0.0 and not self._momentum_buffers:
+            self._make_momentum_buffers()
+        self._plan.step(
+            as_sequence(grads),
+            self.lr,
+            self.momentum,
+            self.dampening,
+            self.weight_decay,
+            self.nesterov,
+            self.maximize,
+            self.decoupled_weight_decay,
+            self._first_step,
+        )
+        if self.momentum != 0.0:
+            self._first_step = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs beside the parameters: copies of the momentum buffers."""
+        copies = [b.clone() if is_torch(b) else b.copy() for b in self._momentum_buffers]
+        return {"momentum_buffers": copies, "first_step": self._first_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` returned; the next step has the bits it would have had.
+
+        Raises:
+            ValueError: the number or a shape of the buffers does not fit the parameters.
+        """
+        saved = state["momentum_buffers"]
+        if saved and len(saved) != len(self._params):
+            raise ValueError(
+                f"state['momentum_buffers']: expected {len(self._params)} arrays, got {len(saved)}"
+            )
+        for i, (p, b) in enumerate(zip(self._params, saved, strict=False)):
+            if tuple(b.shape) != tuple(p.shape):
+                raise ValueError(
+                    f"state['momentum_buffers'][{i}]: expected shape {tuple(p.shape)}, "
+                    f"got {tuple(b.shape)}"
+                )
+        if saved:
+            self._make_momentum_buffers()
+            for buffer, b in zip(self._momentum_buffers, saved, strict=True):
+                if is_torch(buffer):
+                    buffer.copy_(b)
+                else:
+                    np.copyto(buffer, b)
+        self._first_step = state["first_step"]
