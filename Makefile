@@ -1,0 +1,98 @@
+# Everything runs from .venv, which these rules make and keep up to date. A fresh machine needs
+# python3 (3.10 or newer, with venv), a C++ compiler and make; the rest comes from PyPI.
+#
+# PYTHON       the interpreter that .venv is made with
+# WERROR       ON: compiler warnings are errors (CI's setting; a newer compiler may know new ones)
+# TORCH_INDEX  an extra package index, e.g. https://download.pytorch.org/whl/cpu for torch without
+#              the CUDA libraries that its Linux wheels otherwise bring along
+PYTHON ?= python3
+WERROR ?= OFF
+TORCH_INDEX ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+
+# Directories are listed too: their time changes when a file is added or removed.
+SOURCES := CMakeLists.txt pyproject.toml \
+  $(shell find csrc cmake python -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
+CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: help demo test test-slow test-neon lint format bench sdist-check sanitize nvcc-check clean
+
+help:
+	@echo "make demo          train on MNIST with torch's SGD and with this one, compare the bits"
+	@echo "make test          build, install into .venv, run the tests"
+	@echo "make test-slow     the tests that take minutes or many GiB"
+	@echo "make test-neon     the NEON kernels under qemu-aarch64: same bits as here"
+	@echo "make bench         the benchmark table"
+	@echo "make lint, format  ruff, mypy, stubtest, clang-format"
+	@echo "make sdist-check   sdist -> wheel -> import in an empty directory, without torch"
+	@echo "make sanitize      kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make nvcc-check    every rule compiles as CUDA (needs nvcc)"
+	@echo "make clean         remove .venv and everything built"
+
+demo: $(VENV)/.have-demo $(VENV)/.installed
+	$(PY) -m subgrad_fast demo
+
+test: $(VENV)/.have-test $(VENV)/.installed
+	$(PY) -m pytest
+
+test-slow: $(VENV)/.have-test $(VENV)/.installed
+	$(PY) -m pytest -m slow
+
+test-neon: $(VENV)/.have-build
+	tools/neon_check.sh
+
+bench: $(VENV)/.have-demo $(VENV)/.installed
+	$(PY) -m subgrad_fast bench
+
+lint: $(VENV)/.have-lint $(VENV)/.installed
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m mypy.stubtest subgrad_fast._core
+	$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES)
+
+format: $(VENV)/.have-lint
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(VENV)/bin/clang-format -i $(CXX_FILES)
+
+sdist-check: $(VENV)/.have-dist
+	tools/sdist_check.sh
+
+sanitize: $(VENV)/.have-test $(VENV)/.have-build
+	tools/sanitize.sh
+
+nvcc-check:
+	tools/nvcc_check.sh
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps. The build directory is kept (build-dir in pyproject.toml) and the build tools are the
+# ones in .venv, always at the same paths, so a reinstall compiles only what changed.
+$(VENV)/.installed: $(SOURCES) $(VENV)/.have-build
+	@echo "building and installing subgrad_fast"
+	@SKBUILD_CMAKE_DEFINE=SUBGRAD_WERROR=$(WERROR) \
+	  $(PIP) --no-deps --no-build-isolation --force-reinstall .
+	@touch $@
+
+$(VENV)/.have-%: requirements/%.txt requirements/constraints.txt $(VENV)/.created
+	@echo "installing $<"
+	@$(PIP) $(TORCH_INDEX:%=--extra-index-url %) -r $<
+	@touch $@
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "error: Python 3.10 or newer is needed, $(PYTHON) is not; try make PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "error: $(PYTHON) cannot make virtual environments; on Debian or Ubuntu:" \
+	    "apt install python3-venv" >&2; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || { \
+	  echo "error: no C++ compiler; on Debian or Ubuntu: apt install g++" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@

@@ -1,0 +1,188 @@
+"""Time several ways of doing the same work side by side: a noisy machine is noisy for all of them.
+
+The contenders of a row run in one process in alternating blocks of steps: AAA BBB CCC AAA BBB CCC.
+One pass over all of them is a round. Ours is held against a peer by three ratios, ours over peer:
+
+- of medians, over all steps of all rounds: what a user waits for, and what targets are judged by
+- of minima: what the machine can do when nobody disturbs it
+- paired: the median over rounds of (our median in the round / the peer's median in that round),
+  which is blind to anything that slows a whole round down
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+OURS = "ours"
+Samples = dict[str, list[list[int]]]
+"""Nanoseconds per step: contender -> rounds -> steps of the block."""
+
+
+def nothing() -> None:
+    """Prepare nothing: the step works on the same arrays every time."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way of doing the work. `prepare` runs before every step, and only `step` is timed."""
+
+    name: str
+    step: Callable[[], object]
+    prepare: Callable[[], object] = nothing
+    results: Callable[[], Sequence[npt.NDArray[Any]]] = tuple
+    """What the steps have written so far, to check that ours did the reference's work."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Ours must take at most `limit` times what `peer` takes."""
+
+    peer: str
+    limit: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a workload, how to build its contenders, and what is asked of ours."""
+
+    name: str
+    title: str
+    threads: int
+    build: Callable[[], list[Contender]]
+    targets: Sequence[Target]
+    block: int = 10
+    budget_s: float = 10.0
+    moved_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes a step must read and write, by contender; where given, GB/s are reported."""
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Collect now, then not until the end: a collection would hit one contender at random."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def run_block(contender: Contender, steps: int, clock: Callable[[], int]) -> list[int]:
+    """Run `steps` steps and return the nanoseconds of each, without the preparation before it."""
+    elapsed_ns = []
+    for _ in range(steps):
+        contender.prepare()
+        start = clock()
+        contender.step()
+        elapsed_ns.append(clock() - start)
+    return elapsed_ns
+
+
+def measure(
+    contenders: Sequence[Contender],
+    *,
+    block: int,
+    budget_s: float,
+    min_rounds: int = 3,
+    warmup: int = 3,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> Samples:
+    """Run whole rounds until `budget_s` is spent, and at least `min_rounds` of them."""
+    samples: Samples = {contender.name: [] for contender in contenders}
+    with no_garbage_collection():
+        for contender in contenders:
+            run_block(contender, warmup, clock)
+        deadline = time.monotonic() + budget_s
+        while time.monotonic() < deadline or len(samples[OURS]) < min_rounds:
+            for contender in contenders:
+                samples[contender.name].append(run_block(contender, block, clock))
+    return samples
+
+
+def paired_ratios(ours: Sequence[Sequence[int]], peer: Sequence[Sequence[int]]) -> list[float]:
+    """Ours over peer, once per round."""
+    return [statistics.median(a) / statistics.median(b) for a, b in zip(ours, peer, strict=True)]
+
+
+def compare(samples: Samples, target: Target) -> dict[str, Any]:
+    """Judge ours against one peer. The target is met if the ratio of medians is within it."""
+    ours, peer = list(chain(*samples[OURS])), list(chain(*samples[target.peer]))
+    ratio_of_medians = statistics.median(ours) / statistics.median(peer)
+    return {
+        "peer": target.peer,
+        "ratio_of_medians": ratio_of_medians,
+        "ratio_of_minima": min(ours) / min(peer),
+        "ratio_paired": statistics.median(paired_ratios(samples[OURS], samples[target.peer])),
+        "target": target.limit,
+        "met": ratio_of_medians <= target.limit,
+    }
+
+
+def same_bits(contenders: Sequence[Contender], reference: str) -> bool | None:
+    """Whether ours wrote the reference's bits; None if one of the two has nothing to show."""
+    results = {contender.name: contender.results() for contender in contenders}
+    ours, theirs = results.get(OURS), results.get(reference)
+    if not ours or not theirs:
+        return None
+    pairs = zip(ours, theirs, strict=True)
+    return all(np.array_equal(a.view(np.uint32), b.view(np.uint32)) for a, b in pairs)
+
+
+def summarize(
+    row: Row, contenders: Sequence[Contender], samples: Samples, *, reference: str
+) -> dict[str, Any]:
+    """Turn the samples of one row into its entry in the JSON."""
+    times = {}
+    for name, rounds in samples.items():
+        steps = list(chain(*rounds))
+        times[name] = {
+            "median_ns": statistics.median(steps),
+            "min_ns": min(steps),
+            "steps": len(steps),
+        }
+        if name in row.moved_bytes:
+            times[name]["moved_bytes"] = row.moved_bytes[name]
+            times[name]["gb_per_s"] = row.moved_bytes[name] / statistics.median(steps)
+    return {
+        "name": row.name,
+        "title": row.title,
+        "threads": row.threads,
+        "rounds": len(samples[OURS]),
+        "block": row.block,
+        "times": times,
+        "comparisons": [compare(samples, target) for target in row.targets],
+        "same_bits_as": reference,
+        "same_bits": same_bits(contenders, reference),
+    }
+
+
+def cpu_model() -> str:
+    """Return the processor's name as the operating system gives it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on and the library does not."""
+    return {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "load_at_start": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+    }

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs the kernels on fixed vectors twice, here and as an aarch64 program under qemu, and compares
+# the hash of every case: NEON must give the same bits as this machine's ISAs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PWD/.venv/bin:$PATH
+
+missing=()
+command -v aarch64-linux-gnu-g++ >/dev/null || missing+=(g++-aarch64-linux-gnu)
+command -v qemu-aarch64 >/dev/null || missing+=(qemu-user)
+if ((${#missing[@]})); then
+  echo "test-neon: needs a cross compiler and an emulator; on Debian or Ubuntu:" \
+    "apt install ${missing[*]}" >&2
+  exit 1
+fi
+
+for preset in vectors neon; do
+  cmake --preset "$preset"
+  cmake --build --preset "$preset"
+done
+build/vectors/sgf_vectors >build/vectors/hashes.txt
+qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/sgf_vectors >build/neon/hashes.txt
+
+cases=$(wc -l <build/neon/hashes.txt)
+((cases > 0)) || { echo "test-neon: no case was run" >&2; exit 1; }
+diff build/vectors/hashes.txt build/neon/hashes.txt ||
+  { echo "test-neon: the cases above differ" >&2; exit 1; }
+echo "test-neon: $cases passed, 0 failed (same bits here and on aarch64)"

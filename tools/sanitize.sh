@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The kernel part of the test suite on a build with AddressSanitizer and UBSan. Without torch: its
+# uninstrumented libraries would only add noise.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PWD/.venv/bin:$PATH
+site=$PWD/build/asan/site
+
+cmake --preset asan -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
+  -Dpybind11_DIR="$(python -m pybind11 --cmakedir)"
+cmake --build --preset asan
+rm -rf "$site"
+cmake --install build/asan --prefix "$site" >/dev/null
+cp -R python/subgrad_fast "$site/"
+
+# A module that is not instrumented would pass everything.
+nm -D "$site"/subgrad_fast/_core*.so | grep __asan_init >/dev/null ||
+  { echo "sanitize: the module is not instrumented" >&2; exit 1; }
+
+# The interpreter is not instrumented, so the runtimes must be loaded before it. It frees nothing at
+# exit: leaks are not looked for.
+compiler=${CXX:-c++}
+PYTHONPATH=$site \
+ASAN_OPTIONS=detect_leaks=0 \
+UBSAN_OPTIONS=print_stacktrace=1 \
+LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)" \
+  python -m pytest -p no:cacheprovider -m "not slow and not torch" \
+  tests/test_update.py tests/test_threads.py tests/test_dispatch.py tests/test_arrays.py

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# sdist -> wheel -> import in an empty directory, in a new environment, without torch: what a user
+# gets from a package index must not depend on anything that only this checkout has.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=$PWD/.venv/bin/python
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+"$python" -m build --sdist --no-isolation --outdir "$work/sdist" . >"$work/log" 2>&1 ||
+  { cat "$work/log"; exit 1; }
+tar -tzf "$work"/sdist/*.tar.gz >"$work/files"
+if grep -E '^[^/]+/(extern|build|\.ci|\.venv)/' "$work/files"; then
+  echo "sdist-check: the files above do not belong in the sdist" >&2
+  exit 1
+fi
+
+# With build isolation: [build-system] must name everything that the build needs.
+"$python" -m pip wheel --quiet --no-deps --wheel-dir "$work/wheel" "$work"/sdist/*.tar.gz
+"$python" -m venv "$work/venv"
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check "$work"/wheel/*.whl
+
+mkdir "$work/empty"
+cd "$work/empty"
+"$work/venv/bin/python" -I - <<'PY'
+import importlib.metadata
+import importlib.resources
+import importlib.util
+
+import numpy as np
+import subgrad_fast as sf
+
+assert importlib.util.find_spec("torch") is None, "this check is for a machine without torch"
+assert sf.__version__ == importlib.metadata.version("subgrad_fast"), sf.__version__
+for name in ("py.typed", "_core.pyi"):
+    assert (importlib.resources.files(sf) / name).is_file(), name
+
+w, g, m = (np.full(37, x, np.float32) for x in (1.0, 0.5, 2.0))
+sf.sgd_step([w], [g], [m], lr=0.25, momentum=0.5)
+assert (m == 1.5).all() and (w == 0.625).all(), (w, m)
+print(f"sdist-check: subgrad_fast {sf.__version__} works from a wheel built from the sdist")
+PY
