@@ -1,7 +1,8 @@
 """The SGD step written from its formula in NumPy: the oracle, shared by all tests, fast in nothing.
 
-NumPy has no fused multiply-add, so one is made here: float32 through float64 (the product is exact there;
-the sum is rounded to odd, so that the second rounding cannot err), float64 through exact rationals.
+NumPy has no fused multiply-add, so one is made here: float32 through float64 (the product is exact
+there; the sum is rounded to odd, so that the second rounding cannot err), float64 through exact
+rationals.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def sgd(
 
 
 def assert_same_bits(got: np.ndarray, want: np.ndarray, what: str = "") -> None:
-    """Equal bit for bit, signs of zeros included; a NaN equals any NaN. Names the worst element in ULPs."""
+    """Equal bit for bit, zeros' signs too; a NaN equals any NaN. Names the distance in ULPs."""
     got, want = np.asarray(got), np.asarray(want)
     assert got.dtype == want.dtype and got.shape == want.shape
     integers = np.dtype(f"i{got.dtype.itemsize}")
@@ -124,7 +125,7 @@ def assert_same_bits(got: np.ndarray, want: np.ndarray, what: str = "") -> None:
 
 
 def special_values(dtype: np.dtype, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Normal numbers of many sizes, salted with NaN, infinities, zeros of both signs and denormals."""
+    """Numbers of many sizes, salted with NaN, infinities, zeros of both signs and denormals."""
     x = rng.standard_normal(n) * 10.0 ** rng.integers(-3, 4, n)
     tiny = float(ml_dtypes.finfo(dtype).smallest_subnormal)
     salt = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, tiny, -tiny, 3 * tiny, 1.0, -1.0])

@@ -64,7 +64,11 @@ LAYOUTS = layouts()
 def test_layouts(isa: str, layout: tuple[str, str], shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     n = int(np.prod(shape))
-    for types in (("float32",) * 3, ("bfloat16", "float32", "float32"), ("float64", "float16", "float64")):
+    for types in (
+        ("float32",) * 3,
+        ("bfloat16", "float32", "float32"),
+        ("float64", "float16", "float64"),
+    ):
         w, g, m = (special_values(DTYPES[t], n, rng).reshape(shape) for t in types)
         if types[0] == "float64":
             w, g, m = w[:1, :20], g[:1, :20], m[:1, :20]  # a slow oracle
@@ -111,7 +115,9 @@ def test_one_call_takes_a_mixed_list(isa: str) -> None:
     want = [sgd(w, g, lr=0.1)[0] for w, g in zip(arrays, grads, strict=True)]
     tensors = [torch.from_numpy(a.copy()) for a in arrays]
     low = torch.zeros(11, dtype=torch.bfloat16)
-    sf.sgd_step([*arrays, *tensors, low], [*grads, *map(torch.from_numpy, grads), torch.ones(11)], lr=0.1)
+    sf.sgd_step(
+        [*arrays, *tensors, low], [*grads, *map(torch.from_numpy, grads), torch.ones(11)], lr=0.1
+    )
     for w, t, expected in zip(arrays, tensors, want, strict=True):
         assert_same_bits(w, expected)
         assert_same_bits(t.numpy(), expected)
@@ -136,7 +142,9 @@ class Producer:
         return self.array.__dlpack__(**kwargs)  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.1.0", reason="NumPy without DLPack 1.0")
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.1.0", reason="NumPy without DLPack 1.0"
+)
 def test_dlpack_producers() -> None:
     w, g = np.ones((3, 4), np.float32), np.ones((3, 4), np.float32)
     sf.sgd_step(Producer(w), Producer(g), lr=0.5)
@@ -148,7 +156,7 @@ def test_dlpack_producers() -> None:
         sf.sgd_step(Producer(w, versioned=False), g, lr=0.5)
 
 
-# --- what is refused -------------------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------------------------
 
 ones = np.ones((3, 4), np.float32)
 frozen = np.ones((3, 4), np.float32)
@@ -204,7 +212,11 @@ def test_interleaved_views_do_not_overlap() -> None:
     even, odd = line.copy()[::2], line.copy()[1::2]
     sf.sgd_step([even, odd], [np.ones(50, np.float32)] * 2, lr=1.0)
     with pytest.raises(ValueError, match="shares memory"):
-        sf.sgd_step([table[:, :3], table[:, 2:]], [np.ones((10, 3), np.float32), np.ones((10, 4), np.float32)], lr=1.0)
+        sf.sgd_step(
+            [table[:, :3], table[:, 2:]],
+            [np.ones((10, 3), np.float32), np.ones((10, 4), np.float32)],
+            lr=1.0,
+        )
 
 
 @pytest.mark.parametrize(
@@ -229,21 +241,32 @@ def test_infinity_and_nan_pass_through(isa: str) -> None:
     assert np.isnan(w[0]) and w[1] == -np.inf and w[2] == np.inf
 
 
-# --- FusedSGD --------------------------------------------------------------------------------------
+# --- FusedSGD -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fused_sgd_is_sgd_step(dtype: str, isa: str) -> None:
     rng = np.random.default_rng(2)
     w = [special_values(DTYPES[dtype], n, rng) for n in (17, 3)]
-    step = sf.FusedSGD(w, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01, momentum_dtype="float32")
+    step = sf.FusedSGD(
+        w, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01, momentum_dtype="float32"
+    )
     v = [x.copy() for x in w]
     m = [np.zeros(x.shape, np.float32) for x in w]
     for i in range(4):
         g = [special_values(DTYPES[dtype], x.size, rng) for x in w]
         step.lr = 0.1 / (i + 1)
         step(g)
-        sf.sgd_step(v, g, m, lr=0.1 / (i + 1), momentum=0.9, nesterov=True, weight_decay=0.01, first_step=i == 0)
+        sf.sgd_step(
+            v,
+            g,
+            m,
+            lr=0.1 / (i + 1),
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=0.01,
+            first_step=i == 0,
+        )
     for a, b in zip([*w, *step.momentum_buffers], [*v, *m], strict=True):
         assert_same_bits(a, b)
 
@@ -263,7 +286,9 @@ def test_fused_sgd_resumes_exactly() -> None:
     for g in grads[3:]:
         resumed(g)
     assert_same_bits(w2, w)
-    with pytest.raises(ValueError, match=r"state\['momentum_buffers'\]\[0\]: expected shape \(9,\)"):
+    with pytest.raises(
+        ValueError, match=r"state\['momentum_buffers'\]\[0\]: expected shape \(9,\)"
+    ):
         resumed.load_state_dict({"momentum_buffers": [np.zeros(3)], "first_step": False})
     with pytest.raises(ValueError, match="expected 1 arrays, got 2"):
         resumed.load_state_dict({"momentum_buffers": [w, w], "first_step": False})
@@ -296,7 +321,7 @@ def test_fused_sgd_bad_arguments() -> None:
     assert (step.params[0] == 1).all()
 
 
-# --- torch -----------------------------------------------------------------------------------------
+# --- torch --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["exchange", "attributes"])
@@ -318,7 +343,9 @@ def test_torch_tensors(door: str, dtype: str) -> None:
 
     w = torch.randn(5, 7).to(getattr(torch, dtype))
     if hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
-        assert _core.array_source(w) == ("DLPack exchange API" if door == "exchange" else "tensor attributes")
+        assert _core.array_source(w) == (
+            "DLPack exchange API" if door == "exchange" else "tensor attributes"
+        )
 
     def as_numpy(t: torch.Tensor) -> np.ndarray:
         if t.dtype is torch.bfloat16:
@@ -337,8 +364,18 @@ def test_torch_refused(door: str) -> None:
     w, g = torch.zeros(3, 4), torch.ones(3, 4)
     z = torch.randn(3, 4, dtype=torch.complex64)
     cases = [
-        (w, g.to_sparse(), TypeError, r"grads: expected a dense tensor, got layout torch.sparse_coo"),
-        (w, torch.empty(3, 4, device="meta"), ValueError, r"grads: (expected CPU memory|has no memory)"),
+        (
+            w,
+            g.to_sparse(),
+            TypeError,
+            r"grads: expected a dense tensor, got layout torch.sparse_coo",
+        ),
+        (
+            w,
+            torch.empty(3, 4, device="meta"),
+            ValueError,
+            r"grads: (expected CPU memory|has no memory)",
+        ),
         (w, g.to(torch.int32), TypeError, r"grads: expected float32.*got int32"),
         (w, z, TypeError, r"grads: expected float32.*got complex64"),
         (w, torch._neg_view(g), ValueError, r"grads: is a negated view"),

@@ -42,7 +42,9 @@ def test_the_best_one_is_the_default() -> None:
     assert done.stdout.strip() == sf.available_isas()[0]
 
 
-@pytest.mark.parametrize("name", ["sse9", "AVX2", "neon" if "neon" not in sf.available_isas() else "avx2"])
+@pytest.mark.parametrize(
+    "name", ["sse9", "AVX2", "neon" if "neon" not in sf.available_isas() else "avx2"]
+)
 def test_an_unknown_or_unavailable_name_raises(name: str) -> None:
     done = run(STEP, SUBGRAD_FAST_ISA=name)
     assert done.returncode == 1

@@ -51,9 +51,6 @@ def test_negated_gradients(shape: tuple[int, ...]) -> None:
     assert_twins(scenario, routed=True)
 
 
-@pytest.mark.xfail(
-    reason="a negated gradient laid out as its parameter is read with the wrong sign"
-)
 def test_negated_gradients_laid_out_as_their_parameter() -> None:
     def scenario(cls: type) -> Iterator[Any]:
         params = [Parameter(torch.zeros(40, dtype=torch.complex64).imag)]

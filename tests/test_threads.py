@@ -1,4 +1,4 @@
-"""Threads: the same bits for any number, torch's setting respected, forks and concurrent steps safe."""
+"""Threads: the same bits for any number, torch's setting respected, forks and races safe."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import subgrad_fast as sf
 
 
 def tensors(types: tuple[str, str, str], seed: int) -> list[list[np.ndarray]]:
-    """Lists large enough to be shared among threads, with splits inside tensors and between them."""
+    """Lists large enough to share among threads, with splits inside tensors and between."""
     rng = np.random.default_rng(seed)
     sizes = [1, 70_001, 0, 17, 300_007, *([5] * 200), 33_333]
     return [[special_values(DTYPES[t], n, rng) for n in sizes] for t in types]
@@ -70,7 +71,7 @@ def test_torch_set_num_threads_is_respected() -> None:
         torch.set_num_threads(old)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs /proc")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
 @pytest.mark.parametrize("first", ["torch", "subgrad_fast"])
 def test_one_openmp_pool_per_process(first: str) -> None:
     pytest.importorskip("torch")

@@ -1,4 +1,4 @@
-"""The dense step against the formula in NumPy, bit for bit: every rule, dtype, ISA and tail length."""
+"""The dense step against the formula in NumPy, bit for bit: every rule, dtype, ISA and length."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ def rules() -> list[dict[str, object]]:
     """Every hyper-parameter combination that takes another path through the rule."""
     found = []
     grid = itertools.product(
-        (0.0, 0.9), (0.0, 0.3), (False, True), (0.0, 0.02), (False, True), (False, True), (False, True)
+        (0.0, 0.9),
+        (0.0, 0.3),
+        (False, True),
+        (0.0, 0.02),
+        (False, True),
+        (False, True),
+        (False, True),
     )
     for momentum, dampening, nesterov, decay, decoupled, maximize, first in grid:
         if nesterov and (momentum == 0.0 or dampening != 0.0):
@@ -49,7 +55,8 @@ def rules() -> list[dict[str, object]]:
 
 RULES = rules()
 RULE_IDS = [
-    "-".join(f"{k[:4]}{v:g}" for k, v in rule.items() if v and k != "lr") or "plain" for rule in RULES
+    "-".join(f"{k[:4]}{v:g}" for k, v in rule.items() if v and k != "lr") or "plain"
+    for rule in RULES
 ]
 
 
@@ -104,7 +111,12 @@ def test_every_16_bit_value_converts(isa: str, dtype: str) -> None:
         up = (every.view(np.uint16) + np.uint16(1)).view(DTYPES[dtype]).astype(np.float32)
         middle = (x.astype(np.float64) + up.astype(np.float64)).astype(np.float32) / np.float32(2)
         values = np.concatenate(
-            [x, middle, np.nextafter(middle, np.float32(-9e9)), np.nextafter(middle, np.float32(9e9))]
+            [
+                x,
+                middle,
+                np.nextafter(middle, np.float32(-9e9)),
+                np.nextafter(middle, np.float32(9e9)),
+            ]
         )
         values = np.concatenate([values, np.float32([3e38, -3e38, 1e-45, -1e-45, 65519, 65520])])
     h = np.zeros(values.size, DTYPES[dtype])

@@ -121,12 +121,14 @@ void copy_extents(ArrayView& view, py::object loan = {}) {
 // NULL with elements: DTensor, FakeTensor, functional tensors and freed storage all "succeed" so.
 void require_memory(const ArrayView& view, const Where& where) {
   if (view.data == nullptr && view.size() > 0) {
-    value_error(where, "has no memory of its own (a fake, functional, distributed or freed tensor)");
+    value_error(where,
+                "has no memory of its own (a fake, functional, distributed or freed tensor)");
   }
 }
 
 std::string dl_dtype_text(const DLDataType& t) {
-  static constexpr const char* kinds[] = {"int", "uint", "float", "handle", "bfloat", "complex", "bool"};
+  static constexpr const char* kinds[] = {"int",    "uint",    "float", "handle",
+                                          "bfloat", "complex", "bool"};
   return (t.code < 7 ? kinds[t.code] : "type") + std::to_string(t.bits);
 }
 
@@ -153,7 +155,8 @@ ArrayView view_exchange(py::handle object, const Where& where) {
   if (!view_dltensor(t, view)) dtype_error(where, dl_dtype_text(t.dtype));
   if (view.strides == nullptr) copy_extents(view);
   require_memory(view, where);
-  if (has_negation(object)) value_error(where, "is a negated view; call .resolve_neg() on it first");
+  if (has_negation(object))
+    value_error(where, "is a negated view; call .resolve_neg() on it first");
   return view;
 }
 
@@ -177,8 +180,8 @@ ArrayView view_capsule(py::handle object, const Where& where) {
                     : nullptr) {
     t = &m->dl_tensor;
     view.writable = (m->flags & kDLPackFlagReadOnly) == 0;
-  } else if (auto* old = static_cast<DLManagedTensor*>(
-                 PyCapsule_GetPointer(capsule.ptr(), "dltensor"))) {
+  } else if (auto* old =
+                 static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"))) {
     t = &old->dl_tensor;
     view.writable = false;  // this version cannot say so: look, but do not touch
   } else {
@@ -191,7 +194,8 @@ ArrayView view_capsule(py::handle object, const Where& where) {
   return view;
 }
 
-// --- torch before 2.10: its Python attributes ------------------------------------------------------
+// --- torch before 2.10: its Python attributes
+// ------------------------------------------------------
 
 ArrayView view_attributes(py::handle object, const Where& where) {
   const std::string layout = py::str(object.attr("layout"));
@@ -208,7 +212,8 @@ ArrayView view_attributes(py::handle object, const Where& where) {
   view.stride_unit = view.itemsize();
   view.data = reinterpret_cast<char*>(object.attr("data_ptr")().cast<std::uintptr_t>());
   require_memory(view, where);
-  if (has_negation(object)) value_error(where, "is a negated view; call .resolve_neg() on it first");
+  if (has_negation(object))
+    value_error(where, "is a negated view; call .resolve_neg() on it first");
   return view;
 }
 
@@ -247,7 +252,8 @@ TypeInfo inspect_type(PyTypeObject* type) {
 }
 
 const TypeInfo& type_info(PyTypeObject* type) {
-  // Leaked on purpose, types included: they are few, and a freed type's address could be used again.
+  // Leaked on purpose, types included: they are few, and a freed type's address could be used
+  // again.
   static auto* cache = new std::unordered_map<PyTypeObject*, TypeInfo>();
   static PyTypeObject* last_type = nullptr;
   static const TypeInfo* last = nullptr;
@@ -331,15 +337,15 @@ bool has_strided_layout(py::handle tensor) {
   return true;
 }
 
-bool quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view) {
+Quick quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view) {
   DLTensor t;
   if (api->dltensor_from_py_object_no_sync(object, &t) != 0) {
     PyErr_Clear();
-    return false;
+    return Quick::other;
   }
   view.source = Source::exchange;
-  return on_host(t.device) && view_dltensor(t, view) && t.strides != nullptr &&
-         (t.data != nullptr || view.size() == 0);
+  if (!on_host(t.device) || !view_dltensor(t, view) || t.strides == nullptr) return Quick::other;
+  return t.data == nullptr && view.size() > 0 ? Quick::no_memory : Quick::ok;
 }
 
 ArrayView view_array(py::handle object, const Where& where) {
@@ -372,8 +378,8 @@ ArrayList array_list(py::handle argument, const char* name) {
     list.items = {py::reinterpret_borrow<py::object>(argument)};
     list.single = true;
   } else {
-    throw py::type_error(std::string(name) +
-                         ": expected an array or a sequence of arrays, got " + type_name(argument));
+    throw py::type_error(std::string(name) + ": expected an array or a sequence of arrays, got " +
+                         type_name(argument));
   }
   return list;
 }
@@ -381,7 +387,8 @@ ArrayList array_list(py::handle argument, const char* name) {
 void increment_versions(py::handle tensors) {
   static py::handle increment;
   if (!increment) {
-    increment = py::getattr(py::module_::import("torch.autograd.graph"), "increment_version").release();
+    increment =
+        py::getattr(py::module_::import("torch.autograd.graph"), "increment_version").release();
   }
   increment(tensors);
 }

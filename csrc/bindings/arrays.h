@@ -1,5 +1,5 @@
-// The border: a NumPy array, torch tensor or other DLPack producer becomes an ArrayView, checked once,
-// and errors name the argument, its index and what was expected.
+// The border: a NumPy array, torch tensor or other DLPack producer becomes an ArrayView, checked
+// once, and errors name the argument, its index and what was expected.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -37,28 +37,30 @@ struct ArrayView {
   Source source = Source::unknown;
   std::shared_ptr<void> owned;  // shape and strides, where the object does not hold them itself
 
-  std::int64_t size() const;                        // elements
+  std::int64_t size() const;  // elements
   std::int64_t itemsize() const { return static_cast<std::int64_t>(size_of(dtype)); }
-  std::string describe() const;                     // "float32 of shape (3, 4)"
+  std::string describe() const;  // "float32 of shape (3, 4)"
 };
 
 Source source_of(py::handle object);
 inline bool is_torch(Source s) { return s == Source::exchange || s == Source::attributes; }
 
-// The view of an array that lies in this process' memory, valid while the object lives and the GIL is
-// held. Raises TypeError (not an array, unsupported dtype or layout) or ValueError (another device, no
-// memory behind it, pending negation).
+// The view of an array that lies in this process' memory, valid while the object lives and the GIL
+// is held. Raises TypeError (not an array, unsupported dtype or layout) or ValueError (another
+// device, no memory behind it, pending negation).
 ArrayView view_array(py::handle object, const Where& where);
 
-// The exchange table of a torch type (null: not offered, or switched off by a test), and the quick view
-// through it: about 50 ns, false where view_array must look closer or would raise. It does not see a
-// pending negation; has_negation asks for that.
+// The exchange table of a torch type (null: not offered, or switched off by a test), and the quick
+// view through it, about 50 ns. It does not see a pending negation; has_negation asks for that.
+enum class Quick { ok, no_memory, other };  // other: view_array must look closer, or would raise
 const DLPackExchangeAPI* exchange_api(PyTypeObject* type);
-bool quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view);
+Quick quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view);
 bool has_negation(py::handle tensor);
-bool has_strided_layout(py::handle tensor);  // asked first: the C error for sparse costs a millisecond
+bool has_strided_layout(
+    py::handle tensor);  // asked first: the C error for sparse costs a millisecond
 
-// Switches the exchange table off, so that the path of torch < 2.10 can be tested; returns the old value.
+// Switches the exchange table off, so that the path of torch < 2.10 can be tested; returns the old
+// value.
 bool use_exchange_api(bool on);
 
 std::string shape_text(int ndim, const std::int64_t* shape);

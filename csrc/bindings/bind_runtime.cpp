@@ -74,21 +74,24 @@ void register_runtime(py::module_& m) {
   m.def("set_num_threads", &set_threads, "n"_a);
   m.def("get_num_threads", &num_threads);
   m.def("use_exchange_api", &use_exchange_api, "on"_a);
-  m.def("array_source", [](const py::object& array) {
-    switch (source_of(array)) {
-      case Source::numpy:
-        return "numpy array struct";
-      case Source::exchange:
-        return "DLPack exchange API";
-      case Source::attributes:
-        return "tensor attributes";
-      case Source::dlpack:
-        return "DLPack capsule";
-      case Source::unknown:
-        break;
-    }
-    return "not an array";
-  }, "array"_a);
+  m.def(
+      "array_source",
+      [](const py::object& array) {
+        switch (source_of(array)) {
+          case Source::numpy:
+            return "numpy array struct";
+          case Source::exchange:
+            return "DLPack exchange API";
+          case Source::attributes:
+            return "tensor attributes";
+          case Source::dlpack:
+            return "DLPack capsule";
+          case Source::unknown:
+            break;
+        }
+        return "not an array";
+      },
+      "array"_a);
 }
 
 }  // namespace subgrad

@@ -1,4 +1,5 @@
 // The dense step's doors: sgd_step, the plan FusedSGD holds, and the plan behind optim.SGD.
+#include "bindings/buffers.h"
 #include "bindings/dense_plan.h"
 #include "bindings/optimizer_plan.h"
 #include "bindings/registrars.h"
@@ -45,12 +46,26 @@ class HeldPlan {
     plan_.run({params});
   }
 
+  int traverse(visitproc visit, void* arg) const {
+    for (const ArrayList* list : {&params_, &momenta_}) {
+      for (const py::object& array : list->items) Py_VISIT(array.ptr());
+    }
+    Py_VISIT(versioned_.ptr());
+    return 0;
+  }
+  void clear() {
+    params_.items.clear();
+    momenta_.items.clear();
+    versioned_ = py::list();
+  }
+
  private:
   static bool same(const Extents& extents, const py::object& array, const Where& where) {
     return extents.same(view_array(array, where));
   }
 
-  // Whether every array still is where it was: NumPy arrays can be resized, a tensor's data replaced.
+  // Whether every array still is where it was: NumPy arrays can be resized, a tensor's data
+  // replaced.
   bool unchanged() const {
     for (std::size_t i = 0; i < params_.items.size(); ++i) {
       if (!same(plan_.param(i), params_.items[i], params_.where("params", i))) return false;
@@ -86,6 +101,26 @@ class HeldPlan {
   py::list versioned_;  // the torch tensors that a step writes
 };
 
+// Python's garbage collector must see through a plan: it holds parameters, which may hold its
+// owner.
+template <class Plan>
+py::custom_type_setup collected() {
+  return py::custom_type_setup([](PyHeapTypeObject* heap_type) {
+    PyTypeObject& type = heap_type->ht_type;
+    type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+      Py_VISIT(Py_TYPE(self));
+      // A plan whose constructor raised has nothing yet.
+      if (!py::detail::is_holder_constructed(self)) return 0;
+      return py::cast<const Plan&>(py::handle(self)).traverse(visit, arg);
+    };
+    type.tp_clear = [](PyObject* self) {
+      if (py::detail::is_holder_constructed(self)) py::cast<Plan&>(py::handle(self)).clear();
+      return 0;
+    };
+  });
+}
+
 }  // namespace
 
 void register_update(py::module_& m) {
@@ -105,7 +140,11 @@ void register_update(py::module_& m) {
       "params"_a, "grads"_a, "momentum_buffers"_a, "lr"_a, "momentum"_a, "dampening"_a,
       "weight_decay"_a, "nesterov"_a, "maximize"_a, "decoupled_weight_decay"_a, "first_step"_a);
 
-  py::class_<HeldPlan>(m, "HeldPlan")
+  py::register_local_exception<Overlap>(m, "OverlapError", PyExc_ValueError);
+
+  m.def("new_buffer", &new_buffer, "like"_a);
+
+  py::class_<HeldPlan>(m, "HeldPlan", collected<HeldPlan>())
       .def(py::init<const py::object&, const py::object&>(), "params"_a, "momentum_buffers"_a)
       .def(
           "step",
@@ -120,7 +159,7 @@ void register_update(py::module_& m) {
           "grads"_a, "lr"_a, "momentum"_a, "dampening"_a, "weight_decay"_a, "nesterov"_a,
           "maximize"_a, "decoupled_weight_decay"_a, "first_step"_a);
 
-  py::class_<OptimizerPlan>(m, "OptimizerPlan")
+  py::class_<OptimizerPlan>(m, "OptimizerPlan", collected<OptimizerPlan>())
       .def(py::init<const py::list&, const py::dict&, const py::list&>(), "param_groups"_a,
            "state"_a, "entries"_a)
       .def("step", &OptimizerPlan::step, "param_groups"_a, "state"_a)

@@ -20,8 +20,7 @@ void prefetch(const char* p) {
 void require_writable(const ArrayView& view, const Extents& extents, const Where& where) {
   if (!view.writable) throw py::value_error(where.text() + ": is read-only");
   if (extents.may_overlap_itself()) {
-    throw py::value_error(where.text() +
-                          ": its elements share memory (an expanded or broadcast view)");
+    throw Overlap(where.text() + ": its elements share memory (an expanded or broadcast view)");
   }
 }
 
@@ -97,15 +96,16 @@ void DensePlan::seal() {
   for (std::size_t i = 0; i < written_.size(); ++i) {
     for (std::size_t j = i + 1; j < written_.size() && written_[j].begin < written_[i].end; ++j) {
       if (extents(written_[i]).shares_memory(extents(written_[j]))) {
-        throw py::value_error(where(written_[j]).text() + ": shares memory with " +
-                              where(written_[i]).text());
+        throw Overlap(where(written_[j]).text() + ": shares memory with " +
+                      where(written_[i]).text());
       }
     }
   }
 }
 
-// A gradient may be the very memory of its own parameter or momentum (each element is read before it is
-// written); any other meeting with written memory would make the result depend on the order of work.
+// A gradient may be the very memory of its own parameter (each element is read before it is
+// written); any other meeting with written memory would make the result depend on the order of
+// work.
 void DensePlan::refuse_grad_overlap(std::size_t i, const ArrayView& view,
                                     const Where& grad_where) const {
   const Range r = byte_range(view);
@@ -115,9 +115,9 @@ void DensePlan::refuse_grad_overlap(std::size_t i, const ArrayView& view,
     const Written& w = written_[k];
     if (w.end <= r.begin) continue;
     const Extents grad(view);
-    const bool own = w.tensor == i && grad.same_memory(extents(w));
+    const bool own = w.tensor == i && !w.is_momentum && grad.same_memory(extents(w));
     if (!own && grad.shares_memory(extents(w))) {
-      throw py::value_error(grad_where.text() + ": shares memory with " + where(w).text());
+      throw Overlap(grad_where.text() + ": shares memory with " + where(w).text());
     }
   }
 }
@@ -137,8 +137,8 @@ bool DensePlan::lies_alike(const Tensor& t, const ArrayView& grad, bool same_lay
   return true;
 }
 
-// Null where all operands turn out to be one run after all (their strides differ in dimensions of size
-// one only).
+// Null where all operands turn out to be one run after all (their strides differ in dimensions of
+// size one only).
 const Layout* DensePlan::layout_for(std::size_t i, const ArrayView& view) {
   const Tensor& t = tensors_[i];
   Details& details = details_[i];
@@ -146,9 +146,9 @@ const Layout* DensePlan::layout_for(std::size_t i, const ArrayView& view) {
   if (details.layout == nullptr || !details.last_grad.same_layout(view) ||
       details.last_grad.dtype != view.dtype) {
     details.last_grad = Extents(view);
-    details.layout = std::make_unique<const Layout>(view.ndim, view.shape, t.param.strides.data(),
-                                                    details.last_grad.strides.data(),
-                                                    momentum.strides.data());
+    details.layout =
+        std::make_unique<const Layout>(view.ndim, view.shape, t.param.strides.data(),
+                                       details.last_grad.strides.data(), momentum.strides.data());
   }
   const bool aligned = t.param.aligned() && Extents(view).aligned() && momentum.aligned();
   const bool one_run =
@@ -179,8 +179,7 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
     t.checked_dtype = grad.dtype;
   }
   segments_.push_back({t.param.data, grad.data, use_momentum ? t.momentum : nullptr, t.param.size,
-                       alike ? nullptr : layout_for(i, grad), t.row, types_row,
-                       first});
+                       alike ? nullptr : layout_for(i, grad), t.row, types_row, first});
 }
 
 void DensePlan::run(const std::vector<SgdParams>& rows) {

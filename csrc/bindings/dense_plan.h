@@ -1,9 +1,11 @@
-// What does not change between two dense steps: where each parameter and momentum lies, which element
-// types meet, which memory is written. A plan is built once, its gradients are bound before each step.
+// What does not change between two dense steps: where each parameter and momentum lies, which
+// element types meet, which memory is written. A plan is built once, its gradients are bound before
+// each step.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "bindings/extents.h"
@@ -11,10 +13,15 @@
 
 namespace subgrad {
 
+// Arrays that must not share memory do.
+struct Overlap : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+
 class DensePlan {
  public:
-  // Adds a tensor; throws (TypeError, ValueError naming the argument) for what cannot be stepped. `row`
-  // is its hyper-parameter row. The caller keeps the memory alive.
+  // Adds a tensor; throws (TypeError, ValueError naming the argument) for what cannot be stepped.
+  // `row` is its hyper-parameter row. The caller keeps the memory alive.
   void add(const ArrayView& param, const Where& where, int row);
 
   // Gives the tensor added last a momentum buffer, which must have the parameter's shape.
@@ -26,6 +33,7 @@ class DensePlan {
   std::size_t size() const { return tensors_.size(); }
   const Extents& param(std::size_t i) const { return tensors_[i].param; }
   const Extents& momentum(std::size_t i) const { return details_[i].momentum; }
+  bool one_run(std::size_t i) const { return tensors_[i].one_run; }
   bool has_momentum(std::size_t i) const { return tensors_[i].has_momentum; }
 
   // Starts a new step; then bind() the gradient of each tensor that takes part; then run().
@@ -36,8 +44,8 @@ class DensePlan {
   void run(const std::vector<SgdParams>& rows);  // releases the GIL where that pays
 
  private:
-  // What every step reads of a tensor, close together: inside a training loop the caches are cold and
-  // the step's cost is the lines it touches.
+  // What every step reads of a tensor, close together: inside a training loop the caches are cold
+  // and the step's cost is the lines it touches.
   struct Tensor {
     Extents param;
     char* momentum = nullptr;
@@ -70,8 +78,8 @@ class DensePlan {
 
   std::vector<Tensor> tensors_;
   std::vector<Details> details_;
-  // What a step writes, ascending by address. Beginnings and reaches (the largest end of all that begin
-  // no later) stand apart: new gradients are looked up in them at every step.
+  // What a step writes, ascending by address. Beginnings and reaches (the largest end of all that
+  // begin no later) stand apart: new gradients are looked up in them at every step.
   std::vector<Written> written_;
   std::vector<const char*> begins_, reaches_;
   std::vector<DenseSegment> segments_;

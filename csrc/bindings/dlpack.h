@@ -1,6 +1,6 @@
 // The part of DLPack's stable binary interface that we consume, declared from its specification
-// (https://dmlc.github.io/dlpack/latest/): the tensor structs of version 1 and the C exchange table that
-// a tensor type offers as `__dlpack_c_exchange_api__`. Layout and names are DLPack's.
+// (https://dmlc.github.io/dlpack/latest/): the tensor structs of version 1 and the C exchange table
+// that a tensor type offers as `__dlpack_c_exchange_api__`. Layout and names are DLPack's.
 #pragma once
 
 #include <cstdint>

@@ -37,11 +37,7 @@ Range byte_range(const ArrayView& x) {
 }
 
 Extents::Extents(const ArrayView& view)
-    : data(view.data),
-      size(view.size()),
-      dtype(view.dtype),
-      shape(view.ndim),
-      strides(view.ndim) {
+    : data(view.data), size(view.size()), dtype(view.dtype), shape(view.ndim), strides(view.ndim) {
   for (int d = 0; d < view.ndim; ++d) {
     shape.data()[d] = view.shape[d];
     strides.data()[d] = view.strides[d] * view.stride_unit;
@@ -82,7 +78,8 @@ bool Extents::aligned() const {
                      [this](std::int64_t stride) { return stride % itemsize() == 0; });
 }
 
-// Sufficient, not necessary: in a stack of dimensions each stride must step over all that lies inside.
+// Sufficient, not necessary: in a stack of dimensions each stride must step over all that lies
+// inside.
 bool Extents::may_overlap_itself() const {
   if (size == 0) return false;
   const Layout layout = layout_of(*this);
@@ -95,14 +92,15 @@ bool Extents::may_overlap_itself() const {
   return false;
 }
 
-// NumPy has the exact solver for interleaved strides; where that would take too long the answer is yes.
+// NumPy has the exact solver for interleaved strides; where that would take too long the answer is
+// yes.
 bool Extents::shares_memory(const Extents& other) const {
   if (dense() && other.dense()) return true;
   const auto as_numpy = [](const Extents& x) {
     return py::array(py::dtype("V" + std::to_string(x.itemsize())),
                      std::vector<py::ssize_t>(x.shape.data(), x.shape.data() + x.ndim()),
-                     std::vector<py::ssize_t>(x.strides.data(), x.strides.data() + x.ndim()), x.data,
-                     py::capsule(x.data, [](void*) {}));
+                     std::vector<py::ssize_t>(x.strides.data(), x.strides.data() + x.ndim()),
+                     x.data, py::capsule(x.data, [](void*) {}));
   };
   try {
     return py::module_::import("numpy")

@@ -57,7 +57,7 @@ struct Extents {
     }
     return true;
   }
-  bool same(const ArrayView& view) const {        // and memory and dtype
+  bool same(const ArrayView& view) const {  // and memory and dtype
     return data == view.data && dtype == view.dtype && same_layout(view);
   }
   bool same_memory(const Extents& other) const;  // element for element

@@ -1,5 +1,10 @@
 #include "bindings/optimizer_plan.h"
 
+#include <cfloat>
+#include <cmath>
+
+#include "bindings/buffers.h"
+
 namespace subgrad {
 namespace {
 
@@ -29,15 +34,20 @@ bool truth(PyObject* dict, PyObject* key) {
   return value != 0;
 }
 
-// A number, or a tensor of one element. `learned` is set where the tensor wants a gradient.
-double number(PyObject* dict, PyObject* key, bool& learned) {
+// A number, or a tensor of one element. `torchs` is set where torch has to judge: a tensor that
+// wants a gradient, a number that float32 cannot hold.
+double number(PyObject* dict, PyObject* key, bool& torchs) {
   PyObject* item = required(dict, key);
   if (!PyFloat_Check(item) && !PyLong_Check(item)) {
     const py::object wants = py::getattr(item, "requires_grad", py::none());
-    learned = learned || wants.ptr() == Py_True;
+    if (wants.ptr() == Py_True) {
+      torchs = true;
+      return 0.0;
+    }
   }
   const double value = PyFloat_AsDouble(item);
   if (value == -1.0 && PyErr_Occurred()) throw py::error_already_set();
+  if (std::isfinite(value) && std::fabs(value) > FLT_MAX) torchs = true;
   return value;
 }
 
@@ -61,22 +71,29 @@ PyObject* momentum_key() {
 OptimizerPlan::OptimizerPlan(const py::list& param_groups, const py::dict& state,
                              const py::list& entries) {
   read_groups(param_groups);
+  released_ = buffers_released();  // read before anything is looked at
   for (const py::handle item : entries) {
     const auto entry = py::reinterpret_borrow<py::tuple>(item);
     const py::object param = entry[1], momentum = entry[2];
     const auto index = static_cast<std::ptrdiff_t>(entries_.size());
-    Entry e{param.ptr(), exchange_api(Py_TYPE(param.ptr())), entry[0].cast<int>(), -1,
-            entry[3].cast<bool>()};
+    Entry e{param.ptr(), exchange_api(Py_TYPE(param.ptr())),
+            nullptr,     entry[0].cast<int>(),
+            -1,          entry[3].cast<bool>()};
     params_.append(param);
     if (entry[4].cast<bool>()) {
       e.tensor = static_cast<int>(plan_.size());
       plan_.add(view_array(param, {"params", index}), {"params", index}, e.group);
       if (!momentum.is_none()) {
         const Where where{"momentum_buffers", index};
-        plan_.add_momentum(view_array(momentum, where), where);
-        // The storage itself: a tensor can be given another one behind our back.
-        momenta_.push_back(py::getattr(momentum, "untyped_storage", py::none()));
-        if (!momenta_.back().is_none()) momenta_.back() = momenta_.back()();
+        const ArrayView view = view_array(momentum, where);
+        plan_.add_momentum(view, where);
+        momenta_.push_back(momentum);
+        e.momentum = momentum.ptr();
+        if (auto buffer = find_buffer(view.data)) {
+          buffers_.push_back(std::move(buffer));
+        } else {
+          e.foreign = true;
+        }
       }
     }
     entries_.push_back(e);
@@ -86,8 +103,7 @@ OptimizerPlan::OptimizerPlan(const py::list& param_groups, const py::dict& state
     StateItem item{py::reinterpret_borrow<py::object>(param),
                    py::reinterpret_borrow<py::object>(dict), py::object()};
     if (PyDict_Check(dict.ptr())) {
-      item.momentum =
-          py::reinterpret_borrow<py::object>(dict_item(dict.ptr(), momentum_key()));
+      item.momentum = py::reinterpret_borrow<py::object>(dict_item(dict.ptr(), momentum_key()));
     }
     state_.push_back(std::move(item));
   }
@@ -124,8 +140,8 @@ bool OptimizerPlan::same_groups(const py::list& param_groups) const {
   return true;
 }
 
-// The state is what it was when every key, every dict and every buffer is the same object. The plan holds
-// references to all of them, so that an address cannot come back as another object.
+// The state is what it was when every key, every dict and every buffer is the same object. The plan
+// holds references to all of them, so that an address cannot come back as another object.
 bool OptimizerPlan::same_state(const py::dict& state) const {
   if (static_cast<std::size_t>(PyDict_Size(state.ptr())) != state_.size()) return false;
   Py_ssize_t position = 0;
@@ -138,24 +154,43 @@ bool OptimizerPlan::same_state(const py::dict& state) const {
   return true;
 }
 
+bool OptimizerPlan::same_momentum(const Entry& e) const {
+  const Extents& momentum = plan_.momentum(static_cast<std::size_t>(e.tensor));
+  const DLPackExchangeAPI* api = exchange_api(Py_TYPE(e.momentum));
+  ArrayView view;
+  if (api == nullptr) return momentum.same(view_array(e.momentum, {"momentum_buffers"}));
+  return quick_view(api, e.momentum, view) == Quick::ok && momentum.same(view);
+}
+
+// Whether all momentum memory of ours is where it was. As long as no tensor anywhere has let go of
+// any such memory, it is.
+bool OptimizerPlan::same_buffers() {
+  const std::uint64_t released = buffers_released();
+  if (released == released_) return true;
+  for (const Entry& e : entries_) {
+    if (e.momentum != nullptr && !e.foreign && !same_momentum(e)) return false;
+  }
+  released_ = released;
+  return true;
+}
+
 void OptimizerPlan::read_rows() {
-  static PyObject *const lr = interned("lr"), *const momentum = interned("momentum"),
-                         *const dampening = interned("dampening"),
-                         *const weight_decay = interned("weight_decay"),
-                         *const nesterov = interned("nesterov"),
-                         *const maximize = interned("maximize"),
-                         *const differentiable = interned("differentiable");
+  static PyObject *const
+      lr = interned("lr"),
+      *const momentum = interned("momentum"), *const dampening = interned("dampening"),
+      *const weight_decay = interned("weight_decay"), *const nesterov = interned("nesterov"),
+      *const maximize = interned("maximize"), *const differentiable = interned("differentiable");
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     PyObject* dict = groups_[g].dict.ptr();
     SgdParams& row = rows_[g];
-    bool learned = truth(dict, differentiable);
-    row.lr = number(dict, lr, learned);
-    row.momentum = number(dict, momentum, learned);
-    row.dampening = number(dict, dampening, learned);
-    row.weight_decay = number(dict, weight_decay, learned);
+    bool torchs = truth(dict, differentiable);
+    row.lr = number(dict, lr, torchs);
+    row.momentum = number(dict, momentum, torchs);
+    row.dampening = number(dict, dampening, torchs);
+    row.weight_decay = number(dict, weight_decay, torchs);
     row.nesterov = truth(dict, nesterov);
     row.maximize = truth(dict, maximize);
-    torch_rows_[g] = learned;
+    torch_rows_[g] = torchs;
   }
 }
 
@@ -172,10 +207,11 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
   const Where where{"grads", index};
   ArrayView view;
   if (e.api != nullptr) {
-    if (!quick_view(e.api, e.param, view) || !param.same(view)) return Bound::stale;
+    if (quick_view(e.api, e.param, view) != Quick::ok || !param.same(view)) return Bound::stale;
   } else if (!param.same(view_array(e.param, {"params", index}))) {
     return Bound::stale;
   }
+  if (e.foreign && use_momentum && !same_momentum(e)) return Bound::stale;
 
   // A gradient of a subclass may be anything; torch knows what.
   static PyObject* const tensor_type =
@@ -184,14 +220,17 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
   if (e.watch_layout && !has_strided_layout(grad)) return Bound::torch;
   bool same_layout;
   if (e.api != nullptr) {  // a parameter's type and torch.Tensor share their exchange table
-    if (!quick_view(e.api, grad.ptr(), view)) {
+    const Quick quick = quick_view(e.api, grad.ptr(), view);
+    if (quick == Quick::no_memory) view_array(grad, where);  // raises
+    if (quick != Quick::ok) {
       e.watch_layout = true;
       return Bound::torch;
     }
-    // Negated views come from the imaginary part of a conjugate: their strides differ from a parameter's,
-    // save where there are none. Asking only then keeps the question off the common path.
+    // Negated views come from the imaginary part of a conjugate, whose strides no dense parameter
+    // has, save where there are none. Asking only then keeps the question off the common path.
     same_layout = param.same_layout(view);
-    if ((!same_layout || view.ndim == 0) && has_negation(grad)) return Bound::torch;
+    const bool ask = !same_layout || view.ndim == 0 || !plan_.one_run(tensor);
+    if (ask && has_negation(grad)) return Bound::torch;
   } else {
     if (!has_strided_layout(grad) || has_negation(grad)) return Bound::torch;
     view = view_array(grad, where);
@@ -206,7 +245,9 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
 py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& state) {
   static PyObject* const grad_name = interned("grad");
   const Busy busy(busy_);
-  if (!same_groups(param_groups) || !same_state(state)) return py::bool_(false);
+  if (!same_groups(param_groups) || !same_state(state) || !same_buffers()) {
+    return py::bool_(false);
+  }
   read_rows();
   plan_.begin();
   grads_.clear();
@@ -248,6 +289,33 @@ void OptimizerPlan::run() {
   }
   plan_.run(rows_);
   grads_.clear();
+}
+
+int OptimizerPlan::traverse(visitproc visit, void* arg) const {
+  Py_VISIT(params_.ptr());
+  for (const Group& group : groups_) {
+    Py_VISIT(group.dict.ptr());
+    Py_VISIT(group.params.ptr());
+  }
+  for (const StateItem& item : state_) {
+    Py_VISIT(item.param.ptr());
+    Py_VISIT(item.dict.ptr());
+    Py_VISIT(item.momentum.ptr());
+  }
+  for (const py::object& momentum : momenta_) Py_VISIT(momentum.ptr());
+  for (const py::object& grad : grads_) Py_VISIT(grad.ptr());
+  return 0;
+}
+
+// Leaves a plan that is out of date for good.
+void OptimizerPlan::clear() {
+  entries_.clear();
+  groups_.clear();
+  state_.clear();
+  momenta_.clear();
+  grads_.clear();
+  stepped_.clear();
+  params_ = py::list();
 }
 
 }  // namespace subgrad

@@ -1,5 +1,6 @@
-// The plan behind optim.SGD: from a torch optimizer's param_groups and state to a dense step, touching
-// every parameter and gradient object once and no state tensor at all.
+// The plan behind optim.SGD: from a torch optimizer's param_groups and state to a dense step,
+// touching every parameter and gradient object once, and no state tensor whose memory is ours
+// (buffers.h).
 #pragma once
 
 #include <vector>
@@ -11,24 +12,30 @@ namespace subgrad {
 class OptimizerPlan {
  public:
   // `entries` lists (group index, param, momentum buffer or None, first, covered) in the order of
-  // param_groups. An entry that is not covered belongs to torch's own code. `first`: the buffer holds
-  // nothing yet. Raises what DensePlan raises.
+  // param_groups. An entry that is not covered belongs to torch's own code. `first`: the buffer
+  // holds nothing yet. Raises what DensePlan raises.
   OptimizerPlan(const py::list& param_groups, const py::dict& state, const py::list& entries);
 
-  // One step. Returns None when it is done; False when groups, state, a parameter's memory or the need
-  // for a momentum buffer has changed, so that the plan must be rebuilt (nothing has been written then);
-  // or the list of (group index, param) that torch has to step. In that last case the rest waits for
-  // finish(), so that nothing is written if torch raises.
+  // One step. Returns None when it is done; False when groups, state, a parameter's memory or the
+  // need for a momentum buffer has changed, so that the plan must be rebuilt (nothing has been
+  // written then); or the list of (group index, param) that torch has to step. In that last case
+  // the rest waits for finish(), so that nothing is written if torch raises.
   py::object step(const py::list& param_groups, const py::dict& state);
   void finish();
+
+  // For Python's garbage collector: the plan holds parameters, which may hold their optimizer.
+  int traverse(visitproc visit, void* arg) const;
+  void clear();
 
  private:
   struct Entry {
     PyObject* param;               // owned by params_
     const DLPackExchangeAPI* api;  // of the parameter's type; null: the slow way
+    PyObject* momentum;            // owned by momenta_; null: none
     int group;
     int tensor;  // in plan_, or -1: torch's
     bool first;
+    bool foreign = false;       // its momentum's memory is not ours: look where it is at every step
     bool watch_layout = false;  // a gradient of this parameter was not dense before
   };
   struct Group {
@@ -39,6 +46,9 @@ class OptimizerPlan {
     py::object param, dict, momentum;
   };
   enum class Bound { yes, torch, stale };
+
+  bool same_momentum(const Entry& entry) const;
+  bool same_buffers();
 
   void read_groups(const py::list& param_groups);
   bool same_groups(const py::list& param_groups) const;
@@ -53,10 +63,12 @@ class OptimizerPlan {
   std::vector<StateItem> state_;
   std::vector<SgdParams> rows_;
   std::vector<bool> torch_rows_;  // groups that torch has to step as a whole (differentiable)
-  std::vector<py::object> momenta_;   // storages
-  std::vector<py::object> grads_;     // kept for the length of a step
-  py::list params_;                   // of all entries
-  std::vector<PyObject*> stepped_;    // the parameters bound in this step
+  std::vector<py::object> momenta_;
+  std::vector<std::shared_ptr<void>> buffers_;  // shares in the memory that is ours
+  std::uint64_t released_ = 0;                  // buffers_released() when all were in place
+  std::vector<py::object> grads_;               // kept for the length of a step
+  py::list params_;                             // of all entries
+  std::vector<PyObject*> stepped_;              // the parameters bound in this step
   bool busy_ = false;
 };
 

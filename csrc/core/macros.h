@@ -17,9 +17,10 @@
 #define SGF_RESTRICT __restrict__
 #endif
 
-// Everything that is compiled once per instruction set lives in an inline namespace named after it, so
-// that no template instantiated with AVX-512 flags can win at link time and run on an older processor.
-// Each cpu/isa_*.cpp defines SGF_ISA before its includes; other files get the portable name.
+// Everything that is compiled once per instruction set lives in an inline namespace named after it,
+// so that no template instantiated with AVX-512 flags can win at link time and run on an older
+// processor. Each cpu/isa_*.cpp defines SGF_ISA before its includes; other files get the portable
+// name.
 #ifndef SGF_ISA
 #define SGF_ISA isa_portable
 #endif

@@ -1,5 +1,6 @@
 // Lane arithmetic for plain float and double: what a rule may ask of its value type. The register
-// wrappers in cpu/simd/ offer the same names, so one functor serves CUDA, the portable path and SIMD.
+// wrappers in cpu/simd/ offer the same names, so one functor serves CUDA, the portable path and
+// SIMD.
 #pragma once
 
 #include <cmath>
@@ -51,8 +52,8 @@ SGF_HD double fma(double a, double b, double c) { return ::fma(a, b, c); }
 SGF_HD float mul(float a, float b) { return a * b; }
 SGF_HD double mul(double a, double b) { return a * b; }
 
-// flip_sign(x, mask): mask is 0.0 (keep) or -0.0 (negate), as an exclusive or of bits, so that it is exact
-// for every value, NaN included.
+// flip_sign(x, mask): mask is 0.0 (keep) or -0.0 (negate), as an exclusive or of bits, so that it
+// is exact for every value, NaN included.
 SGF_HD float flip_sign(float x, float mask) {
   std::uint32_t a, b;
   memcpy(&a, &x, sizeof a);

@@ -17,9 +17,7 @@ struct f16 {
   std::uint16_t bits;
 };
 
-constexpr std::size_t size_of(DType t) {
-  return t == DType::f64 ? 8 : t == DType::f32 ? 4 : 2;
-}
+constexpr std::size_t size_of(DType t) { return t == DType::f64 ? 8 : t == DType::f32 ? 4 : 2; }
 
 constexpr const char* name_of(DType t) {
   return t == DType::f32    ? "float32"
@@ -61,8 +59,8 @@ struct Compute<double> {
 template <class T>
 using compute_t = typename Compute<T>::type;
 
-// Hyper-parameters of one SGD step as the user gave them; torch's names and meanings. Rules turn them
-// into the coefficients that their arithmetic needs.
+// Hyper-parameters of one SGD step as the user gave them; torch's names and meanings. Rules turn
+// them into the coefficients that their arithmetic needs.
 struct SgdParams {
   double lr = 0.0;
   double momentum = 0.0;

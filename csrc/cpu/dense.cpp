@@ -10,16 +10,17 @@ namespace {
 // What a tensor costs beside its bytes, in bytes: a call, its prologue and its tail.
 constexpr std::int64_t kSegmentBytes = 256;
 
-// Below this many bytes per thread a parallel region costs more than it saves (about 3 us to wake the
-// pool, about 10 GB/s a core from cold caches).
+// Below this many bytes per thread a parallel region costs more than it saves (about 3 us to wake
+// the pool, about 10 GB/s a core from cold caches).
 constexpr std::int64_t kBytesPerThread = 128 << 10;
 
-// Work is handed out in more slots than threads, so that a thread whose core is taken away does not hold
-// up the others; slots no smaller than this keep the hand-out itself cheap.
+// Work is handed out in more slots than threads, so that a thread whose core is taken away does not
+// hold up the others; slots no smaller than this keep the hand-out itself cheap.
 constexpr std::int64_t kSlotsPerThread = 4;
 constexpr std::int64_t kMinSlotBytes = 64 << 10;
 
-// Splits inside a tensor fall on multiples of this many elements: full registers, whole cache lines.
+// Splits inside a tensor fall on multiples of this many elements: full registers, whole cache
+// lines.
 constexpr std::int64_t kSplitElements = 64;
 
 std::int64_t element_bytes(const DenseSegment& s) {

@@ -1,4 +1,5 @@
-// One dense step over any number of tensors: the work list and the loop that shares it among threads.
+// One dense step over any number of tensors: the work list and the loop that shares it among
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +22,9 @@ struct DenseSegment {
   bool first;            // the momentum buffer holds nothing yet
 };
 
-// Runs a step: every segment with its row of `params`. One parallel region over all elements, or none
-// where the work is too small to share. Touches only memory named by the segments; cannot fail.
-// Elementwise, so the split among threads cannot change a bit.
+// Runs a step: every segment with its row of `params`. One parallel region over all elements, or
+// none where the work is too small to share. Touches only memory named by the segments; cannot
+// fail. Elementwise, so the split among threads cannot change a bit.
 void run_dense(const std::vector<DenseSegment>& segments, const std::vector<SgdParams>& params);
 
 }  // namespace subgrad

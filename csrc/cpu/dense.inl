@@ -7,8 +7,8 @@
 namespace subgrad {
 inline namespace SGF_ISA {
 
-// One register of each operand at index i: `n...` is nothing for a full register or the number of elements
-// of a partial one. The momentum pointer may be null where the rule has no use for it.
+// One register of each operand at index i: `n...` is nothing for a full register or the number of
+// elements of a partial one. The momentum pointer may be null where the rule has no use for it.
 template <class Rule, class V, class P, class G, class M>
 struct DenseBlock {
   V w, m, g;
@@ -25,10 +25,10 @@ struct DenseBlock {
   }
 };
 
-// Memory traffic per element: the parameter and the momentum are read and written once, the gradient
-// is read once; nothing else moves. A few registers are loaded before any is stored: arrays that lie a
-// multiple of 4 KiB apart would otherwise make each load wait for the store before it. The tail goes
-// through the same rule with masked loads and stores.
+// Memory traffic per element: the parameter and the momentum are read and written once, the
+// gradient is read once; nothing else moves. A few registers are loaded before any is stored:
+// arrays that lie a multiple of 4 KiB apart would otherwise make each load wait for the store
+// before it. The tail goes through the same rule with masked loads and stores.
 template <class Rule, class P, class G, class M>
 void dense_step(void* param, const void* grad, void* momentum, std::int64_t n,
                 const SgdParams& params) {

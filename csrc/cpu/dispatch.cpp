@@ -1,5 +1,5 @@
-// The ladder: implementations best first, each with the processor features it needs. Walk down, take
-// the first that fits, decide once.
+// The ladder: implementations best first, each with the processor features it needs. Walk down,
+// take the first that fits, decide once.
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
@@ -55,9 +55,9 @@ const KernelTable& choose(const char* name) {
     if (name != nullptr && std::string_view(name) != rung.table->isa) continue;
     if (rung.supported()) return *rung.table;
   }
-  throw std::invalid_argument(std::string("SUBGRAD_FAST_ISA: '") + name +
-                              "' is unknown or not available here; available: " +
-                              available_names());
+  throw std::invalid_argument(
+      std::string("SUBGRAD_FAST_ISA: '") + name +
+      "' is unknown or not available here; available: " + available_names());
 }
 
 std::atomic<const KernelTable*> active{nullptr};

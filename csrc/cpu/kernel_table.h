@@ -1,5 +1,5 @@
-// What each instruction set offers, as one table of function pointers, and how one of them is chosen.
-// Plain declarations only: this header is included by files compiled with different flags.
+// What each instruction set offers, as one table of function pointers, and how one of them is
+// chosen. Plain declarations only: this header is included by files compiled with different flags.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace subgrad {
 
-// One contiguous run of `n` elements: param and momentum are updated in place. `momentum` may be null
-// where the rule has none.
+// One contiguous run of `n` elements: param and momentum are updated in place. `momentum` may be
+// null where the rule has none.
 using DenseKernel = void (*)(void* param, const void* grad, void* momentum, std::int64_t n,
                              const SgdParams& params);
 
@@ -25,16 +25,17 @@ extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
 extern const KernelTable kNeonKernels;
 
-// The table in use: chosen at the first call and kept. SUBGRAD_FAST_ISA names one; without it the best
-// that the processor has is taken. Throws std::invalid_argument for a name that is unknown, not built
-// or not supported by this processor.
+// The table in use: chosen at the first call and kept. SUBGRAD_FAST_ISA names one; without it the
+// best that the processor has is taken. Throws std::invalid_argument for a name that is unknown,
+// not built or not supported by this processor.
 const KernelTable& kernels();
 
 // Changes the table in use (tests and benchmarks); null goes back to the environment's or the best.
 // Throws like kernels().
 void select_isa(const char* name);
 
-// Calls visit(name) for every instruction set that is built and that this processor has, best first.
+// Calls visit(name) for every instruction set that is built and that this processor has, best
+// first.
 void each_available_isa(void (*visit)(const char* name, void* context), void* context);
 
 }  // namespace subgrad

@@ -43,11 +43,13 @@ class Cursor {
   std::vector<std::int64_t> index_;
 };
 
-// Copies n elements of `Size` bytes between two strided runs. memcpy, since neither side need be aligned.
+// Copies n elements of `Size` bytes between two strided runs. memcpy, since neither side need be
+// aligned.
 template <std::size_t Size>
 void copy_run(char* to, std::int64_t to_stride, const char* from, std::int64_t from_stride,
               std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) std::memcpy(to + i * to_stride, from + i * from_stride, Size);
+  for (std::int64_t i = 0; i < n; ++i)
+    std::memcpy(to + i * to_stride, from + i * from_stride, Size);
 }
 
 using CopyRun = void (*)(char*, std::int64_t, const char*, std::int64_t, std::int64_t);
@@ -65,14 +67,16 @@ struct Operand {
   alignas(64) char buffer[kBlock * 8] = {};
 
   void pack(const Layout& layout, Cursor cursor, std::int64_t n) {
-    each_run(layout, cursor, n, [&](char* elements, std::int64_t step, char* packed, std::int64_t k) {
-      copy(packed, size, elements, step, k);
-    });
+    each_run(layout, cursor, n,
+             [&](char* elements, std::int64_t step, char* packed, std::int64_t k) {
+               copy(packed, size, elements, step, k);
+             });
   }
   void unpack(const Layout& layout, Cursor cursor, std::int64_t n) {
-    each_run(layout, cursor, n, [&](char* elements, std::int64_t step, char* packed, std::int64_t k) {
-      copy(elements, step, packed, size, k);
-    });
+    each_run(layout, cursor, n,
+             [&](char* elements, std::int64_t step, char* packed, std::int64_t k) {
+               copy(elements, step, packed, size, k);
+             });
   }
 
  private:

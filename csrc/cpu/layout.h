@@ -1,5 +1,6 @@
-// Arrays that are not one contiguous run: their elements are copied in blocks to contiguous buffers,
-// stepped there by the same kernels, and copied back. Same bits, no second copy of any formula.
+// Arrays that are not one contiguous run: their elements are copied in blocks to contiguous
+// buffers, stepped there by the same kernels, and copied back. Same bits, no second copy of any
+// formula.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,9 @@
 
 namespace subgrad {
 
-// Shape and byte strides of one tensor's parameter, gradient and momentum, dimensions ordered from the
-// outermost to the innermost in memory (of the parameter), with runs that all three share merged.
+// Shape and byte strides of one tensor's parameter, gradient and momentum, dimensions ordered from
+// the outermost to the innermost in memory (of the parameter), with runs that all three share
+// merged.
 struct Layout {
   struct Dim {
     std::int64_t size;

@@ -1,5 +1,5 @@
-// Threads: OpenMP's pool, which is torch's as well when torch is loaded (one libgomp per process), so
-// torch.set_num_threads is respected and no second pool competes for the cores.
+// Threads: OpenMP's pool, which is torch's as well when torch is loaded (one libgomp per process),
+// so torch.set_num_threads is respected and no second pool competes for the cores.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,9 @@ void set_num_threads(int n);
 // made by fork(), because libgomp's pool does not survive a fork and a region there would hang.
 int num_threads();
 
-// Calls body(slot) for every slot in [0, slots), slots handed out in ascending order, at most `threads`
-// at a time. The body must not throw. Which thread takes which slot is left open, so results must not
-// depend on it.
+// Calls body(slot) for every slot in [0, slots), slots handed out in ascending order, at most
+// `threads` at a time. The body must not throw. Which thread takes which slot is left open, so
+// results must not depend on it.
 template <class Body>
 void parallel_for(int threads, std::int64_t slots, const Body& body) {
 #if defined(_OPENMP)

@@ -1,5 +1,5 @@
-// Compiles every rule for the device, so that nobody writes a formula CUDA cannot take. No kernel here is
-// launched; the real ones come with the CUDA backend.
+// Compiles every rule for the device, so that nobody writes a formula CUDA cannot take. No kernel
+// here is launched; the real ones come with the CUDA backend.
 #include "core/convert.h"
 #include "rules/list.h"
 

@@ -1,5 +1,5 @@
-// The one explicit table of rules x dtypes. CPU dispatch, CUDA and the tests walk these lists; adding a
-// rule or a dtype is adding a row here.
+// The one explicit table of rules x dtypes. CPU dispatch, CUDA and the tests walk these lists;
+// adding a rule or a dtype is adding a row here.
 #pragma once
 
 #include "rules/sgd.h"
@@ -34,12 +34,10 @@ inline constexpr int kSgdRules = sizeof kSgdRows / sizeof kSgdRows[0];
 // The row a step needs. A zero weight decay or momentum is left out rather than multiplied by, as
 // torch does: 0 * Inf would be NaN. `first` says that the momentum buffer holds nothing yet.
 inline int sgd_rule(const SgdParams& p, bool first) {
-  const Decay decay = p.weight_decay == 0.0       ? Decay::none
+  const Decay decay = p.weight_decay == 0.0      ? Decay::none
                       : p.decoupled_weight_decay ? Decay::decoupled
                                                  : Decay::coupled;
-  const Buffer buffer = p.momentum == 0.0 ? Buffer::none
-                        : first           ? Buffer::set
-                                          : Buffer::accumulate;
+  const Buffer buffer = p.momentum == 0.0 ? Buffer::none : first ? Buffer::set : Buffer::accumulate;
   const bool nesterov = p.nesterov && buffer != Buffer::none;
   for (int i = 0; i < kSgdRules; ++i) {
     const SgdRow& row = kSgdRows[i];
@@ -58,19 +56,20 @@ struct DenseTypes {
   DType param, grad, momentum;
 };
 
-// The gradient has the parameter's type or any of f32, bf16, f16; the momentum the parameter's or f32.
+// The gradient has the parameter's type or any of f32, bf16, f16; the momentum the parameter's or
+// f32.
 inline constexpr DenseTypes kDenseTypes[] = {
-    {DType::f32, DType::f32, DType::f32},    {DType::f32, DType::bf16, DType::f32},
-    {DType::f32, DType::f16, DType::f32},    {DType::f64, DType::f64, DType::f64},
-    {DType::f64, DType::f32, DType::f64},    {DType::f64, DType::bf16, DType::f64},
-    {DType::f64, DType::f16, DType::f64},    {DType::f64, DType::f64, DType::f32},
-    {DType::f64, DType::f32, DType::f32},    {DType::f64, DType::bf16, DType::f32},
-    {DType::f64, DType::f16, DType::f32},    {DType::bf16, DType::bf16, DType::bf16},
-    {DType::bf16, DType::f32, DType::bf16},  {DType::bf16, DType::f16, DType::bf16},
-    {DType::bf16, DType::bf16, DType::f32},  {DType::bf16, DType::f32, DType::f32},
-    {DType::bf16, DType::f16, DType::f32},   {DType::f16, DType::f16, DType::f16},
-    {DType::f16, DType::f32, DType::f16},    {DType::f16, DType::bf16, DType::f16},
-    {DType::f16, DType::f16, DType::f32},    {DType::f16, DType::f32, DType::f32},
+    {DType::f32, DType::f32, DType::f32},   {DType::f32, DType::bf16, DType::f32},
+    {DType::f32, DType::f16, DType::f32},   {DType::f64, DType::f64, DType::f64},
+    {DType::f64, DType::f32, DType::f64},   {DType::f64, DType::bf16, DType::f64},
+    {DType::f64, DType::f16, DType::f64},   {DType::f64, DType::f64, DType::f32},
+    {DType::f64, DType::f32, DType::f32},   {DType::f64, DType::bf16, DType::f32},
+    {DType::f64, DType::f16, DType::f32},   {DType::bf16, DType::bf16, DType::bf16},
+    {DType::bf16, DType::f32, DType::bf16}, {DType::bf16, DType::f16, DType::bf16},
+    {DType::bf16, DType::bf16, DType::f32}, {DType::bf16, DType::f32, DType::f32},
+    {DType::bf16, DType::f16, DType::f32},  {DType::f16, DType::f16, DType::f16},
+    {DType::f16, DType::f32, DType::f16},   {DType::f16, DType::bf16, DType::f16},
+    {DType::f16, DType::f16, DType::f32},   {DType::f16, DType::f32, DType::f32},
     {DType::f16, DType::bf16, DType::f32},
 };
 inline constexpr int kDenseTypeRows = sizeof kDenseTypes / sizeof kDenseTypes[0];

@@ -1,6 +1,7 @@
 // The SGD rule: every equation of the dense step, once. The order of operations is that of
-// torch.optim.SGD's default implementation, in which x.add(y, alpha=a) is fma(a, y, x); that is what
-// makes the results the same bits. See "Bit-identity" in docs/design.md before changing a line.
+// torch.optim.SGD's default implementation, in which x.add(y, alpha=a) is fma(a, y, x); that is
+// what makes the results the same bits. See "Bit-identity" in docs/design.md before changing a
+// line.
 #pragma once
 
 #include "core/macros.h"
@@ -11,8 +12,8 @@ namespace subgrad {
 
 enum class Decay { none, coupled, decoupled };
 
-// What happens to the momentum buffer: there is none; it is set to the gradient (first step, its old
-// contents are never read); it is decayed and added to.
+// What happens to the momentum buffer: there is none; it is set to the gradient (first step, its
+// old contents are never read); it is decayed and added to.
 enum class Buffer { none, set, accumulate };
 
 inline namespace SGF_ISA {
@@ -25,7 +26,8 @@ struct Sgd {
 
   C minus_lr, momentum, gradient_share, weight_decay, shrinkage, sign;
 
-  // Differences are taken in double and rounded once, as Python does before it hands a scalar to torch.
+  // Differences are taken in double and rounded once, as Python does before it hands a scalar to
+  // torch.
   SGF_HD explicit Sgd(const SgdParams& p)
       : minus_lr(static_cast<C>(-p.lr)),
         momentum(static_cast<C>(p.momentum)),

@@ -3,8 +3,8 @@
 The step costs the bytes it must move and nothing else, and gives the same bits on every instruction
 set, every thread count and every resume.
 
-``subgrad_fast.optim`` has the ``torch.optim`` optimizers; it is imported on its own, so that this package
-works without PyTorch.
+``subgrad_fast.optim`` has the ``torch.optim`` optimizers; it is imported on its own, so that this
+package works without PyTorch.
 """
 
 import sys
@@ -19,7 +19,8 @@ try:
     )
     from subgrad_fast.functional import FusedSGD, sgd_step
 except ImportError:
-    # `python -m subgrad_fast info` imports this package first, and is there to report this very error.
+    # `python -m subgrad_fast info` imports this package first, and is there to report this very
+    # error.
     if sys.argv[:1] != ["-m"]:
         raise
 

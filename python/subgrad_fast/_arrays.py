@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-# A NumPy array, a torch tensor or another DLPack producer. torch is optional, so it cannot be named here.
+# A NumPy array, a torch tensor or another DLPack producer. torch is optional, so it cannot be named
+# here.
 Array: TypeAlias = Any
 Arrays: TypeAlias = "Array | Iterable[Array]"
 

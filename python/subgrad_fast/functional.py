@@ -38,8 +38,8 @@ def sgd_step(
 ) -> None:
     """Updates `params`, and `momentum_buffers` if there are any, in place by one SGD step.
 
-    One pass over memory: each parameter and momentum is read and written once, each gradient read once.
-    The formula and its rounding are those of ``torch.optim.SGD``'s default implementation::
+    One pass over memory: each parameter and momentum is read and written once, each gradient read
+    once. The formula and its rounding are those of ``torch.optim.SGD``'s default implementation::
 
         g = -g                                  if maximize
         g = g + weight_decay * w                if weight_decay, unless decoupled
@@ -48,17 +48,17 @@ def sgd_step(
         g = g + momentum * m                    if nesterov; else g = m if momentum
         w = w - lr * g
 
-    float64 parameters are computed in float64, all others in float32 and rounded once, to nearest even.
-    NaN and infinities pass through as IEEE 754 says.
+    float64 parameters are computed in float64, all others in float32 and rounded once, to nearest
+    even. NaN and infinities pass through as IEEE 754 says.
 
     Args:
-        params: one array or a sequence of arrays, NumPy or torch CPU tensors or both, of dtype float32,
-            float64, float16 or bfloat16 (torch's, or ml_dtypes' for NumPy). Any shape and strides; a
-            tensor that requires a gradient is updated as under ``torch.no_grad()``.
-        grads: as many arrays of the same shapes, each of its parameter's dtype or float32, bfloat16 or
-            float16. Any strides, zero included (broadcast gradients).
-        momentum_buffers: as many arrays of the same shapes, each of its parameter's dtype or float32.
-            Needed if `momentum` is not 0, else neither read nor written.
+        params: one array or a sequence of arrays, NumPy or torch CPU tensors or both, of dtype
+            float32, float64, float16 or bfloat16 (torch's, or ml_dtypes' for NumPy). Any shape and
+            strides; a tensor that requires a gradient is updated as under ``torch.no_grad()``.
+        grads: as many arrays of the same shapes, each of its parameter's dtype or float32, bfloat16
+            or float16. Any strides, zero included (broadcast gradients).
+        momentum_buffers: as many arrays of the same shapes, each of its parameter's dtype or
+            float32. Needed if `momentum` is not 0, else neither read nor written.
         lr: learning rate, >= 0.
         momentum: momentum factor, >= 0.
         dampening: the share of the gradient that is kept out of the momentum.
@@ -70,9 +70,9 @@ def sgd_step(
 
     Raises:
         TypeError: an argument is not an array, or its dtype or layout is not supported.
-        ValueError: lengths, shapes or devices do not fit, an array to be written is read-only or shares
-            memory with another, or a hyper-parameter is out of range. The message names the argument
-            and its index. Nothing has been written then.
+        ValueError: lengths, shapes or devices do not fit, an array to be written is read-only or
+            shares memory with another, or a hyper-parameter is out of range. The message names the
+            argument and its index. Nothing has been written then.
     """
     _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov)
     if momentum != 0.0 and momentum_buffers is None:
@@ -101,8 +101,8 @@ class FusedSGD:
         params: as in `sgd_step`. They are held, and updated in place.
         lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay: as in
             `sgd_step`.
-        momentum_dtype: "float32" keeps the momentum of low-precision parameters in float32; None (the
-            default) in each parameter's own dtype.
+        momentum_dtype: "float32" keeps the momentum of low-precision parameters in float32; None
+            (the default) in each parameter's own dtype.
 
     Raises:
         TypeError, ValueError: as `sgd_step` does.

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-
 from torch.optim.optimizer import (
     Optimizer,
     _global_optimizer_post_hooks,
@@ -37,6 +36,12 @@ def _dense_on_cpu(tensor: Tensor) -> bool:
         and not tensor.is_neg()
         and 0 not in tensor.stride()  # expanded
     )
+
+
+def _new_buffer(like: Tensor) -> Tensor:
+    """An uninitialised tensor like `like`, of memory that a plan may point into (see buffers.h)."""
+    buffer: Tensor = torch.utils.dlpack.from_dlpack(_core.new_buffer(like.detach()))
+    return buffer
 
 
 def _covers(param: Tensor, buffer: Tensor | None) -> bool:
@@ -106,21 +111,31 @@ class SGD(torch.optim.SGD):
         # torch's fused step unscales by itself; ours leaves that to the GradScaler.
         self._step_supports_amp_scaling = False
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes over a state (unpickled, copied, loaded); its buffers move to memory of ours."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._plan = None
+        for slots in self.state.values():
+            buffer = slots.get("momentum_buffer") if isinstance(slots, dict) else None
+            if isinstance(buffer, Tensor) and _dense_on_cpu(buffer) and not buffer.requires_grad:
+                slots["momentum_buffer"] = _new_buffer(buffer).copy_(buffer)
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Performs a single optimization step.
 
         Args:
             closure: reevaluates the model and returns the loss.
         """
-        # torch wraps step() of every optimizer class in its hooks and a profiler record, which cost more
-        # than a small step does. It is told that this one is wrapped already (`hooked`) and called upon
-        # only when there is something to call; a subclass that overrides step() gets its own wrapper.
+        # torch wraps step() of every optimizer class in its hooks and a profiler record, which cost
+        # more than a small step does. It is told that this one is wrapped already (`hooked`) and
+        # called upon only when there is something to call; a subclass that overrides step() gets
+        # its own wrapper.
         if type(self).step is SGD.step and (
             self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
             or _global_optimizer_pre_hooks
             or _global_optimizer_post_hooks
-            or torch.autograd._profiler_enabled()
+            or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
         ):
             return _hooked_step(self) if closure is None else _hooked_step(self, closure)
         return self._step(closure)
@@ -149,10 +164,8 @@ class SGD(torch.optim.SGD):
                 self._plan = None
                 plan, buffers = self._make_plan()
                 leftover = plan.step(self.param_groups, self.state)
-        except ValueError as error:
+        except _core.OverlapError:
             # Nothing is written yet. Where the order of work decides the result, torch's is meant.
-            if "memory with" not in str(error):
-                raise
             leftover = False
         if plan is None or leftover is False:  # also: `params` is not a list
             for group in self.param_groups:
@@ -173,6 +186,7 @@ class SGD(torch.optim.SGD):
         self._plan = None if buffers else plan
         return loss
 
+    @torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator]  # not for torch.compile
     def _make_plan(self) -> tuple[_core.OptimizerPlan, dict[Tensor, Tensor]]:
         """A plan for the optimizer as it is now, and the momentum buffers made for it.
 
@@ -192,7 +206,7 @@ class SGD(torch.optim.SGD):
                     covered and buffer is None and group["momentum"] != 0 and param.grad is not None
                 )
                 if first:
-                    buffer = new[param] = torch.empty_like(param.detach())
+                    buffer = new[param] = _new_buffer(param)
                 entries.append((index, param, buffer if covered else None, first, covered))
         return _core.OptimizerPlan(self.param_groups, self.state, entries), new
 

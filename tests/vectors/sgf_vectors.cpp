@@ -1,6 +1,6 @@
 // Prints a hash of the results of every kernel on fixed inputs, one line a case, the same for every
-// instruction set: run where Python is not, such as under an emulator of another processor. Exits with 1
-// if the instruction sets of this machine disagree among themselves.
+// instruction set: run where Python is not, such as under an emulator of another processor. Exits
+// with 1 if the instruction sets of this machine disagree among themselves.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -21,8 +21,8 @@ class Inputs {
  public:
   explicit Inputs(std::uint64_t seed) : state_(seed) {}
   double next() {
-    static constexpr double kSpecial[] = {0.0,  -0.0,    HUGE_VAL, -HUGE_VAL, NAN,      1e-45, -1e-45,
-                                          6e-8, 65504.0, 3.3e38,   0x1p-1074, -0x1p-130};
+    static constexpr double kSpecial[] = {0.0,    -0.0, HUGE_VAL, -HUGE_VAL, NAN,       1e-45,
+                                          -1e-45, 6e-8, 65504.0,  3.3e38,    0x1p-1074, -0x1p-130};
     const std::uint64_t r = bits();
     if (r % 5 == 0) return kSpecial[(r >> 8) % (sizeof kSpecial / sizeof *kSpecial)];
     const double mantissa = static_cast<double>(bits() >> 11) * 0x1p-52 - 1.0;

@@ -1,5 +1,5 @@
-// AVX-512 (F, BW, DQ, VL): 16 floats or 8 doubles a register. Tails are masked loads and stores, which
-// touch no memory behind the mask.
+// AVX-512 (F, BW, DQ, VL): 16 floats or 8 doubles a register. Tails are masked loads and stores,
+// which touch no memory behind the mask.
 #pragma once
 
 #include <immintrin.h>

@@ -26,12 +26,12 @@ SGF_INLINE F64x2 fma(F64x2 a, F64x2 b, F64x2 c) { return {vfmaq_f64(c.v, a.v, b.
 SGF_INLINE F32x4 mul(F32x4 a, F32x4 b) { return {vmulq_f32(a.v, b.v)}; }
 SGF_INLINE F64x2 mul(F64x2 a, F64x2 b) { return {vmulq_f64(a.v, b.v)}; }
 SGF_INLINE F32x4 flip_sign(F32x4 x, F32x4 mask) {
-  return {vreinterpretq_f32_u32(
-      veorq_u32(vreinterpretq_u32_f32(x.v), vreinterpretq_u32_f32(mask.v)))};
+  return {
+      vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x.v), vreinterpretq_u32_f32(mask.v)))};
 }
 SGF_INLINE F64x2 flip_sign(F64x2 x, F64x2 mask) {
-  return {vreinterpretq_f64_u64(
-      veorq_u64(vreinterpretq_u64_f64(x.v), vreinterpretq_u64_f64(mask.v)))};
+  return {
+      vreinterpretq_f64_u64(veorq_u64(vreinterpretq_u64_f64(x.v), vreinterpretq_u64_f64(mask.v)))};
 }
 
 SGF_INLINE float32x4_t bf16_to_f32(uint16x4_t h) {
@@ -40,8 +40,7 @@ SGF_INLINE float32x4_t bf16_to_f32(uint16x4_t h) {
 SGF_INLINE uint16x4_t f32_to_bf16(float32x4_t x) {
   const uint32x4_t u = vreinterpretq_u32_f32(x);
   const uint32x4_t upper = vshrq_n_u32(u, 16);
-  const uint32x4_t bias =
-      vaddq_u32(vandq_u32(upper, vdupq_n_u32(1)), vdupq_n_u32(0x7fff));
+  const uint32x4_t bias = vaddq_u32(vandq_u32(upper, vdupq_n_u32(1)), vdupq_n_u32(0x7fff));
   const uint32x4_t rounded = vshrq_n_u32(vaddq_u32(u, bias), 16);
   const uint32x4_t quiet = vorrq_u32(upper, vdupq_n_u32(0x0040));
   return vmovn_u32(vbslq_u32(vceqq_f32(x, x), rounded, quiet));
@@ -69,16 +68,24 @@ template <>
 struct Memory<F32x4> : PartialThroughBuffer<Memory<F32x4>> {
   static constexpr int width = 4;
   static SGF_INLINE F32x4 load(const float* p) { return {vld1q_f32(p)}; }
-  static SGF_INLINE F32x4 load(const bf16* p) { return {bf16_to_f32(vld1_u16(reinterpret_cast<const std::uint16_t*>(p)))}; }
-  static SGF_INLINE F32x4 load(const f16* p) { return {f16_to_f32(vld1_u16(reinterpret_cast<const std::uint16_t*>(p)))}; }
+  static SGF_INLINE F32x4 load(const bf16* p) {
+    return {bf16_to_f32(vld1_u16(reinterpret_cast<const std::uint16_t*>(p)))};
+  }
+  static SGF_INLINE F32x4 load(const f16* p) {
+    return {f16_to_f32(vld1_u16(reinterpret_cast<const std::uint16_t*>(p)))};
+  }
   template <class T>
   static SGF_INLINE F32x4 load(const T* p, int n) {
     return Memory::load_partial(p, n);
   }
 
   static SGF_INLINE void store(float* p, F32x4 x) { vst1q_f32(p, x.v); }
-  static SGF_INLINE void store(bf16* p, F32x4 x) { vst1_u16(reinterpret_cast<std::uint16_t*>(p), f32_to_bf16(x.v)); }
-  static SGF_INLINE void store(f16* p, F32x4 x) { vst1_u16(reinterpret_cast<std::uint16_t*>(p), f32_to_f16(x.v)); }
+  static SGF_INLINE void store(bf16* p, F32x4 x) {
+    vst1_u16(reinterpret_cast<std::uint16_t*>(p), f32_to_bf16(x.v));
+  }
+  static SGF_INLINE void store(f16* p, F32x4 x) {
+    vst1_u16(reinterpret_cast<std::uint16_t*>(p), f32_to_f16(x.v));
+  }
   template <class T>
   static SGF_INLINE void store(T* p, F32x4 x, int n) {
     Memory::store_partial(p, x, n);
@@ -96,8 +103,12 @@ struct Memory<F64x2> : PartialThroughBuffer<Memory<F64x2>> {
 
   static SGF_INLINE F64x2 load(const double* p) { return {vld1q_f64(p)}; }
   static SGF_INLINE F64x2 load(const float* p) { return {vcvt_f64_f32(vld1_f32(p))}; }
-  static SGF_INLINE F64x2 load(const bf16* p) { return {low(bf16_to_f32(pair(reinterpret_cast<const std::uint16_t*>(p))))}; }
-  static SGF_INLINE F64x2 load(const f16* p) { return {low(f16_to_f32(pair(reinterpret_cast<const std::uint16_t*>(p))))}; }
+  static SGF_INLINE F64x2 load(const bf16* p) {
+    return {low(bf16_to_f32(pair(reinterpret_cast<const std::uint16_t*>(p))))};
+  }
+  static SGF_INLINE F64x2 load(const f16* p) {
+    return {low(f16_to_f32(pair(reinterpret_cast<const std::uint16_t*>(p))))};
+  }
   template <class T>
   static SGF_INLINE F64x2 load(const T* p, int n) {
     return Memory::load_partial(p, n);

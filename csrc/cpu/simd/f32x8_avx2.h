@@ -119,9 +119,7 @@ struct Memory<F64x4> : PartialThroughBuffer<Memory<F64x4>> {
 
   static SGF_INLINE void store(double* p, F64x4 x) { _mm256_storeu_pd(p, x.v); }
   static SGF_INLINE void store(float* p, F64x4 x) { _mm_storeu_ps(p, _mm256_cvtpd_ps(x.v)); }
-  static SGF_INLINE void store(double* p, F64x4 x, int n) {
-    _mm256_maskstore_pd(p, first(n), x.v);
-  }
+  static SGF_INLINE void store(double* p, F64x4 x, int n) { _mm256_maskstore_pd(p, first(n), x.v); }
   static SGF_INLINE void store(float* p, F64x4 x, int n) { Memory::store_partial(p, x, n); }
 };
 
