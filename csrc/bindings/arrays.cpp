@@ -1,10 +1,10 @@
+// The view of one array, by each of the doors there are.
 #include "bindings/arrays.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <unordered_map>
 
 namespace subgrad {
 namespace {
@@ -20,8 +20,6 @@ constexpr const char* kDTypeNames = "float32, float64, bfloat16 or float16";
 [[noreturn]] void dtype_error(const Where& where, const std::string& got) {
   type_error(where, std::string("expected ") + kDTypeNames + ", got " + got);
 }
-
-std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
 bool float_dtype(const std::string& name, DType& out) {
   for (int i = 0; i < kDTypes; ++i) {
@@ -217,57 +215,6 @@ ArrayView view_attributes(py::handle object, const Where& where) {
   return view;
 }
 
-// --- what a type is, remembered ------------------------------------------------------------------
-
-struct TypeInfo {
-  Source source;
-  const DLPackExchangeAPI* api;
-};
-
-bool exchange_on = true;
-
-// Reads `__dlpack_c_exchange_api__` of a type: null where there is none, or none of version 1.
-const DLPackExchangeAPI* find_exchange_api(py::handle type) {
-  if (!py::hasattr(type, "__dlpack_c_exchange_api__")) return nullptr;
-  const py::object capsule = type.attr("__dlpack_c_exchange_api__");
-  auto* api = static_cast<const DLPackExchangeAPI*>(
-      PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
-  if (api == nullptr) throw py::error_already_set();
-  while (api != nullptr && api->header.version.major > 1) {
-    api = reinterpret_cast<const DLPackExchangeAPI*>(api->header.prev_api);
-  }
-  if (api == nullptr || api->dltensor_from_py_object_no_sync == nullptr) return nullptr;
-  return api;
-}
-
-TypeInfo inspect_type(PyTypeObject* type) {
-  const auto handle = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type));
-  if (const DLPackExchangeAPI* api = find_exchange_api(handle)) return {Source::exchange, api};
-  if (py::hasattr(handle, "data_ptr") && py::hasattr(handle, "stride") &&
-      py::hasattr(handle, "is_neg")) {
-    return {Source::attributes, nullptr};
-  }
-  if (py::hasattr(handle, "__dlpack__")) return {Source::dlpack, nullptr};
-  return {Source::unknown, nullptr};
-}
-
-const TypeInfo& type_info(PyTypeObject* type) {
-  // Leaked on purpose, types included: they are few, and a freed type's address could be used
-  // again.
-  static auto* cache = new std::unordered_map<PyTypeObject*, TypeInfo>();
-  static PyTypeObject* last_type = nullptr;
-  static const TypeInfo* last = nullptr;
-  if (type == last_type) return *last;
-  auto it = cache->find(type);
-  if (it == cache->end()) {
-    it = cache->emplace(type, inspect_type(type)).first;
-    Py_INCREF(type);
-  }
-  last_type = type;
-  last = &it->second;  // map nodes do not move
-  return *last;
-}
-
 }  // namespace
 
 std::string Where::text() const {
@@ -291,22 +238,6 @@ std::int64_t ArrayView::size() const {
 
 std::string ArrayView::describe() const {
   return std::string(name_of(dtype)) + " of shape " + shape_text(ndim, shape);
-}
-
-bool use_exchange_api(bool on) {
-  const bool old = exchange_on;
-  exchange_on = on;
-  return old;
-}
-
-const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
-  return exchange_on ? type_info(type).api : nullptr;
-}
-
-Source source_of(py::handle object) {
-  if (py::isinstance<py::array>(object)) return Source::numpy;
-  const TypeInfo& info = type_info(Py_TYPE(object.ptr()));
-  return info.source == Source::exchange && !exchange_on ? Source::attributes : info.source;
 }
 
 bool has_negation(py::handle tensor) {
@@ -361,36 +292,8 @@ ArrayView view_array(py::handle object, const Where& where) {
     case Source::unknown:
       break;
   }
-  type_error(where, "expected a NumPy array or torch tensor, got " + type_name(object));
-}
-
-ArrayList array_list(py::handle argument, const char* name) {
-  ArrayList list;
-  if (py::isinstance<py::list>(argument) || py::isinstance<py::tuple>(argument)) {
-    const py::handle sequence = argument;
-    PyObject** items = PySequence_Fast_ITEMS(sequence.ptr());
-    const auto n = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(sequence.ptr()));
-    list.items.reserve(n);
-    for (std::size_t i = 0; i < n; ++i) {
-      list.items.push_back(py::reinterpret_borrow<py::object>(items[i]));
-    }
-  } else if (source_of(argument) != Source::unknown) {
-    list.items = {py::reinterpret_borrow<py::object>(argument)};
-    list.single = true;
-  } else {
-    throw py::type_error(std::string(name) + ": expected an array or a sequence of arrays, got " +
-                         type_name(argument));
-  }
-  return list;
-}
-
-void increment_versions(py::handle tensors) {
-  static py::handle increment;
-  if (!increment) {
-    increment =
-        py::getattr(py::module_::import("torch.autograd.graph"), "increment_version").release();
-  }
-  increment(tensors);
+  type_error(where, "expected a NumPy array or torch tensor, got " +
+                        std::string(Py_TYPE(object.ptr())->tp_name));
 }
 
 }  // namespace subgrad

@@ -186,7 +186,7 @@ class SGD(torch.optim.SGD):
         self._plan = None if buffers else plan
         return loss
 
-    @torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator]  # not for torch.compile
+    @torch._disable_dynamo  # type: ignore[attr-defined]  # not for torch.compile
     def _make_plan(self) -> tuple[_core.OptimizerPlan, dict[Tensor, Tensor]]:
         """A plan for the optimizer as it is now, and the momentum buffers made for it.
 

@@ -1,0 +1,107 @@
+// What kind of array a Python object is, remembered per type; lists of arrays; version counters.
+#include <pybind11/numpy.h>
+
+#include <unordered_map>
+
+#include "bindings/arrays.h"
+
+namespace subgrad {
+namespace {
+
+struct TypeInfo {
+  Source source;
+  const DLPackExchangeAPI* api;
+};
+
+bool exchange_on = true;
+
+// Reads `__dlpack_c_exchange_api__` of a type: null where there is none, or none of version 1.
+const DLPackExchangeAPI* find_exchange_api(py::handle type) {
+  if (!py::hasattr(type, "__dlpack_c_exchange_api__")) return nullptr;
+  const py::object capsule = type.attr("__dlpack_c_exchange_api__");
+  auto* api = static_cast<const DLPackExchangeAPI*>(
+      PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  if (api == nullptr) throw py::error_already_set();
+  while (api != nullptr && api->header.version.major > 1) {
+    api = reinterpret_cast<const DLPackExchangeAPI*>(api->header.prev_api);
+  }
+  if (api == nullptr || api->dltensor_from_py_object_no_sync == nullptr) return nullptr;
+  return api;
+}
+
+TypeInfo inspect_type(PyTypeObject* type) {
+  const auto handle = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type));
+  if (const DLPackExchangeAPI* api = find_exchange_api(handle)) return {Source::exchange, api};
+  if (py::hasattr(handle, "data_ptr") && py::hasattr(handle, "stride") &&
+      py::hasattr(handle, "is_neg")) {
+    return {Source::attributes, nullptr};
+  }
+  if (py::hasattr(handle, "__dlpack__")) return {Source::dlpack, nullptr};
+  return {Source::unknown, nullptr};
+}
+
+const TypeInfo& type_info(PyTypeObject* type) {
+  // Leaked on purpose, types included: they are few, and a freed type's address could be used
+  // again.
+  static auto* cache = new std::unordered_map<PyTypeObject*, TypeInfo>();
+  static PyTypeObject* last_type = nullptr;
+  static const TypeInfo* last = nullptr;
+  if (type == last_type) return *last;
+  auto it = cache->find(type);
+  if (it == cache->end()) {
+    it = cache->emplace(type, inspect_type(type)).first;
+    Py_INCREF(type);
+  }
+  last_type = type;
+  last = &it->second;  // map nodes do not move
+  return *last;
+}
+
+}  // namespace
+
+bool use_exchange_api(bool on) {
+  const bool old = exchange_on;
+  exchange_on = on;
+  return old;
+}
+
+const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
+  return exchange_on ? type_info(type).api : nullptr;
+}
+
+Source source_of(py::handle object) {
+  if (py::isinstance<py::array>(object)) return Source::numpy;
+  const TypeInfo& info = type_info(Py_TYPE(object.ptr()));
+  return info.source == Source::exchange && !exchange_on ? Source::attributes : info.source;
+}
+
+ArrayList array_list(py::handle argument, const char* name) {
+  ArrayList list;
+  if (py::isinstance<py::list>(argument) || py::isinstance<py::tuple>(argument)) {
+    const py::handle sequence = argument;
+    PyObject** items = PySequence_Fast_ITEMS(sequence.ptr());
+    const auto n = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(sequence.ptr()));
+    list.items.reserve(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      list.items.push_back(py::reinterpret_borrow<py::object>(items[i]));
+    }
+  } else if (source_of(argument) != Source::unknown) {
+    list.items = {py::reinterpret_borrow<py::object>(argument)};
+    list.single = true;
+  } else {
+    throw py::type_error(std::string(name) + ": expected an array or a sequence of arrays, got " +
+                         type_name(argument));
+  }
+  return list;
+}
+
+void increment_versions(py::handle tensors) {
+  static py::handle increment;
+  if (!increment) {
+    increment =
+        py::getattr(py::module_::import("torch.autograd.graph"), "increment_version").release();
+  }
+  increment(tensors);
+}
+
+}  // namespace subgrad
