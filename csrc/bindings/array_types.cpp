@@ -90,7 +90,7 @@ ArrayList array_list(py::handle argument, const char* name) {
     list.single = true;
   } else {
     throw py::type_error(std::string(name) + ": expected an array or a sequence of arrays, got " +
-                         type_name(argument));
+                         Py_TYPE(argument.ptr())->tp_name);
   }
   return list;
 }
