@@ -1,5 +1,7 @@
 // Compiles every rule for the device, so that nobody writes a formula CUDA cannot take. No kernel
 // here is launched; the real ones come with the CUDA backend.
+#include <utility>
+
 #include "core/convert.h"
 #include "rules/list.h"
 
@@ -22,17 +24,17 @@ __global__ void instantiate(element_t<kDenseTypes[types].param>* w,
 }
 
 // Naming a kernel's address makes the compiler emit it.
-template <int rule = 0, int types = 0>
-void name_all(const void** out) {
-  *out++ = reinterpret_cast<const void*>(&instantiate<rule, types>);
-  if constexpr (types + 1 < kDenseTypeRows) {
-    name_all<rule, types + 1>(out);
-  } else if constexpr (rule + 1 < kSgdRules) {
-    name_all<rule + 1, 0>(out);
-  }
+template <int rule, int... types>
+void name_row(const void**& out, std::integer_sequence<int, types...>) {
+  ((*out++ = reinterpret_cast<const void*>(&instantiate<rule, types>)), ...);
+}
+
+template <int... rules>
+void name_all(const void** out, std::integer_sequence<int, rules...>) {
+  (name_row<rules>(out, std::make_integer_sequence<int, kDenseTypeRows>{}), ...);
 }
 
 const void* instantiated[kSgdRules * kDenseTypeRows];
-void fill_instantiated() { name_all(instantiated); }
+void fill_instantiated() { name_all(instantiated, std::make_integer_sequence<int, kSgdRules>{}); }
 
 }  // namespace subgrad
