@@ -115,7 +115,8 @@ def test_a_bad_include_is_found(tmp_path: Path, path: str, line: str, finding: s
 PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
-    {"functional", "optim", "sampling", "distributed"},
+    {"_batches"},
+    {"functional", "optim", "sampling", "loader", "distributed"},
     {"__init__"},
     {"__main__", "_demo"},
 ]

@@ -15,8 +15,10 @@ from subgrad_fast._core import (
     set_num_threads,
 )
 from subgrad_fast.functional import FusedSGD, sgd_step
+from subgrad_fast.loader import BatchLoader
 
 __all__ = [
+    "BatchLoader",
     "FusedSGD",
     "__version__",
     "available_isas",
