@@ -7,6 +7,10 @@
 #include <system_error>
 #include <thread>
 
+#if defined(__linux__)
+#include <pthread.h>
+#endif
+
 #include "cpu/parallel.h"
 
 namespace subgrad {
@@ -99,6 +103,9 @@ void GatherRing::submit(int slot, const std::int64_t* indices) {
     auto worker = std::make_unique<Worker>();
     try {
       worker->thread = std::thread([this, w = worker.get()] { work(*w); });
+#if defined(__linux__)
+      pthread_setname_np(worker->thread.native_handle(), "subgrad_gather");  // for top, gdb …
+#endif
     } catch (const std::system_error&) {
       return;  // no thread to be had: wait() does it all
     }

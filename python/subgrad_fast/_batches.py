@@ -44,12 +44,14 @@ class Fields:
         TypeError, ValueError: as `BatchLoader` says.
     """
 
+    arrays: list[Array]
+
     def __init__(self, arrays: Any, *, pin: bool) -> None:
-        self.arrays, names, self.pack = _unpack(arrays)
+        given, names, self.pack = _unpack(arrays)
         self.pin = pin
-        if not self.arrays:
+        if not given:
             raise ValueError("arrays: expected at least one array")
-        self.sources = [raw_view(a, name) for a, name in zip(self.arrays, names, strict=True)]
+        self.sources = [raw_view(a, name) for a, name in zip(given, names, strict=True)]
         for source, name in zip(self.sources, names, strict=True):
             if source.ndim == 0:
                 raise ValueError(f"{name}: expected at least one dimension")
@@ -60,9 +62,13 @@ class Fields:
         self.rows = len(self.sources[0])
         if self.rows == 0:
             raise ValueError(f"{names[0]}: has no rows")
+        self.tensors = [i for i, a in enumerate(given) if is_torch(a)]
         if pin:
             self._check_pin(names)
-        self.tensors = [i for i, a in enumerate(self.arrays) if is_torch(a)]
+        # Views of our own: the caller may give his arrays another shape or other memory.
+        self.arrays = [*self.sources]
+        for i in self.tensors:
+            self.arrays[i] = given[i].detach()
         # Objects have reference counts, so they cannot be copied as bytes.
         self.direct = [
             i
@@ -74,8 +80,8 @@ class Fields:
         self.mapped = any(_is_mapped(source) for source in self.sources)
 
     def _check_pin(self, names: list[str]) -> None:
-        for array, name in zip(self.arrays, names, strict=True):
-            if not is_torch(array):
+        for i, name in enumerate(names):
+            if i not in self.tensors:
                 raise TypeError(f"pin: {name} is a NumPy array; only tensors can be pinned")
         if not sys.modules["torch"].accelerator.is_available():
             raise ValueError("pin: torch finds no accelerator to pin memory for")
@@ -110,9 +116,7 @@ class Ring:
         if self._copy or not buffers or len(buffers[0]) < rows:
             buffers = [empty_rows(array, rows, pin=fields.pin) for array in fields.arrays]
             self._buffers[slot] = buffers
-        arrays = [buffer[:rows] for buffer in buffers]
-        for i in fields.tensors:
-            arrays[i] = arrays[i].detach()  # so that it cannot be reshaped in place
+        arrays = [buffer if len(buffer) == rows else buffer[:rows] for buffer in buffers]
         raw = [raw_view(array, "buffer") for array in arrays]
         self._core.bind(slot, [raw[i] for i in fields.direct], rows)
         self._raw[slot] = raw

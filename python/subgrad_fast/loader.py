@@ -33,8 +33,9 @@ class BatchLoader:
     dict like the one given, or alone like an array given alone.
 
     **Batches are reused.** A batch is valid until `prefetch` more have been taken; after that its
-    arrays hold another batch. Copy what is kept for longer, or pass ``copy=True``. Autograd notices
-    when a tensor that it saved has been overwritten, and raises.
+    arrays hold another batch. They may be written to, but not given another shape in place. Copy
+    what is kept for longer, or pass ``copy=True``. Autograd notices when a tensor that it saved has
+    been overwritten, and raises.
 
     Large batches, and those of memory-mapped files, are gathered up to `prefetch` ahead by a
     background thread that never takes the GIL; what is not ready when it is asked for is finished
