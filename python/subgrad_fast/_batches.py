@@ -117,6 +117,8 @@ class Ring:
             buffers = [empty_rows(array, rows, pin=fields.pin) for array in fields.arrays]
             self._buffers[slot] = buffers
         arrays = [buffer if len(buffer) == rows else buffer[:rows] for buffer in buffers]
+        for i in fields.tensors:
+            arrays[i] = arrays[i].detach()  # the caller may set requires_grad, but not on the buffer
         raw = [raw_view(array, "buffer") for array in arrays]
         self._core.bind(slot, [raw[i] for i in fields.direct], rows)
         self._raw[slot] = raw
