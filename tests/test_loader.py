@@ -219,7 +219,7 @@ def test_bad_arguments(
         (np.array([True]), TypeError, "sampler: expected batches of int64 indices .* bool"),
         (np.array([[1]]), TypeError, r"of shape \(1, 1\)"),
         (["a"], TypeError, "sampler: expected batches of int64 indices"),
-        (7, TypeError, "len"),
+        (7, TypeError, "sampler: expected batches of indices, got int"),
         ([[1], [2, 3]], TypeError, "sampler: expected batches of indices, got list"),
     ],
 )

@@ -118,7 +118,7 @@ class Ring:
             self._buffers[slot] = buffers
         arrays = [buffer if len(buffer) == rows else buffer[:rows] for buffer in buffers]
         for i in fields.tensors:
-            arrays[i] = arrays[i].detach()  # the caller may set requires_grad, but not on the buffer
+            arrays[i] = arrays[i].detach()  # callers may set requires_grad on them
         raw = [raw_view(array, "buffer") for array in arrays]
         self._core.bind(slot, [raw[i] for i in fields.direct], rows)
         self._raw[slot] = raw
@@ -126,7 +126,12 @@ class Ring:
         self._batches[slot] = fields.pack(arrays) if self._keeps_batch else arrays
         self._rows[slot] = rows
 
-    def _next_slot(self, rows: int) -> int:
+    def _next_slot(self, indices: Any) -> int:
+        try:
+            rows = len(indices)
+        except TypeError:
+            name = type(indices).__name__
+            raise TypeError(f"sampler: expected batches of indices, got {name}") from None
         self._slot = slot = (self._slot + 1) % self._slots
         if rows != self._rows[slot] or self._copy:
             self._prepare(slot, rows)
@@ -147,7 +152,7 @@ class Ring:
 
     def gather(self, indices: Any) -> Any:
         """Fills the next slot and returns its batch."""
-        slot = self._next_slot(len(indices))
+        slot = self._next_slot(indices)
         self._core.gather(slot, indices)
         if self._fields.loose:
             self._index_loose(slot, indices)
@@ -155,7 +160,7 @@ class Ring:
 
     def submit(self, indices: Any) -> int:
         """Has the next slot filled in the background. Returns the slot, to wait for."""
-        slot = self._next_slot(len(indices))
+        slot = self._next_slot(indices)
         self._core.submit(slot, indices)
         if self._fields.loose:
             self._index_loose(slot, indices)

@@ -123,7 +123,8 @@ class BatchLoader:
     def _ring_for(self, first: _Drawn) -> Ring:
         indices, _ = _split(first.item)
         fields = self._fields
-        background = fields.mapped or len(indices) * fields.row_bytes >= _BACKGROUND_BYTES
+        rows = len(indices) if hasattr(indices, "__len__") else 0
+        background = fields.mapped or rows * fields.row_bytes >= _BACKGROUND_BYTES
         ring, self._spare = self._spare, None  # a second iterator at the same time gets its own
         if ring is not None and ring.background == background:
             return ring
@@ -176,6 +177,9 @@ class BatchLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the caller is: batches that were gathered ahead but not taken do not count.
+
+        (They do in the sampler's own state. So an iteration that is left within `prefetch` batches of
+        its end may be a whole epoch to the sampler; `set_epoch` puts that right.)
 
         Holds the sampler's state as it was before the next batch was drawn. For a sampler without
         ``state_dict`` the number of batches taken has to do, and the sampler to repeat its order.
