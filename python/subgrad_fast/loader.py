@@ -178,8 +178,8 @@ class BatchLoader:
     def state_dict(self) -> dict[str, Any]:
         """Where the caller is: batches that were gathered ahead but not taken do not count.
 
-        (They do in the sampler's own state. So an iteration that is left within `prefetch` batches of
-        its end may be a whole epoch to the sampler; `set_epoch` puts that right.)
+        They do in the sampler's own state, so an iteration that is left within `prefetch` batches
+        of its end may be a whole epoch to the sampler; `set_epoch` puts that right.
 
         Holds the sampler's state as it was before the next batch was drawn. For a sampler without
         ``state_dict`` the number of batches taken has to do, and the sampler to repeat its order.
