@@ -7,5 +7,7 @@ namespace subgrad {
 
 void register_runtime(pybind11::module_& m);
 void register_update(pybind11::module_& m);
+void register_sample(pybind11::module_& m);
+void register_weighted(pybind11::module_& m);
 
 }  // namespace subgrad
