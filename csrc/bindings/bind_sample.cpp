@@ -88,7 +88,10 @@ void register_sample(py::module_& m) {
       });
 
   py::class_<Strata>(m, "Strata")
-      .def(py::init<std::vector<std::uint64_t>>(), "starts"_a)
+      .def(py::init([](const py::array_t<std::uint64_t, py::array::c_style>& starts) {
+             return Strata({starts.data(), starts.data() + starts.size()});
+           }),
+           "starts"_a.noconvert())
       .def(
           "turns",
           [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch,

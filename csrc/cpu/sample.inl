@@ -41,7 +41,7 @@ void permute_values(const Permutation& p, std::uint64_t* values, std::int64_t co
     return;
   }
   constexpr int width = U64Memory::width;
-  constexpr int batch = 256;
+  constexpr int batch = 1024;
   std::uint64_t walking[batch + width] = {};
   std::uint32_t home[batch];
   for (std::int64_t begin = 0; begin < count; begin += batch) {

@@ -15,12 +15,28 @@ from subgrad_fast._core import (
     set_num_threads,
 )
 from subgrad_fast.functional import FusedSGD, sgd_step
+from subgrad_fast.sampling import (
+    BatchSampler,
+    ClassBalancedSampler,
+    GroupSampler,
+    Permutation,
+    StratifiedSampler,
+    WeightedSampler,
+    choose,
+)
 
 __all__ = [
+    "BatchSampler",
+    "ClassBalancedSampler",
     "FusedSGD",
+    "GroupSampler",
+    "Permutation",
+    "StratifiedSampler",
+    "WeightedSampler",
     "__version__",
     "available_isas",
     "build_info",
+    "choose",
     "get_num_threads",
     "set_num_threads",
     "sgd_step",
