@@ -1,7 +1,9 @@
 #include "bindings/arrays.h"
 
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
 
+#include <algorithm>
 #include <unordered_map>
 
 namespace subgrad {
@@ -135,13 +137,16 @@ ArrayView view_exchange(py::handle object, const Where& where) {
                           std::string(py::str(object.attr("layout"))));
   }
   DLTensor t;
-  if (api->dltensor_from_py_object_no_sync(object.ptr(), &t) != 0) {
-    py::error_already_set cause;
-    type_error(where, std::string("its memory cannot be reached: ") + cause.what());
+  const bool reached = api->dltensor_from_py_object_no_sync(object.ptr(), &t) == 0;
+  std::string cause;
+  if (!reached) {
+    cause = py::error_already_set().what();
+    cause.resize(std::min(cause.find('\n'), cause.size()));  // torch appends a C++ stack trace
   }
-  if (!on_host(t.device)) {
-    value_error(where, "expected CPU memory, got a tensor on " +
-                           std::string(py::str(py::getattr(object, "device", py::str("?")))));
+  if (!reached || !on_host(t.device)) {
+    const std::string device = py::str(py::getattr(object, "device", py::str("cpu")));
+    if (device != "cpu") value_error(where, "expected CPU memory, got a tensor on " + device);
+    type_error(where, "its memory cannot be reached: " + cause);
   }
   ArrayView view;
   view.source = Source::exchange;

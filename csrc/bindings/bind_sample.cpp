@@ -1,5 +1,5 @@
 // Orders of rows, uniform draws and draws within classes. Arguments have been checked by sampling/.
-#include <pybind11/stl.h>
+#include <vector>
 
 #include "bindings/registrars.h"
 #include "bindings/samples.h"
@@ -118,14 +118,17 @@ void register_sample(py::module_& m) {
       .def(
           "groups",
           [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch,
-             const std::vector<std::int64_t>& listed, std::uint64_t first, std::int64_t per_batch,
+             const IndexArray& listed, std::uint64_t first, std::int64_t per_batch,
              std::int64_t per_class, IndexArray& out) {
             std::int64_t* data = out.mutable_data();
             const std::int64_t batches = out.size() / (per_batch * per_class);
             const std::uint64_t key = epoch_key(seed, epoch, Purpose::group);
-            strata.groups(key, listed, first, batches, per_batch, per_class, data);
+            const std::vector<std::int64_t> classes(listed.data(), listed.data() + listed.size());
+            without_gil(out.size(), [&] {
+              strata.groups(key, classes, first, batches, per_batch, per_class, data);
+            });
           },
-          "seed"_a, "epoch"_a, "listed"_a, "first"_a, "per_batch"_a, "per_class"_a,
+          "seed"_a, "epoch"_a, "listed"_a.noconvert(), "first"_a, "per_batch"_a, "per_class"_a,
           "out"_a.noconvert());
 }
 

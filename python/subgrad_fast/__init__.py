@@ -7,23 +7,30 @@ set, every thread count and every resume.
 works without PyTorch.
 """
 
-from subgrad_fast._core import (
-    __version__,
-    available_isas,
-    build_info,
-    get_num_threads,
-    set_num_threads,
-)
-from subgrad_fast.functional import FusedSGD, sgd_step
-from subgrad_fast.sampling import (
-    BatchSampler,
-    ClassBalancedSampler,
-    GroupSampler,
-    Permutation,
-    StratifiedSampler,
-    WeightedSampler,
-    choose,
-)
+import sys
+
+try:
+    from subgrad_fast._core import (
+        __version__,
+        available_isas,
+        build_info,
+        get_num_threads,
+        set_num_threads,
+    )
+    from subgrad_fast.functional import FusedSGD, sgd_step
+    from subgrad_fast.sampling import (
+        BatchSampler,
+        ClassBalancedSampler,
+        GroupSampler,
+        Permutation,
+        StratifiedSampler,
+        WeightedSampler,
+        choose,
+    )
+except ImportError:
+    # `python -m subgrad_fast info` imports this package first, and is there to report this very error.
+    if sys.argv[:1] != ["-m"]:
+        raise
 
 __all__ = [
     "BatchSampler",

@@ -216,11 +216,11 @@ class GroupSampler(Sampler):
     ) -> None:
         self._data = _ByClass(labels, num_classes)
         self._per_class = integer("rows_per_class", rows_per_class, 1)
-        self._listed = np.flatnonzero(self._data.counts >= self._per_class).tolist()
+        self._listed = np.flatnonzero(self._data.counts >= self._per_class)
         self._per_batch = integer("classes_per_batch", classes_per_batch, 1)
-        if self._per_batch > len(self._listed):
+        if self._per_batch > self._listed.size:
             raise ValueError(
-                f"classes_per_batch: {self._per_batch}, but only {len(self._listed)} classes have "
+                f"classes_per_batch: {self._per_batch}, but only {self._listed.size} classes have "
                 f"{self._per_class} rows or more"
             )
         size = self._per_batch * self._per_class

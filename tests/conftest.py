@@ -1,0 +1,25 @@
+"""Fixtures: every test that takes `isa` runs on every instruction set this machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from subgrad_fast import _core
+
+
+@pytest.fixture(params=_core.available_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of the instruction set in force during the test."""
+    _core.select_isa(request.param)
+    assert _core.isa() == request.param
+    yield request.param
+    _core.select_isa(None)
+
+
+@pytest.fixture
+def threads() -> Iterator[object]:
+    """`set_num_threads`, put back afterwards."""
+    yield _core.set_num_threads
+    _core.set_num_threads(0)

@@ -1,0 +1,134 @@
+"""The SGD step written from its formula in NumPy: the oracle, shared by all tests, fast in nothing.
+
+NumPy has no fused multiply-add, so one is made here: float32 through float64 (the product is exact there;
+the sum is rounded to odd, so that the second rounding cannot err), float64 through exact rationals.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+
+DTYPES = {
+    "float32": np.dtype(np.float32),
+    "float64": np.dtype(np.float64),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+
+# param, gradient, momentum: every combination the kernels promise.
+COMBINATIONS = [
+    (p, g, m)
+    for p in DTYPES
+    for g in dict.fromkeys((p, "float32", "bfloat16", "float16"))
+    for m in dict.fromkeys((p, "float32"))
+]
+
+# Sizes that straddle every register width, and one that straddles the split among threads.
+LENGTHS = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97, 4095, 4096, 4097]
+
+
+def _fma64(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    a, b, c = np.broadcast_arrays(a, b, c)
+    with np.errstate(all="ignore"):
+        out = np.array(a * b + c)  # right for what is not finite, and for zeros' signs
+    finite = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & (a != 0) & (b != 0)
+    for i in np.flatnonzero(finite):
+        exact = Fraction(float(a.flat[i])) * Fraction(float(b.flat[i])) + Fraction(float(c.flat[i]))
+        if exact == 0:
+            out.flat[i] = 0.0  # x - x is +0 in round-to-nearest; neither term is zero here
+            continue
+        try:
+            out.flat[i] = float(exact)
+        except OverflowError:
+            out.flat[i] = np.inf if exact > 0 else -np.inf
+        if out.flat[i] == 0:
+            out.flat[i] = np.copysign(0.0, float(exact > 0) - 0.5)
+    return out
+
+
+def _fma32(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    a, b, c = (np.asarray(x, np.float64) for x in np.broadcast_arrays(a, b, c))
+    with np.errstate(all="ignore"):
+        product = a * b  # exact: 24 + 24 bits
+        total = product + c
+        # Knuth's two-sum gives the error of the addition, exactly.
+        t = total - product
+        error = (product - (total - t)) + (c - t)
+        bits = total.view(np.int64)
+        odd = (bits & 1) == 1
+        inexact = np.isfinite(total) & (error != 0) & ~odd
+        # Round to odd: move towards the error's side if the last bit is even.
+        away = (error > 0) == (total > 0)
+        bits = np.where(inexact, np.where(away, bits + 1, bits - 1), bits)
+        return bits.view(np.float64).astype(np.float32)
+
+
+def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """a * b + c rounded once, in the dtype of `c`."""
+    return _fma32(a, b, c) if np.asarray(c).dtype == np.float32 else _fma64(a, b, c)
+
+
+def sgd(
+    w: np.ndarray,
+    g: np.ndarray,
+    m: np.ndarray | None = None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    first_step: bool = False,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The new parameter and momentum; nothing is changed in place."""
+    wide = np.dtype(np.float64) if w.dtype == np.float64 else np.dtype(np.float32)
+    scalar = wide.type
+    x, d = w.astype(wide), g.astype(wide)
+    buf = None if m is None else m.astype(wide)
+    with np.errstate(all="ignore"):
+        if maximize:
+            d = -d
+        if weight_decay != 0.0 and decoupled_weight_decay:
+            x = x * scalar(1.0 - lr * weight_decay)
+        elif weight_decay != 0.0:
+            d = fma(scalar(weight_decay), x, d)
+        step = d
+        if momentum != 0.0:
+            assert buf is not None
+            buf = d if first_step else fma(scalar(1.0 - dampening), d, scalar(momentum) * buf)
+            step = fma(scalar(momentum), buf, d) if nesterov else buf
+        x = fma(scalar(-lr), step, x)
+        return x.astype(w.dtype), m if m is None or momentum == 0.0 else buf.astype(m.dtype)
+
+
+def assert_same_bits(got: np.ndarray, want: np.ndarray, what: str = "") -> None:
+    """Equal bit for bit, signs of zeros included; a NaN equals any NaN. Names the worst element in ULPs."""
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.dtype == want.dtype and got.shape == want.shape
+    integers = np.dtype(f"i{got.dtype.itemsize}")
+    a, b = np.ascontiguousarray(got).view(integers), np.ascontiguousarray(want).view(integers)
+    nan = np.isnan(got.astype(np.float64)) & np.isnan(want.astype(np.float64))
+    differ = (a != b) & ~nan
+    if differ.any():
+        i = tuple(np.argwhere(differ)[0])
+        ulps = int(np.abs(a.astype(object) - b.astype(object))[differ].max())
+        raise AssertionError(
+            f"{what}: {differ.sum()} of {got.size} elements differ, by up to {ulps} ULPs; "
+            f"first at {i}: got {got[i]!r}, want {want[i]!r}"
+        )
+
+
+def special_values(dtype: np.dtype, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Normal numbers of many sizes, salted with NaN, infinities, zeros of both signs and denormals."""
+    x = rng.standard_normal(n) * 10.0 ** rng.integers(-3, 4, n)
+    tiny = float(ml_dtypes.finfo(dtype).smallest_subnormal)
+    salt = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, tiny, -tiny, 3 * tiny, 1.0, -1.0])
+    where = rng.random(n) < 0.25
+    x[where] = rng.choice(salt, int(where.sum()))
+    with np.errstate(all="ignore"):
+        return x.astype(dtype)

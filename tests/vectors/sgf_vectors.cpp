@@ -1,0 +1,171 @@
+// Prints a hash of the results of every kernel on fixed inputs, one line a case, the same for every
+// instruction set: run where Python is not, such as under an emulator of another processor. Exits with 1
+// if the instruction sets of this machine disagree among themselves.
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/convert.h"
+#include "cpu/kernel_table.h"
+
+namespace {
+
+using subgrad::DType;
+
+// Numbers of many sizes, and what is special: zeros, infinities, NaN, denormals. (xorshift64*)
+class Inputs {
+ public:
+  explicit Inputs(std::uint64_t seed) : state_(seed) {}
+  double next() {
+    static constexpr double kSpecial[] = {0.0,  -0.0,    HUGE_VAL, -HUGE_VAL, NAN,      1e-45, -1e-45,
+                                          6e-8, 65504.0, 3.3e38,   0x1p-1074, -0x1p-130};
+    const std::uint64_t r = bits();
+    if (r % 5 == 0) return kSpecial[(r >> 8) % (sizeof kSpecial / sizeof *kSpecial)];
+    const double mantissa = static_cast<double>(bits() >> 11) * 0x1p-52 - 1.0;
+    return mantissa * static_cast<double>(std::int64_t{1} << (r >> 8) % 14) * 0x1p-6;
+  }
+
+ private:
+  std::uint64_t bits() {
+    state_ ^= state_ >> 12;
+    state_ ^= state_ << 25;
+    state_ ^= state_ >> 27;
+    return state_ * 0x2545f4914f6cdd1dULL;
+  }
+  std::uint64_t state_;
+};
+
+void write(DType t, double x, unsigned char* to) {
+  const auto f = static_cast<float>(x);
+  if (t == DType::f64) {
+    std::memcpy(to, &x, sizeof x);
+  } else if (t == DType::f32) {
+    std::memcpy(to, &f, sizeof f);
+  } else {
+    const std::uint16_t h = t == DType::bf16 ? subgrad::to_bf16(f).bits : subgrad::to_f16(f).bits;
+    std::memcpy(to, &h, sizeof h);
+  }
+}
+
+std::vector<unsigned char> array(DType t, std::size_t n, std::uint64_t seed) {
+  Inputs inputs(seed);
+  std::vector<unsigned char> bytes(n * size_of(t));
+  for (std::size_t i = 0; i < n; ++i) write(t, inputs.next(), bytes.data() + i * size_of(t));
+  return bytes;
+}
+
+template <class T>
+T read(const unsigned char* from) {
+  T x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
+
+// FNV-1a over the elements; which NaN a NaN is stays open, so all count as one.
+std::uint64_t hash(DType t, const std::vector<unsigned char>& bytes, std::uint64_t h) {
+  for (std::size_t i = 0; i < bytes.size(); i += size_of(t)) {
+    const unsigned char* p = bytes.data() + i;
+    const double x = t == DType::f64    ? read<double>(p)
+                     : t == DType::f32  ? double{read<float>(p)}
+                     : t == DType::bf16 ? double{subgrad::to_f32(read<subgrad::bf16>(p))}
+                                        : double{subgrad::to_f32(read<subgrad::f16>(p))};
+    for (std::size_t b = 0; b < size_of(t); ++b) {
+      h = (h ^ (x == x ? p[b] : 0x7fu)) * 0x100000001b3ULL;
+    }
+  }
+  return h;
+}
+
+std::uint64_t run_case(int rule, int types, std::size_t n) {
+  const subgrad::SgdRow& row = subgrad::kSgdRows[rule];
+  subgrad::SgdParams params;
+  params.lr = 0.1;
+  params.momentum = row.buffer == subgrad::Buffer::none ? 0.0 : 0.9;
+  params.dampening = row.nesterov ? 0.0 : 0.25;
+  params.weight_decay = row.decay == subgrad::Decay::none ? 0.0 : 0.01;
+  params.maximize = (rule + types) % 2 == 1;
+  const auto& [param, grad, momentum] = subgrad::kDenseTypes[types];
+  auto w = array(param, n, 1 + n), g = array(grad, n, 2 + n), m = array(momentum, n, 3 + n);
+  const auto count = static_cast<std::int64_t>(n);
+  subgrad::kernels().dense[rule][types](w.data(), g.data(), m.data(), count, params);
+  return hash(momentum, m, hash(param, w, 0xcbf29ce484222325ULL));
+}
+
+// FNV-1a over words.
+std::uint64_t hash(const std::vector<std::uint64_t>& words) {
+  std::uint64_t h = 0xcbf29ce484222325ULL;
+  for (const std::uint64_t word : words) h = (h ^ word) * 0x100000001b3ULL;
+  return h;
+}
+
+void run_sampling(std::map<std::string, std::uint64_t>& results) {
+  const subgrad::KernelTable& table = subgrad::kernels();
+  for (const std::size_t n : {1u, 2u, 3u, 5u, 8u, 17u, 1025u, 2100u}) {
+    const std::string size = " n " + std::to_string(n);
+    std::vector<std::uint64_t> words(2 * n);
+    // The counter's lower half wraps around.
+    table.philox(0x0123456789abcdefULL, ~std::uint64_t{1}, 42, static_cast<std::int64_t>(n),
+                 words.data());
+    results["philox" + size] = hash(words);
+    for (const int bits : {3, 7, 20, 40, 63}) {
+      const std::uint64_t rows = (std::uint64_t{1} << bits) + 1;
+      if (bits < 63 && n > rows) continue;
+      const subgrad::Permutation p = subgrad::make_permutation(rows, 99, 7);
+      std::vector<std::uint64_t> values(n);
+      for (std::size_t i = 0; i < n; ++i) values[i] = i;
+      table.permute(p, values.data(), static_cast<std::int64_t>(n));
+      results["permute 2^" + std::to_string(bits) + " + 1" + size] = hash(values);
+      table.unpermute(p, values.data(), static_cast<std::int64_t>(n / 2));
+      results["unpermute 2^" + std::to_string(bits) + " + 1" + size] = hash(values);
+    }
+  }
+}
+
+std::map<std::string, std::uint64_t> run_all() {
+  std::map<std::string, std::uint64_t> results;
+  run_sampling(results);
+  for (int rule = 0; rule < subgrad::kSgdRules; ++rule) {
+    for (int types = 0; types < subgrad::kDenseTypeRows; ++types) {
+      for (const std::size_t n : {1u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 515u}) {
+        const auto& t = subgrad::kDenseTypes[types];
+        const std::string name = "rule " + std::to_string(rule) + " " + name_of(t.param) + " " +
+                                 name_of(t.grad) + " " + name_of(t.momentum) + " n " +
+                                 std::to_string(n);
+        results[name] = run_case(rule, types, n);
+      }
+    }
+  }
+  return results;
+}
+
+}  // namespace
+
+int main() {
+  std::vector<std::string> isas;
+  subgrad::each_available_isa(
+      [](const char* name, void* out) {
+        static_cast<std::vector<std::string>*>(out)->push_back(name);
+      },
+      &isas);
+  std::map<std::string, std::uint64_t> first;
+  int differing = 0;
+  for (const std::string& isa : isas) {
+    subgrad::select_isa(isa.c_str());
+    const auto results = run_all();
+    if (first.empty()) first = results;
+    for (const auto& [name, value] : results) {
+      if (first[name] == value) continue;
+      ++differing;
+      std::fprintf(stderr, "%s differs from %s: %s\n", isa.c_str(), isas[0].c_str(), name.c_str());
+    }
+    std::fprintf(stderr, "%s: %zu cases\n", isa.c_str(), results.size());
+  }
+  for (const auto& [name, value] : first) {
+    std::printf("%s %016llx\n", name.c_str(), static_cast<unsigned long long>(value));
+  }
+  return differing == 0 ? 0 : 1;
+}
