@@ -15,8 +15,8 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 
 # Directories are listed too: their time changes when a file is added or removed.
 SOURCES := CMakeLists.txt pyproject.toml \
-  $(shell find csrc cmake python -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
-CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+  $(shell find csrc cmake python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
+CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help demo test test-slow test-neon lint format bench sdist-check sanitize nvcc-check clean
 

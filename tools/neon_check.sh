@@ -19,10 +19,20 @@ for preset in vectors neon; do
   cmake --build --preset "$preset"
 done
 build/vectors/sgf_vectors >build/vectors/hashes.txt
-qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/sgf_vectors >build/neon/hashes.txt
+qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/sgf_vectors \
+  >build/neon/hashes.txt 2>build/neon/isas.txt || { cat build/neon/isas.txt >&2; exit 1; }
 
 cases=$(wc -l <build/neon/hashes.txt)
-((cases > 0)) || { echo "test-neon: no case was run" >&2; exit 1; }
+if ((cases == 0)) || ! grep '^neon: ' build/neon/isas.txt >/dev/null; then
+  echo "test-neon: the NEON kernels were not run" >&2
+  exit 1
+fi
 diff build/vectors/hashes.txt build/neon/hashes.txt ||
   { echo "test-neon: the cases above differ" >&2; exit 1; }
+
+# tests/test_hygiene.py says why, and checks the objects of this machine.
+find build/neon -name 'isa_neon.cpp.o' -exec nm --defined-only --format=posix {} + |
+  awk '$2 ~ /^[WVu]$/ && $1 !~ /8isa_neon/ && $1 !~ /^DW\.ref\./ { print; found = 1 }
+       END { exit found }' ||
+  { echo "test-neon: the weak symbols above escape their ISA namespace" >&2; exit 1; }
 echo "test-neon: $cases passed, 0 failed (same bits here and on aarch64)"

@@ -38,7 +38,8 @@ class HeldPlan {
     plan_.begin();
     for (std::size_t i = 0; i < list.items.size(); ++i) {
       const Where where = list.where("grads", i);
-      plan_.bind(i, view_array(list.items[i], where), where, use_momentum, first);
+      const ArrayView grad = view_array(list.items[i], where);
+      plan_.bind(i, grad, plan_.param(i).same_layout(grad), where, use_momentum, first);
     }
     if (versioned_.size() > 0) increment_versions(versioned_);
     plan_.run({params});

@@ -118,10 +118,11 @@ void DensePlan::refuse_grad_overlap(std::size_t i, const ArrayView& view,
 }
 
 // Whether the gradient's elements lie in the order of the parameter's, which is one run of memory.
-bool DensePlan::lies_alike(const Tensor& t, const ArrayView& grad) const {
+bool DensePlan::lies_alike(const Tensor& t, const ArrayView& grad, bool same_layout) const {
   if (!t.one_run || reinterpret_cast<std::uintptr_t>(grad.data) % size_of(grad.dtype) != 0) {
     return false;
   }
+  if (grad.dtype == t.param.dtype) return same_layout;
   for (int d = 0; d < grad.ndim; ++d) {
     if (grad.strides[d] * grad.stride_unit * t.param.itemsize() !=
         t.param.strides[d] * grad.itemsize()) {
@@ -150,8 +151,8 @@ const Layout* DensePlan::layout_for(std::size_t i, const ArrayView& view) {
   return aligned && one_run ? nullptr : details.layout.get();
 }
 
-void DensePlan::bind(std::size_t i, const ArrayView& grad, const Where& grad_where,
-                     bool use_momentum, bool first) {
+void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
+                     const Where& grad_where, bool use_momentum, bool first) {
   Tensor& t = tensors_[i];
   prefetch(t.param.data);
   prefetch(grad.data);
@@ -163,10 +164,10 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, const Where& grad_whe
                          details_[i].param_where.text() +
                          ", or float32, bfloat16 or float16, got " + name_of(grad.dtype));
   }
-  require_shape_of(t.param, details_[i].param_where, grad, grad_where);
+  if (!same_layout) require_shape_of(t.param, details_[i].param_where, grad, grad_where);
   if (t.param.size == 0) return;
 
-  const bool alike = lies_alike(t, grad);
+  const bool alike = lies_alike(t, grad, same_layout);
   if (!alike || grad.data != t.checked_grad || grad.dtype != t.checked_dtype) {
     refuse_grad_overlap(i, grad, grad_where);
     t.checked_grad = alike ? grad.data : nullptr;

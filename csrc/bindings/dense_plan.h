@@ -29,8 +29,10 @@ class DensePlan {
   bool has_momentum(std::size_t i) const { return tensors_[i].has_momentum; }
 
   // Starts a new step; then bind() the gradient of each tensor that takes part; then run().
+  // `same_layout` is param(i).same_layout(grad), which callers know already or have a use for.
   void begin() { segments_.clear(); }
-  void bind(std::size_t i, const ArrayView& grad, const Where& where, bool use_momentum, bool first);
+  void bind(std::size_t i, const ArrayView& grad, bool same_layout, const Where& where,
+            bool use_momentum, bool first);
   void run(const std::vector<SgdParams>& rows);  // releases the GIL where that pays
 
  private:
@@ -64,7 +66,7 @@ class DensePlan {
   const Extents& extents(const Written& w) const;
   const Where& where(const Written& w) const;
   void refuse_grad_overlap(std::size_t i, const ArrayView& grad, const Where& where) const;
-  bool lies_alike(const Tensor& tensor, const ArrayView& grad) const;
+  bool lies_alike(const Tensor& tensor, const ArrayView& grad, bool same_layout) const;
   const Layout* layout_for(std::size_t i, const ArrayView& grad);
 
   std::vector<Tensor> tensors_;

@@ -60,14 +60,6 @@ bool Extents::same_shape(const ArrayView& view) const {
   return true;
 }
 
-bool Extents::same_layout(const ArrayView& view) const {
-  if (!same_shape(view)) return false;
-  for (int d = 0; d < view.ndim; ++d) {
-    if (strides[d] != view.strides[d] * view.stride_unit) return false;
-  }
-  return true;
-}
-
 bool Extents::same_memory(const Extents& other) const {
   return data == other.data && itemsize() == other.itemsize() && alike(other);
 }

@@ -49,7 +49,14 @@ struct Extents {
   Range byte_range() const;
 
   bool same_shape(const ArrayView& view) const;
-  bool same_layout(const ArrayView& view) const;  // shape and strides
+  bool same_layout(const ArrayView& view) const {  // shape and strides
+    if (ndim() != view.ndim) return false;
+    const std::int64_t *n = shape.data(), *s = strides.data();
+    for (int d = 0; d < view.ndim; ++d) {
+      if (n[d] != view.shape[d] || s[d] != view.strides[d] * view.stride_unit) return false;
+    }
+    return true;
+  }
   bool same(const ArrayView& view) const {        // and memory and dtype
     return data == view.data && dtype == view.dtype && same_layout(view);
   }

@@ -8,4 +8,6 @@ PYBIND11_MODULE(_core, m) {
   subgrad::register_gather(m);
   subgrad::register_runtime(m);
   subgrad::register_update(m);
+  subgrad::register_sample(m);
+  subgrad::register_weighted(m);
 }

@@ -182,6 +182,7 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
       py::getattr(py::module_::import("torch"), "Tensor").release().ptr();
   if (reinterpret_cast<PyObject*>(Py_TYPE(grad.ptr())) != tensor_type) return Bound::torch;
   if (e.watch_layout && !has_strided_layout(grad)) return Bound::torch;
+  bool same_layout;
   if (e.api != nullptr) {  // a parameter's type and torch.Tensor share their exchange table
     if (!quick_view(e.api, grad.ptr(), view)) {
       e.watch_layout = true;
@@ -189,14 +190,15 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
     }
     // Negated views come from the imaginary part of a conjugate: their strides differ from a parameter's,
     // save where there are none. Asking only then keeps the question off the common path.
-    const bool ask = view.ndim == 0 || !param.same_layout(view);
-    if (ask && has_negation(grad)) return Bound::torch;
+    same_layout = param.same_layout(view);
+    if ((!same_layout || view.ndim == 0) && has_negation(grad)) return Bound::torch;
   } else {
     if (!has_strided_layout(grad) || has_negation(grad)) return Bound::torch;
     view = view_array(grad, where);
+    same_layout = param.same_layout(view);
   }
   if (dense_types_row(param.dtype, view.dtype, param.dtype) < 0) return Bound::torch;
-  plan_.bind(tensor, view, where, use_momentum, e.first);
+  plan_.bind(tensor, view, same_layout, where, use_momentum, e.first);
   grads_.push_back(std::move(grad));
   return Bound::yes;
 }

@@ -19,6 +19,15 @@ try:
     )
     from subgrad_fast.functional import FusedSGD, sgd_step
     from subgrad_fast.loader import BatchLoader
+    from subgrad_fast.sampling import (
+        BatchSampler,
+        ClassBalancedSampler,
+        GroupSampler,
+        Permutation,
+        StratifiedSampler,
+        WeightedSampler,
+        choose,
+    )
 except ImportError:
     # `python -m subgrad_fast info` imports this package first, and is there to report this very error.
     if sys.argv[:1] != ["-m"]:
@@ -26,10 +35,17 @@ except ImportError:
 
 __all__ = [
     "BatchLoader",
+    "BatchSampler",
+    "ClassBalancedSampler",
     "FusedSGD",
+    "GroupSampler",
+    "Permutation",
+    "StratifiedSampler",
+    "WeightedSampler",
     "__version__",
     "available_isas",
     "build_info",
+    "choose",
     "get_num_threads",
     "set_num_threads",
     "sgd_step",

@@ -10,6 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from torch.optim.optimizer import (
+    Optimizer,
+    _global_optimizer_post_hooks,
+    _global_optimizer_pre_hooks,
+)
+
 # torch's default implementation, for what the kernels do not cover.
 from torch.optim.sgd import sgd as torch_sgd
 
@@ -29,28 +35,44 @@ def _dense_on_cpu(tensor: Tensor) -> bool:
         and tensor.device.type == "cpu"
         and tensor.dtype in _DTYPES
         and not tensor.is_neg()
+        and 0 not in tensor.stride()  # expanded
+    )
+
+
+def _covers(param: Tensor, buffer: Tensor | None) -> bool:
+    """Whether the kernels can step `param`, with torch's bits where those are promised."""
+    if not _dense_on_cpu(param):
+        return False
+    if buffer is None:
+        return True
+    # torch rounds in between where a float64 parameter has a float32 buffer (after model.double()).
+    wide = param.dtype in (torch.float32, torch.float64)
+    return _dense_on_cpu(buffer) and (
+        buffer.dtype == param.dtype or (buffer.dtype == torch.float32 and not wide)
     )
 
 
 class SGD(torch.optim.SGD):
     """``torch.optim.SGD``, its step fused into one pass over memory for all tensors of all groups.
 
-    Takes every argument of ``torch.optim.SGD`` and is one (``isinstance``). For float32 and float64 the
-    parameters, the momentum and the state have the same bits as torch's default implementation; bfloat16
-    and float16 are computed in float32 and rounded once, where torch rounds after every operation.
+    Takes every argument of ``torch.optim.SGD`` and is one (``isinstance``). For float32 and float64
+    the parameters, the momentum and the state have the same bits as torch's default implementation;
+    bfloat16 and float16 are computed in float32 and rounded once, where torch rounds after every
+    operation. A new momentum buffer has its parameter's dtype also where gradients have another
+    (``Tensor.grad_dtype``): torch gives it the gradient's until a ``state_dict`` is loaded.
 
-    What the kernels do not cover (sparse gradients, complex numbers, other devices, tensor subclasses,
-    overlapping parameters, a learning rate that wants a gradient) is stepped by torch's own code, tensor by
-    tensor, in the same call.
+    What the kernels do not cover (sparse gradients, complex numbers, other devices, tensor
+    subclasses, tensors that share memory, a learning rate that wants a gradient) is stepped by
+    torch's own code, tensor by tensor, in the same call.
 
     Args:
         params, lr, momentum, dampening, weight_decay, nesterov, maximize, differentiable: as in
             ``torch.optim.SGD``.
         foreach: True or False runs torch's own implementation for the whole optimizer.
-        fused: False runs torch's own implementation for the whole optimizer; None and True run ours.
+        fused: False runs torch's own implementation for the whole optimizer; True is as None.
 
-    The choice is made by these arguments, not by what a loaded ``state_dict`` says of its writer. Under
-    ``torch.amp.GradScaler`` gradients are unscaled before the step, as for ``fused=False``.
+    The choice is made by these arguments, not by what a loaded ``state_dict`` says of its writer.
+    Under ``torch.amp.GradScaler`` gradients are unscaled before the step, as for ``fused=False``.
     """
 
     _plan: _core.OptimizerPlan | None = None
@@ -90,6 +112,22 @@ class SGD(torch.optim.SGD):
         Args:
             closure: reevaluates the model and returns the loss.
         """
+        # torch wraps step() of every optimizer class in its hooks and a profiler record, which cost more
+        # than a small step does. It is told that this one is wrapped already (`hooked`) and called upon
+        # only when there is something to call; a subclass that overrides step() gets its own wrapper.
+        if type(self).step is SGD.step and (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or _global_optimizer_pre_hooks
+            or _global_optimizer_post_hooks
+            or torch.autograd._profiler_enabled()
+        ):
+            return _hooked_step(self) if closure is None else _hooked_step(self, closure)
+        return self._step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -100,15 +138,26 @@ class SGD(torch.optim.SGD):
                 self._step_with_torch(group, group["params"], group["foreach"], group["fused"])
             return loss
 
-        leftover = self._plan.step(self.param_groups, self.state) if self._plan else False
-        if leftover is None:
-            return loss
+        plan = self._plan
         buffers: dict[Tensor, Tensor] = {}
-        if leftover is False:
-            self._plan, buffers = self._make_plan()
-            leftover = self._plan.step(self.param_groups, self.state)
+        leftover: Any
+        try:
+            leftover = plan.step(self.param_groups, self.state) if plan else False
+            if leftover is None:
+                return loss
             if leftover is False:
-                raise RuntimeError("param_groups or state changed during the step")
+                self._plan = None
+                plan, buffers = self._make_plan()
+                leftover = plan.step(self.param_groups, self.state)
+        except ValueError as error:
+            # Nothing is written yet. Where the order of work decides the result, torch's is meant.
+            if "memory with" not in str(error):
+                raise
+            leftover = False
+        if plan is None or leftover is False:  # also: `params` is not a list
+            for group in self.param_groups:
+                self._step_with_torch(group, group["params"], False, False)
+            return loss
         if leftover:
             by_group = defaultdict(list)
             for index, param in leftover:
@@ -116,10 +165,12 @@ class SGD(torch.optim.SGD):
                 buffers.pop(param, None)
             for index, params in by_group.items():
                 self._step_with_torch(self.param_groups[index], params, False, False)
-            self._plan.finish()
-        # Only now, when they hold something, do new buffers become state.
+            plan.finish()
+        # Only now, when they hold something, do new buffers become state. A plan that made some is
+        # used up: to it, each step would be the first.
         for param, buffer in buffers.items():
-            self.state[param]["momentum_buffer"] = buffer
+            self.state.setdefault(param, {})["momentum_buffer"] = buffer
+        self._plan = None if buffers else plan
         return loss
 
     def _make_plan(self) -> tuple[_core.OptimizerPlan, dict[Tensor, Tensor]]:
@@ -127,38 +178,34 @@ class SGD(torch.optim.SGD):
 
         The buffers are empty: the plan's first step sets them. As they become state afterwards, the
         plan is then out of date and the next step makes the one that stays.
+
+        Raises:
+            ValueError: parameters or buffers share memory, or a buffer's shape does not fit.
         """
         new: dict[Tensor, Tensor] = {}
         entries: list[tuple[int, Tensor, Tensor | None, bool, bool]] = []
         for index, group in enumerate(self.param_groups):
             for param in group["params"]:
                 buffer = self.state[param].get("momentum_buffer") if param in self.state else None
-                covered = _dense_on_cpu(param) and (
-                    buffer is None
-                    or (_dense_on_cpu(buffer) and buffer.dtype in (param.dtype, torch.float32))
-                )
+                covered = _covers(param, buffer)
                 first = (
-                    covered
-                    and buffer is None
-                    and group["momentum"] != 0
-                    and param.grad is not None
+                    covered and buffer is None and group["momentum"] != 0 and param.grad is not None
                 )
                 if first:
                     buffer = new[param] = torch.empty_like(param.detach())
                 entries.append((index, param, buffer if covered else None, first, covered))
-        try:
-            return _core.OptimizerPlan(self.param_groups, self.state, entries), new
-        except ValueError:  # parameters that overlap: torch's order of work defines their result
-            entries = [(index, param, None, False, False) for index, param, *_ in entries]
-            return _core.OptimizerPlan(self.param_groups, self.state, entries), {}
+        return _core.OptimizerPlan(self.param_groups, self.state, entries), new
 
     def _step_with_torch(
         self, group: Group, params: Iterable[Tensor], foreach: bool | None, fused: bool | None
     ) -> None:
         params = [p for p in params if p.grad is not None]
-        states = [self.state[p] for p in params] if group["momentum"] != 0 else []
-        buffers = [state.get("momentum_buffer") for state in states]
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]
+        buffers: list[Tensor | None] = []
+        if group["momentum"] != 0:
+            # Looked up without making entries, so that an error leaves the state as it was.
+            states = [self.state.get(p, {}) for p in params]
+            buffers = [state.get("momentum_buffer") for state in states]
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             torch_sgd(
                 params,
@@ -174,5 +221,9 @@ class SGD(torch.optim.SGD):
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
             )
-        for state, buffer in zip(states, buffers, strict=True):
-            state["momentum_buffer"] = buffer
+        if buffers:
+            for param, buffer in zip(params, buffers, strict=True):
+                self.state.setdefault(param, {})["momentum_buffer"] = buffer
+
+
+_hooked_step = Optimizer.profile_hook_step(SGD._step)

@@ -1,0 +1,88 @@
+#include "cpu/weights.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/distinct.h"
+
+namespace subgrad {
+namespace {
+
+// With more than this share of the rows wanted, the race of all is quicker than drawing until so many
+// different ones were seen.
+constexpr std::int64_t kRaceShare = 8;
+
+std::int64_t count_positive(const std::vector<double>& weights) {
+  return std::count_if(weights.begin(), weights.end(), [](double w) { return w > 0.0; });
+}
+
+}  // namespace
+
+Weights::Weights(std::vector<double> weights, double largest)
+    : weights_(std::move(weights)),
+      positive_(count_positive(weights_)),
+      exponent_(exponent_bound(largest)),
+      table_(new AliasTable(weights_.data(), n(), scale())) {}
+
+Weights::Weights(std::vector<double> weights, double largest, int exponent)
+    : weights_(std::move(weights)),
+      positive_(count_positive(weights_)),
+      exponent_(std::max(exponent, exponent_bound(largest))) {
+  plant();
+}
+
+double Weights::total() const {
+  const std::uint64_t sum = tree_ != nullptr ? tree_->total() : table_->total();
+  return std::ldexp(static_cast<double>(sum), -scale().shift);
+}
+
+void Weights::draw(std::uint64_t key, std::uint64_t start, std::int64_t count,
+                   std::int64_t* out) const {
+  if (tree_ != nullptr) {
+    tree_->draw(key, start, count, out);
+  } else {
+    table_->draw(key, start, count, out);
+  }
+}
+
+void Weights::draw_distinct(std::uint64_t key, std::int64_t k, std::int64_t* out) const {
+  if (k > positive_ / kRaceShare) {
+    weighted_order(weights_.data(), n(), key, k, out);
+  } else if (tree_ != nullptr) {
+    distinct_draws(*tree_, weights_.data(), n(), key, k, out);
+  } else {
+    distinct_draws(*table_, weights_.data(), n(), key, k, out);
+  }
+}
+
+void Weights::set(std::int64_t index, double weight) {
+  double& old = weights_[static_cast<std::size_t>(index)];
+  positive_ += (weight > 0.0 ? 1 : 0) - (old > 0.0 ? 1 : 0);
+  old = weight;
+  if (tree_ != nullptr) tree_->set(static_cast<std::uint64_t>(index), weight);
+}
+
+bool Weights::update(const std::int64_t* indices, const double* weights, std::int64_t count,
+                     double largest) {
+  if (tree_ == nullptr) plant();
+  std::vector<double> before(static_cast<std::size_t>(count));
+  const bool rescale = exponent_bound(largest) > exponent_;
+  if (rescale) {
+    exponent_ = exponent_bound(largest);
+    tree_.reset();
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    before[static_cast<std::size_t>(i)] = weights_[static_cast<std::size_t>(indices[i])];
+    set(indices[i], weights[i]);
+  }
+  if (rescale) plant();
+  if (tree_->total() > 0) {
+    table_.reset();
+    return true;
+  }
+  for (std::int64_t i = count - 1; i >= 0; --i) set(indices[i], before[static_cast<std::size_t>(i)]);
+  if (table_ != nullptr) tree_.reset();
+  return false;
+}
+
+}  // namespace subgrad
