@@ -1,8 +1,8 @@
-"""torch.optim.SGD and ours side by side: one scenario, run with each class, the same bits at every point.
+"""torch.optim.SGD and ours side by side: one scenario, run with each class, the same bits.
 
-A scenario is a generator function that takes the optimizer class and yields whatever is to be compared:
-tensors, optimizers (their state), numbers, lists and dicts of these. Each value is compared as it was when
-it was yielded.
+A scenario is a generator function that takes the optimizer class and yields whatever is to be
+compared: tensors, optimizers (their state), numbers, lists and dicts of these. Each value is
+compared as it was when it was yielded.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ def give_gradients(params: Sequence[torch.Tensor]) -> None:
         p.grad = torch.randn_like(p)
 
 
-def train(
-    optimizer: torch.optim.Optimizer, params: Sequence[torch.Tensor], steps: int = 3
-) -> None:
+def train(optimizer: torch.optim.Optimizer, params: Sequence[torch.Tensor], steps: int = 3) -> None:
     """Steps with a random gradient for every parameter."""
     for _ in range(steps):
         give_gradients(params)
@@ -119,8 +117,8 @@ def _collect(scenario: Scenario, cls: type[torch.optim.SGD], seed: int) -> list[
 def assert_twins(scenario: Scenario, *, routed: bool | None = False, seed: int = 0) -> None:
     """The scenario gives the same bits with torch's default SGD and with ours.
 
-    `routed` says whether torch's own code took part in ours: False that the kernels did it all, which
-    keeps a test of the kernels from comparing torch with itself; None does not look.
+    `routed` says whether torch's own code took part in ours: False that the kernels did it all,
+    which keeps a test of the kernels from comparing torch with itself; None does not look.
     """
     want = _collect(scenario, torch.optim.SGD, seed)
     with TorchSteps() as steps:
@@ -139,3 +137,21 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16).copy()
     return tensor.numpy().copy()
+
+
+def strided(kind: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Random values of a shape in another order or distance in memory."""
+    x = torch.randn(shape, dtype=dtype)
+    if kind == "channels last":
+        return x.contiguous(memory_format=torch.channels_last)
+    if kind == "transposed":
+        return x.transpose(0, 3).contiguous().transpose(0, 3)
+    if kind == "sliced":
+        return torch.randn([2 * n for n in shape], dtype=dtype)[::2, ::2, ::2, ::2]
+    if kind == "expanded":
+        return torch.randn(shape[-1], dtype=dtype).expand(shape)
+    if kind == "all expanded":
+        return torch.randn((), dtype=dtype).expand(shape)
+    if kind == "part":
+        return torch.randn(x.numel() + 3, dtype=dtype)[3:].view(shape)
+    return x

@@ -79,7 +79,7 @@ void DensePlan::seal() {
     if (tensors_[i].param.size == 0) continue;
     for (const bool is_momentum : {false, true}) {
       if (is_momentum && !has_momentum(i)) continue;
-      Written w{nullptr, nullptr, nullptr, i, is_momentum};
+      Written w{nullptr, nullptr, i, is_momentum};
       const Range r = extents(w).byte_range();
       w.begin = r.begin;
       w.end = r.end;
@@ -88,9 +88,13 @@ void DensePlan::seal() {
   }
   std::sort(written_.begin(), written_.end(),
             [](const Written& a, const Written& b) { return a.begin < b.begin; });
-  const char* reach = nullptr;
+  begins_.clear();
+  reaches_.clear();
+  for (const Written& w : written_) {
+    begins_.push_back(w.begin);
+    reaches_.push_back(reaches_.empty() ? w.end : std::max(reaches_.back(), w.end));
+  }
   for (std::size_t i = 0; i < written_.size(); ++i) {
-    reach = written_[i].reach = std::max(reach, written_[i].end);
     for (std::size_t j = i + 1; j < written_.size() && written_[j].begin < written_[i].end; ++j) {
       if (extents(written_[i]).shares_memory(extents(written_[j]))) {
         throw py::value_error(where(written_[j]).text() + ": shares memory with " +
@@ -105,14 +109,15 @@ void DensePlan::seal() {
 void DensePlan::refuse_grad_overlap(std::size_t i, const ArrayView& view,
                                     const Where& grad_where) const {
   const Range r = byte_range(view);
-  auto it = std::lower_bound(written_.begin(), written_.end(), r.end,
-                             [](const Written& w, const char* end) { return w.begin < end; });
-  while (it != written_.begin() && (--it)->reach > r.begin) {
-    if (it->end <= r.begin) continue;
+  auto k = static_cast<std::size_t>(std::lower_bound(begins_.begin(), begins_.end(), r.end) -
+                                    begins_.begin());
+  while (k-- > 0 && reaches_[k] > r.begin) {
+    const Written& w = written_[k];
+    if (w.end <= r.begin) continue;
     const Extents grad(view);
-    const bool own = it->tensor == i && grad.same_memory(extents(*it));
-    if (!own && grad.shares_memory(extents(*it))) {
-      throw py::value_error(grad_where.text() + ": shares memory with " + where(*it).text());
+    const bool own = w.tensor == i && grad.same_memory(extents(w));
+    if (!own && grad.shares_memory(extents(w))) {
+      throw py::value_error(grad_where.text() + ": shares memory with " + where(w).text());
     }
   }
 }

@@ -58,7 +58,6 @@ class DensePlan {
   struct Written {
     const char* begin;
     const char* end;
-    const char* reach;  // the largest end of all that begin no later
     std::size_t tensor;
     bool is_momentum;
   };
@@ -71,7 +70,10 @@ class DensePlan {
 
   std::vector<Tensor> tensors_;
   std::vector<Details> details_;
-  std::vector<Written> written_;  // ascending by address
+  // What a step writes, ascending by address. Beginnings and reaches (the largest end of all that begin
+  // no later) stand apart: new gradients are looked up in them at every step.
+  std::vector<Written> written_;
+  std::vector<const char*> begins_, reaches_;
   std::vector<DenseSegment> segments_;
 };
 
