@@ -156,7 +156,7 @@ class Ring:
         self._core.gather(slot, indices)
         if self._fields.loose:
             self._index_loose(slot, indices)
-        return self.batch(slot)
+        return self._batches[slot] if self._keeps_batch else self._pack(slot)
 
     def submit(self, indices: Any) -> int:
         """Has the next slot filled in the background. Returns the slot, to wait for."""
@@ -169,12 +169,11 @@ class Ring:
     def wait(self, slot: int) -> Any:
         """Returns the batch of a slot that has been submitted, when it is there."""
         self._core.wait(slot)
-        return self.batch(slot)
+        return self._batches[slot] if self._keeps_batch else self._pack(slot)
 
-    def batch(self, slot: int) -> Any:
-        """The batch of a slot in the container that the user gave."""
-        batch = self._batches[slot]
-        return batch if self._keeps_batch else self._fields.pack(batch)
+    def _pack(self, slot: int) -> Any:
+        """A new list or dict of a slot's arrays."""
+        return self._fields.pack(self._batches[slot])
 
     def cancel(self) -> None:
         """Forgets what was submitted and not waited for."""
