@@ -196,6 +196,12 @@ GOOD = np.zeros((10, 2), np.float32)
         ("text", {}, TypeError, "arrays: expected a NumPy array or torch tensor, got str"),
         (np.ma.masked_array(GOOD, GOOD == 0), {}, TypeError, "arrays: masked arrays"),
         (GOOD, {"prefetch": 0}, ValueError, "prefetch: expected a number of batches >= 1, got 0"),
+        (
+            GOOD,
+            {"prefetch": 1.5},
+            ValueError,
+            "prefetch: expected a number of batches >= 1, got 1.5",
+        ),
         (GOOD, {"sampler": 3}, TypeError, "sampler: expected an iterable, got int"),
         (GOOD, {"sampler": iter([])}, TypeError, "sampler: an iterator ends after one epoch"),
         (GOOD, {"pin": True}, TypeError, "pin: arrays is a NumPy array"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import subprocess
 import sys
@@ -240,11 +241,35 @@ def test_the_samplers_own_state_would_be_wrong(monkeypatch: pytest.MonkeyPatch) 
     assert sampler.position == 4
 
 
+@pytest.mark.parametrize("stop", [1, 4, 9])
+def test_a_resume_on_more_ranks(stop: int, way: str) -> None:
+    """One process is interrupted in the middle of an epoch; three go on."""
+    x = np.arange(N)
+
+    def make(**ranks: int) -> sf.BatchLoader:
+        return sf.BatchLoader(x, sf.BatchSampler(N, 96, seed=3, **ranks), copy=True)
+
+    whole = list(make())
+    one = make()
+    taken = list(itertools.islice(one, stop))
+    state = one.state_dict()
+    parts = []
+    for rank in range(3):
+        loaded = make(rank=rank, world_size=3)
+        loaded.load_state_dict(state)
+        parts.append(list(loaded))
+    rest = [np.concatenate(shares) for shares in zip(*parts, strict=True)]
+    assert np.array_equal(np.concatenate([*taken, *rest]), np.concatenate(whole))
+    assert np.array_equal(np.sort(np.concatenate(whole)), x)
+
+
 def test_states_of_others_are_refused() -> None:
     x = np.arange(N)
     state = sf.BatchLoader(x, StatefulOrder()).state_dict()
     with pytest.raises(ValueError, match=r"state\['sampler'\]: does not belong"):
         sf.BatchLoader(x, Order()).load_state_dict(state)
+    with pytest.raises(ValueError, match="state: batches, sampler missing"):
+        sf.BatchLoader(x, Order()).load_state_dict({"version": 1})
     with pytest.raises(ValueError, match=r"state\['version'\]: expected 1, got 7"):
         sf.BatchLoader(x, StatefulOrder()).load_state_dict({**state, "version": 7})
 

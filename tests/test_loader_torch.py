@@ -119,6 +119,15 @@ def test_bad_tensors(case: int) -> None:
         sf.BatchLoader((torch.zeros(3), tensor), [[0]])
 
 
+def test_a_tensor_without_memory() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        fake = torch.zeros(3)
+    with pytest.raises(TypeError, match="arrays: its memory cannot be reached"):
+        sf.BatchLoader(fake, [[0]])
+
+
 def test_pin() -> None:
     if not torch.accelerator.is_available():
         with pytest.raises(ValueError, match="pin: torch finds no accelerator"):

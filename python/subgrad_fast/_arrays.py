@@ -72,6 +72,8 @@ def raw_view(array: Array, name: str) -> npt.NDArray[Any]:
     except TypeError:  # bfloat16, float8 …
         integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         return cast("npt.NDArray[Any]", array.view(integers[array.element_size()]).numpy())
+    except RuntimeError as error:  # fake, distributed and other tensors without memory of their own
+        raise TypeError(f"{name}: its memory cannot be reached: {error}") from None
 
 
 def empty_rows(array: Array, rows: int, *, pin: bool = False) -> Array:

@@ -80,7 +80,7 @@ class BatchLoader:
         pin: bool = False,
         copy: bool = False,
     ) -> None:
-        if prefetch < 1:
+        if prefetch < 1 or prefetch != int(prefetch):
             raise ValueError(f"prefetch: expected a number of batches >= 1, got {prefetch}")
         if not isinstance(sampler, Iterable):
             raise TypeError(f"sampler: expected an iterable, got {type(sampler).__name__}")
@@ -88,7 +88,7 @@ class BatchLoader:
             raise TypeError("sampler: an iterator ends after one epoch; pass what it was made from")
         self.sampler = sampler
         self._fields = Fields(arrays, pin=pin)
-        self._prefetch = prefetch
+        self._prefetch = int(prefetch)
         self._copy = copy
         self._spare: Ring | None = None  # the ring of the last epoch, for the next
         self._ahead: deque[_Drawn] = deque()
@@ -191,11 +191,14 @@ class BatchLoader:
         """Has the next iteration go on where `state_dict` was called.
 
         Raises:
-            ValueError: the state is of another version, or of a sampler of another kind.
+            ValueError: the state is incomplete, of another version, or of another kind of sampler.
         """
-        if state.get("version") != _STATE_VERSION:
+        missing = {"version", "sampler", "batches"} - set(state)
+        if missing:
+            raise ValueError(f"state: {', '.join(sorted(missing))} missing")
+        if state["version"] != _STATE_VERSION:
             raise ValueError(
-                f"state['version']: expected {_STATE_VERSION}, got {state.get('version')!r}"
+                f"state['version']: expected {_STATE_VERSION}, got {state['version']!r}"
             )
         load = getattr(self.sampler, "load_state_dict", None)
         if (load is None) != (state["sampler"] is None):
