@@ -67,9 +67,15 @@ class Sampler:
     # --- batches ---------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Batches (or single rows) that this rank gets in a whole epoch; the same for every rank."""
+        """Batches that a rank gets in a whole epoch, the same number for every rank.
+
+        Of single rows some ranks get one more than others, unless ``tail`` drops or pads.
+        """
         whole, rest = divmod(self.length, self._rows_per_batch)
-        return whole if self.tail == "drop" or rest == 0 else whole + 1
+        if self.tail == "drop" or rest == 0:
+            return whole
+        begin, end = self._share(whole * self._rows_per_batch)
+        return whole + 1 if self.batch_size is not None or begin < end else whole
 
     def __iter__(self) -> Iterator[Any]:
         self._iterator = _Batches(self, self._epoch, self._start)
@@ -180,11 +186,13 @@ class _Batches:
     def __next__(self) -> Any:
         sampler = self._sampler
         size = sampler._rows_per_batch
-        if self._next == len(self._chunk):
+        while self._next == len(self._chunk):
             if not sampler._has_batch(self.position):
                 sampler._finished(self)
                 raise StopIteration
             self._fill(size)
+            if len(self._chunk) == 0:  # single rows: none of the last ones is for this rank
+                self.position = sampler.length
         item = self._chunk[self._next]
         self._next += 1
         self.position = min(self.position + size, sampler.length)
