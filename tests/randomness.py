@@ -1,8 +1,9 @@
-"""What the samplers are tested for, statistically, and the broken ones that the same tests must reject.
+"""Statistical tests of the samplers, and the broken ones that the same tests must reject.
 
-A test is a function from a source (of orders, of draws) to results. Every result has a two-sided p-value: a
-fit that is too good is as suspicious as a bad one. Seeds are fixed, so results never change. With some 60
-results of the library and a limit of 1e-6, all of them pass with probability 0.9999 if it is sound.
+A test is a function from a source (of orders, of draws) to results. Every result has a two-sided
+p-value: a fit that is too good is as suspicious as a bad one. Seeds are fixed, so results never
+change. With some 60 results of the library and a limit of 1e-6, all of them pass with probability
+0.9999 if it is sound.
 
 ``python tests/randomness.py`` writes docs/statistics.md.
 """
@@ -122,7 +123,7 @@ def parity(orders: Orders, n: int) -> Result:
 
 
 def label_balance(orders: Orders, n: int, batch: int = 100, classes: int = 10) -> Result:
-    """On rows sorted by label, the label counts of batches scatter as they should: chi-square, summed."""
+    """On rows sorted by label, the label counts of batches scatter as they should."""
     found = orders(n, 0, 300)
     labels = found * classes // n
     batches = n // batch
@@ -137,10 +138,12 @@ def label_balance(orders: Orders, n: int, batch: int = 100, classes: int = 10) -
 
 
 def unrelated(orders: Callable[[int, int, int], np.ndarray], n: int = 1000) -> Result:
-    """Seed s in epoch 1 and seed s + 1 in epoch 0 agree in one position on average, as any two orders."""
+    """Seed s, epoch 1 and seed s + 1, epoch 0 agree in one position on average, as any two do."""
     pairs = 2000
     agree = sum(int((orders(n, s, 1) == orders(n, s + 1, 0)).sum()) for s in range(pairs))
-    return normal("seed s, epoch 1 against seed s + 1, epoch 0: equal positions", agree, pairs, pairs)
+    return normal(
+        "seed s, epoch 1 against seed s + 1, epoch 0: equal positions", agree, pairs, pairs
+    )
 
 
 def successive(orders: Orders, n: int) -> Result:
@@ -209,10 +212,15 @@ def without_replacement(draw: Callable[[np.ndarray, int, int], np.ndarray], spar
     pooled = np.append(counts[kept], counts[~kept].sum())
     pooled_expected = np.append(expected[kept], expected[~kept].sum())
     if pooled_expected[-1] < 5:
-        pooled, pooled_expected = pooled[:-1], pooled_expected[:-1] * pooled[:-1].sum() / (
-            pooled_expected[:-1].sum()
+        pooled, pooled_expected = (
+            pooled[:-1],
+            pooled_expected[:-1] * pooled[:-1].sum() / (pooled_expected[:-1].sum()),
         )
-    name = "draws without replacement, race" if spare == 0 else "draws without replacement, by rejection"
+    name = (
+        "draws without replacement, race"
+        if spare == 0
+        else "draws without replacement, by rejection"
+    )
     return chi_square(name, pooled, pooled_expected)
 
 
@@ -391,10 +399,10 @@ def control_results() -> Iterator[tuple[str, Callable[[], Result]]]:
 
 PAGE = """# Statistics of the samplers
 
-The tests of `tests/randomness.py`, run on the library and on samplers that are broken on purpose. Made by
-`python tests/randomness.py`; `tests/test_sampling_statistics.py` asserts the same results. Seeds are fixed.
-A p-value is two-sided (a fit that is too good counts too), and below {limit:g} means rejected: with
-{passed} results of a sound library all pass with probability {all_pass:.5f}.
+The tests of `tests/randomness.py`, run on the library and on samplers that are broken on purpose.
+Made by `python tests/randomness.py`; `tests/test_sampling_statistics.py` asserts the same results.
+Seeds are fixed. A p-value is two-sided (a fit that is too good counts too), and below {limit:g}
+means rejected: with {passed} results of a sound library all pass with probability {all_pass:.5f}.
 
 ## The library
 
@@ -404,11 +412,11 @@ A p-value is two-sided (a fit that is too good counts too), and below {limit:g} 
 
 {controls}
 
-Why 12 rounds, an exchange and a table: the differences of neighbours reject this network with 4 and with 6
-rounds (n = 64, 100, 128; 3e4 to 6e4 orders, in a run of its own); 8 rounds were not told from random. A Feistel network is an
-even permutation of its block. Walking down from a block of N to n leaves a parity bias of
-n(n-1) / N(N-1), which is still 1/4 for N = 2n; exchanging the first two positions by one more key bit
-removes it at every n. Below 64 rows orders are drawn exactly.
+Why 12 rounds, an exchange and a table: the differences of neighbours reject this network with 4 and
+with 6 rounds (n = 64, 100, 128; 3e4 to 6e4 orders, in a run of its own); 8 rounds were not told
+from random. A Feistel network is an even permutation of its block. Walking down from a block of N
+to n leaves a parity bias of n(n-1) / N(N-1), which is still 1/4 for N = 2n; exchanging the first
+two positions by one more key bit removes it at every n. Below 64 rows orders are drawn exactly.
 """
 
 
@@ -442,7 +450,8 @@ def main() -> int:
     target = Path(__file__).resolve().parent.parent / "docs" / "statistics.md"
     target.write_text(page, encoding="utf-8")
     wrong = sum(result.rejected for result in good) + sum(not result.rejected for _, result in bad)
-    print(f"{target.name}: {len(good)} results, {len(bad)} controls, {wrong} not as they should be, "
+    print(f"{target.name}: {len(good)} results, {len(bad)} controls, {wrong} not as they should be,
+    "
           f"{time.perf_counter() - begin:.0f} s")  # fmt: skip
     return 1 if wrong else 0
 

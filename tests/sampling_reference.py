@@ -1,6 +1,7 @@
-"""The generator and the permutation written from their definitions in NumPy: the oracle of the tests.
+"""The generator and the permutation from their definitions in NumPy: the oracle of the tests.
 
-Everything takes arrays of uint64, so that thousands of keys or positions are computed at a time. What the
+Everything takes arrays of uint64, so that thousands of keys or positions are computed at a time.
+What the
 library does not offer can be chosen here: other numbers of rounds, and no exchange of the first two
 positions. These are the negative controls of the statistical tests.
 """
@@ -116,7 +117,7 @@ def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def simon_orders(n: int, keys: Array, *, rounds: int = 4) -> np.ndarray:
-    """A control: orders by a few rounds of a cipher like Simon (rotations and AND), on a block of 2^bits."""
+    """A control: orders by a few rounds of a cipher like Simon (rotations and AND)."""
     bits = max((n - 1).bit_length(), 2)
     bits += bits % 2
     half = bits // 2

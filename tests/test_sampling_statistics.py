@@ -1,4 +1,4 @@
-"""The statistical tests of randomness.py: the library passes them, what is broken on purpose does not."""
+"""The tests of randomness.py: the library passes them, what is broken on purpose does not."""
 
 from __future__ import annotations
 
