@@ -31,9 +31,8 @@ void order_range(const Order& order, std::int64_t start, std::int64_t step, Inde
 void choose_into(std::uint64_t n, std::uint64_t seed, std::uint64_t draw, IndexArray& out) {
   std::int64_t* data = out.mutable_data();
   const std::int64_t count = out.size();
-  without_gil(count, [&] {
-    choose(n, epoch_key(seed, draw, Purpose::uniform, kChoose), 0, count, data);
-  });
+  without_gil(count,
+              [&] { choose(n, epoch_key(seed, draw, Purpose::uniform, kChoose), 0, count, data); });
 }
 
 }  // namespace
@@ -102,8 +101,7 @@ void register_sample(py::module_& m) {
             const std::uint64_t key = epoch_key(seed, epoch, Purpose::strata);
             without_gil(count, [&] { strata.turns(key, c, t, count, data); });
           },
-          "seed"_a, "epoch"_a, "classes"_a.noconvert(), "turns"_a.noconvert(),
-          "out"_a.noconvert())
+          "seed"_a, "epoch"_a, "classes"_a.noconvert(), "turns"_a.noconvert(), "out"_a.noconvert())
       .def(
           "members",
           [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch, std::uint64_t start,

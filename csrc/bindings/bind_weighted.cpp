@@ -60,9 +60,7 @@ void register_weighted(py::module_& m) {
       .def_property_readonly("changed", &Weights::changed)
       .def_property_readonly("exponent", &Weights::exponent)
       .def("values",
-           [](const Weights& weights) {
-             return WeightArray(weights.n(), weights.values().data());
-           })
+           [](const Weights& weights) { return WeightArray(weights.n(), weights.values().data()); })
       .def("update", &update, "indices"_a.noconvert(), "weights"_a.noconvert())
       .def(
           "draw",

@@ -1,5 +1,5 @@
-// Integer lane arithmetic for plain 64-bit unsigned integers: what generators and permutations may ask
-// of their value type. The register wrappers in cpu/simd/ offer the same names.
+// Integer lane arithmetic for plain 64-bit unsigned integers: what generators and permutations may
+// ask of their value type. The register wrappers in cpu/simd/ offer the same names.
 #pragma once
 
 #include <cstdint>

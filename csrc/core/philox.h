@@ -18,7 +18,8 @@ struct PhiloxBlock {
 
 inline constexpr int kPhiloxRounds = 10;
 
-// One block per lane. The upper halves of the counter's lanes must be zero, those of the result are.
+// One block per lane. The upper halves of the counter's lanes must be zero, those of the result
+// are.
 template <class V>
 SGF_HD PhiloxBlock<V> philox(PhiloxBlock<V> c, std::uint64_t key) {
   const V multiplier0 = splat<V>(0xD2511F53u);
@@ -47,8 +48,8 @@ struct Words {
 
 // The block at a 128-bit counter, given as two halves.
 SGF_HD Words philox_words(std::uint64_t key, std::uint64_t low, std::uint64_t high) {
-  const PhiloxBlock<std::uint64_t> x = philox<std::uint64_t>(
-      {low & 0xffffffffu, low >> 32, high & 0xffffffffu, high >> 32}, key);
+  const PhiloxBlock<std::uint64_t> x =
+      philox<std::uint64_t>({low & 0xffffffffu, low >> 32, high & 0xffffffffu, high >> 32}, key);
   return {x.x0 | x.x1 << 32, x.x2 | x.x3 << 32};
 }
 
@@ -62,7 +63,8 @@ enum class Purpose : std::uint32_t {
   group = 6,
 };
 
-// The key of one epoch. A hash, so that seed s in epoch 1 has nothing to do with seed s + 1 in epoch 0.
+// The key of one epoch. A hash, so that seed s in epoch 1 has nothing to do with seed s + 1 in
+// epoch 0.
 SGF_HD std::uint64_t epoch_key(std::uint64_t seed, std::uint64_t epoch, Purpose purpose,
                                std::uint32_t detail = 0) {
   const std::uint64_t high = static_cast<std::uint64_t>(purpose) | std::uint64_t{detail} << 32;
@@ -75,8 +77,8 @@ SGF_HD std::uint64_t counter_high(std::uint32_t attempt, std::uint32_t stream) {
 }
 
 // Whether `word` gives a value of [0, n) without bias; the value. Lemire, "Fast random integer
-// generation in an interval" (2019): the upper half of word * n, after refusing the 2^64 mod n words
-// that would make some values likelier.
+// generation in an interval" (2019): the upper half of word * n, after refusing the 2^64 mod n
+// words that would make some values likelier.
 SGF_HD bool bounded(std::uint64_t word, std::uint64_t n, std::uint64_t& value) {
   const Product product = mul_wide(word, n);
   value = product.high;

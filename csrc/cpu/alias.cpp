@@ -1,7 +1,8 @@
-// The table is built by the sweep of Hübschle-Schneider and Sanders ("Parallel weighted random sampling",
-// ESA 2019): columns with less than the average mass (light) are filled up from those with more (heavy),
-// both in order of their index. Where the sweep stands after s columns follows from prefix sums, so
-// several threads can start in its middle, and since masses are integers all of them see the same sweep.
+// The table is built by the sweep of Hübschle-Schneider and Sanders ("Parallel weighted random
+// sampling", ESA 2019): columns with less than the average mass (light) are filled up from those
+// with more (heavy), both in order of their index. Where the sweep stands after s columns follows
+// from prefix sums, so several threads can start in its middle, and since masses are integers all
+// of them see the same sweep.
 #include "cpu/alias.h"
 
 #include <cmath>
@@ -53,7 +54,8 @@ class Proportion {
   int shift_ = 0;
 };
 
-// Light or heavy columns in order of index, with the mass of all before; one more entry closes the list.
+// Light or heavy columns in order of index, with the mass of all before; one more entry closes the
+// list.
 struct Item {
   std::uint64_t index, before;
 };
@@ -75,8 +77,9 @@ struct Sweep {
   std::uint64_t capacity;
   int fraction_bits;  // capacity is 2^(64 - fraction_bits)
 
-  // How many heavy columns are among the first `steps` that the sweep finishes. Heavy h is, if the light
-  // ones before it and all heavy ones up to it leave its column less than full.
+  // How many heavy columns are among the first `steps` that the sweep finishes. Heavy h is, if the
+  // light ones before it and all heavy ones up to it leave its column less than full, or no light
+  // ones are left.
   std::uint64_t heavy_after(std::uint64_t steps) const {
     std::uint64_t low = 0, high = heavy.count;
     while (low < high) {
@@ -84,7 +87,7 @@ struct Sweep {
       bool finished = false;
       if (h < steps) {
         const std::uint64_t lights = steps - 1 - h;
-        finished = lights > light.count ||
+        finished = lights >= light.count ||
                    light.at[lights].before + heavy.at[h + 1].before < steps * capacity;
       }
       if (finished) {
@@ -101,8 +104,9 @@ struct Sweep {
     std::uint64_t i = begin - j;
     std::uint64_t left = heavy.at[j + 1].before + light.at[i].before - begin * capacity;
     std::uint64_t step = begin;
-    // Either a light column is filled up from the current heavy one, or that one has become light itself and
-    // is filled up from the next. Which of the two is a coin toss: selected, not branched on.
+    // Either a light column is filled up from the current heavy one, or that one has become light
+    // itself and is filled up from the next. Which of the two is a coin toss: selected, not
+    // branched on.
     for (; step < end && i < light.count; ++step) {
       const bool fill_light = left >= capacity;
       const Item *a = &light.at[i], *b = &heavy.at[j];
@@ -160,7 +164,8 @@ WeightCheck check_weights(const double* weights, std::int64_t n) {
 }
 
 AliasTable::AliasTable(const double* weights, std::int64_t n, WeightScale scale)
-    : n_(static_cast<std::uint64_t>(n)), columns_(large_array<AliasColumn>(static_cast<std::size_t>(n))) {
+    : n_(static_cast<std::uint64_t>(n)),
+      columns_(large_array<AliasColumn>(static_cast<std::size_t>(n))) {
   struct Sums {
     std::uint64_t weight, light, light_mass, heavy, heavy_mass;
   };
@@ -169,7 +174,7 @@ AliasTable::AliasTable(const double* weights, std::int64_t n, WeightScale scale)
     return sums[static_cast<std::size_t>(block)];
   };
   // Turns what each block holds into what all blocks before it hold.
-  const auto scan = [&](std::uint64_t Sums::*member) {
+  const auto scan = [&](std::uint64_t Sums::* member) {
     std::uint64_t before = 0;
     for (Sums& s : sums) {
       const std::uint64_t here = s.*member;
@@ -246,20 +251,20 @@ void AliasTable::draw(std::uint64_t key, std::uint64_t start, std::int64_t count
   const AliasColumn* columns = columns_.get();
   each_batch(key, 0, start, count,
              [&](std::int64_t i, const std::uint64_t* words, std::int64_t size) {
-    // Columns lie anywhere in memory: fetch them all before the first is needed.
+  // Columns lie anywhere in memory: fetch them all before the first is needed.
 #if defined(__GNUC__)
-    for (std::int64_t j = 0; j < size; ++j) {
-      __builtin_prefetch(columns + mul_wide(words[j], n_).high);
-    }
+               for (std::int64_t j = 0; j < size; ++j) {
+                 __builtin_prefetch(columns + mul_wide(words[j], n_).high);
+               }
 #endif
-    for (std::int64_t j = 0; j < size; ++j) {
-      std::uint64_t index;
-      if (!alias_pick(columns, n_, words[j], index)) {
-        index = redraw(*this, key, start + static_cast<std::uint64_t>(i + j));
-      }
-      out[i + j] = static_cast<std::int64_t>(index);
-    }
-  });
+               for (std::int64_t j = 0; j < size; ++j) {
+                 std::uint64_t index;
+                 if (!alias_pick(columns, n_, words[j], index)) {
+                   index = redraw(*this, key, start + static_cast<std::uint64_t>(i + j));
+                 }
+                 out[i + j] = static_cast<std::int64_t>(index);
+               }
+             });
 }
 
 }  // namespace subgrad

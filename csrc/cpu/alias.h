@@ -8,8 +8,9 @@
 
 namespace subgrad {
 
-// Non-negative finite weights as integers: w * 2^shift, cut. The power is chosen from the largest weight so
-// that n of them add up to less than 2^62. Integer sums depend neither on order nor on threads.
+// Non-negative finite weights as integers: w * 2^shift, cut. The power is chosen from the largest
+// weight so that n of them add up to less than 2^62. Integer sums depend neither on order nor on
+// threads.
 struct WeightScale {
   int shift = 0;
   std::uint64_t operator()(double weight) const;
@@ -26,8 +27,8 @@ WeightCheck check_weights(const double* weights, std::int64_t n);
 
 class AliasTable {
  public:
-  // All weights must be finite and >= 0, one of them > 0. Built by all threads; the same table for any
-  // number of them.
+  // All weights must be finite and >= 0, one of them > 0. Built by all threads; the same table for
+  // any number of them.
   AliasTable(const double* weights, std::int64_t n, WeightScale scale);
 
   // Draws number start, start + 1, ...

@@ -49,14 +49,14 @@ void race(const double* weights, std::int64_t n, const std::vector<std::int64_t>
           std::uint64_t key, std::int64_t k, std::int64_t* out) {
   if (k == 0) return;
   std::vector<Arrival> arrivals(static_cast<std::size_t>(n));
-  each_batch(key, kRaceStream, 0, n,
-             [&](std::int64_t i, const std::uint64_t* words, std::int64_t size) {
-    for (std::int64_t j = 0; j < size; ++j) {
-      const double weight = weights[i + j];
-      const std::int64_t index = weight > 0.0 ? i + j : -1;
-      arrivals[static_cast<std::size_t>(i + j)] = {arrival_time(words[j], weight), index};
-    }
-  });
+  each_batch(
+      key, kRaceStream, 0, n, [&](std::int64_t i, const std::uint64_t* words, std::int64_t size) {
+        for (std::int64_t j = 0; j < size; ++j) {
+          const double weight = weights[i + j];
+          const std::int64_t index = weight > 0.0 ? i + j : -1;
+          arrivals[static_cast<std::size_t>(i + j)] = {arrival_time(words[j], weight), index};
+        }
+      });
   for (const std::int64_t index : excluded) arrivals[static_cast<std::size_t>(index)].index = -1;
   const auto runs = [](const Arrival& a) { return a.index >= 0; };
   const auto end = std::partition(arrivals.begin(), arrivals.end(), runs);

@@ -1,5 +1,5 @@
-// Uninitialised memory for tables that are read at random: on large pages where Linux has them, because
-// with small ones most reads of a large table also miss the translation cache.
+// Uninitialised memory for tables that are read at random: on large pages where Linux has them,
+// because with small ones most reads of a large table also miss the translation cache.
 #pragma once
 
 #include <cstddef>

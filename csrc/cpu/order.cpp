@@ -9,8 +9,8 @@
 namespace subgrad {
 namespace {
 
-// Positions handed to a thread at a time (some 50 us), and the detail that tells the key of the rows
-// inside the windows from that of the blocks.
+// Positions handed to a thread at a time (some 50 us), and the detail that tells the key of the
+// rows inside the windows from that of the blocks.
 constexpr std::int64_t kSlotPositions = 16 << 10;
 constexpr std::uint32_t kInsideWindows = 1;
 
@@ -144,8 +144,9 @@ void Order::range(std::int64_t start, std::int64_t step, std::int64_t count,
                   std::int64_t* out) const {
   share(count, [&](std::int64_t begin, std::int64_t size) {
     std::uint64_t* values = as_unsigned(out + begin);
-    const std::uint64_t first = static_cast<std::uint64_t>(start) +
-                                static_cast<std::uint64_t>(begin) * static_cast<std::uint64_t>(step);
+    const std::uint64_t first =
+        static_cast<std::uint64_t>(start) +
+        static_cast<std::uint64_t>(begin) * static_cast<std::uint64_t>(step);
     for (std::int64_t i = 0; i < size; ++i) {
       values[i] = first + static_cast<std::uint64_t>(i) * static_cast<std::uint64_t>(step);
     }

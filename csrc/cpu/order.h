@@ -16,15 +16,16 @@ struct OrderParams {
   std::uint64_t window = 1;      // blocks that are shuffled together
 };
 
-// With blocks: the blocks are permuted and cut into windows of `window` blocks; the rows of a window
-// are permuted. So reading in order touches one window's blocks at a time, all others never.
+// With blocks: the blocks are permuted and cut into windows of `window` blocks; the rows of a
+// window are permuted. So reading in order touches one window's blocks at a time, all others never.
 class Order {
  public:
   explicit Order(const OrderParams& params);
 
   std::uint64_t n() const { return n_; }
 
-  // Positions to indices and back, in place, by as many threads as pay. All values must be in [0, n).
+  // Positions to indices and back, in place, by as many threads as pay. All values must be in [0,
+  // n).
   void indices(std::int64_t* values, std::int64_t count) const;
   void positions(std::int64_t* values, std::int64_t count) const;
 

@@ -22,14 +22,14 @@ void uniform_draws(std::uint64_t key, std::uint64_t start, std::int64_t count, s
   const UniformPicker picker{n};
   each_batch(key, 0, start, count,
              [&](std::int64_t i, const std::uint64_t* words, std::int64_t size) {
-    for (std::int64_t j = 0; j < size; ++j) {
-      std::uint64_t value;
-      if (!picker.pick(words[j], value)) {
-        value = redraw(picker, key, start + static_cast<std::uint64_t>(i + j));
-      }
-      out[i + j] = static_cast<std::int64_t>(value);
-    }
-  });
+               for (std::int64_t j = 0; j < size; ++j) {
+                 std::uint64_t value;
+                 if (!picker.pick(words[j], value)) {
+                   value = redraw(picker, key, start + static_cast<std::uint64_t>(i + j));
+                 }
+                 out[i + j] = static_cast<std::int64_t>(value);
+               }
+             });
 }
 
 void choose(std::uint64_t n, std::uint64_t key, std::uint64_t stream, std::int64_t k,
@@ -68,20 +68,21 @@ void Strata::members(std::uint64_t key, std::uint64_t start, const std::int64_t*
                      std::int64_t count, std::int64_t* out) const {
   each_batch(key, kMemberStream, start, count,
              [&](std::int64_t i, const std::uint64_t* words, std::int64_t batch) {
-    for (std::int64_t j = 0; j < batch; ++j) {
-      const auto c = static_cast<std::uint64_t>(classes[i + j]);
-      std::uint64_t row;
-      if (!bounded(words[j], size(c), row)) {
-        row = bounded_draw(key, start + static_cast<std::uint64_t>(i + j), size(c), kMemberStream, 1);
-      }
-      out[i + j] = static_cast<std::int64_t>(starts_[c] + row);
-    }
-  });
+               for (std::int64_t j = 0; j < batch; ++j) {
+                 const auto c = static_cast<std::uint64_t>(classes[i + j]);
+                 std::uint64_t row;
+                 if (!bounded(words[j], size(c), row)) {
+                   row = bounded_draw(key, start + static_cast<std::uint64_t>(i + j), size(c),
+                                      kMemberStream, 1);
+                 }
+                 out[i + j] = static_cast<std::int64_t>(starts_[c] + row);
+               }
+             });
 }
 
-void Strata::groups(std::uint64_t key, const std::vector<std::int64_t>& listed,
-                    std::uint64_t first, std::int64_t batches, std::int64_t per_batch,
-                    std::int64_t per_class, std::int64_t* out) const {
+void Strata::groups(std::uint64_t key, const std::vector<std::int64_t>& listed, std::uint64_t first,
+                    std::int64_t batches, std::int64_t per_batch, std::int64_t per_class,
+                    std::int64_t* out) const {
   std::vector<std::int64_t> chosen(static_cast<std::size_t>(per_batch));
   for (std::int64_t b = 0; b < batches; ++b) {
     const Words keys = philox_words(key, first + static_cast<std::uint64_t>(b), 0);

@@ -20,8 +20,8 @@ class Strata {
   explicit Strata(std::vector<std::uint64_t> starts) : starts_(std::move(starts)) {}
   std::int64_t classes() const { return static_cast<std::int64_t>(starts_.size()) - 1; }
 
-  // The turns[i]-th row of class classes[i]: each class goes through an order of its rows, then through
-  // the next order, and so on. Negative values are not allowed.
+  // The turns[i]-th row of class classes[i]: each class goes through an order of its rows, then
+  // through the next order, and so on. Negative values are not allowed.
   void turns(std::uint64_t key, const std::int64_t* classes, const std::int64_t* turns,
              std::int64_t count, std::int64_t* out) const;
 

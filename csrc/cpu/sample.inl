@@ -1,5 +1,5 @@
-// Random words and permuted positions in bulk, written once and compiled per instruction set. Includes
-// nothing of the standard library on purpose: see core/macros.h on SGF_ISA.
+// Random words and permuted positions in bulk, written once and compiled per instruction set.
+// Includes nothing of the standard library on purpose: see core/macros.h on SGF_ISA.
 #include "cpu/kernel_table.h"
 #include "samplers/permute.h"
 
@@ -14,10 +14,9 @@ inline void philox_fill(std::uint64_t key, std::uint64_t low, std::uint64_t high
   U64 counter = U64Memory::load(lanes);
   const U64 mask = splat<U64>(0xffffffffu);
   for (std::int64_t block = 0; block < blocks; block += width) {
-    const PhiloxBlock<U64> x =
-        philox<U64>({bit_and(counter, mask), shift_right(counter, 32),
-                     splat<U64>(high & 0xffffffffu), splat<U64>(high >> 32)},
-                    key);
+    const PhiloxBlock<U64> x = philox<U64>({bit_and(counter, mask), shift_right(counter, 32),
+                                            splat<U64>(high & 0xffffffffu), splat<U64>(high >> 32)},
+                                           key);
     const U64 first = bit_or(x.x0, shift_left(x.x1, 32));
     const U64 second = bit_or(x.x2, shift_left(x.x3, 32));
     if (blocks - block >= width) {
@@ -32,7 +31,8 @@ inline void philox_fill(std::uint64_t key, std::uint64_t low, std::uint64_t high
 }
 
 // The walk of many values at once. A pass leaves less than half of them outside [0, n): those move
-// together and pass again, so that no lane waits for its neighbours. `values` is read and written once.
+// together and pass again, so that no lane waits for its neighbours. `values` is read and written
+// once.
 template <bool forward>
 void permute_values(const Permutation& p, std::uint64_t* values, std::int64_t count) {
   if (p.right_bits == 0) {

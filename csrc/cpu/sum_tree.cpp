@@ -48,14 +48,14 @@ void SumTree::draw(std::uint64_t key, std::uint64_t start, std::int64_t count,
                    std::int64_t* out) const {
   each_batch(key, 0, start, count,
              [&](std::int64_t i, const std::uint64_t* words, std::int64_t size) {
-    for (std::int64_t j = 0; j < size; ++j) {
-      std::uint64_t index;
-      if (!pick(words[j], index)) {
-        index = redraw(*this, key, start + static_cast<std::uint64_t>(i + j));
-      }
-      out[i + j] = static_cast<std::int64_t>(index);
-    }
-  });
+               for (std::int64_t j = 0; j < size; ++j) {
+                 std::uint64_t index;
+                 if (!pick(words[j], index)) {
+                   index = redraw(*this, key, start + static_cast<std::uint64_t>(i + j));
+                 }
+                 out[i + j] = static_cast<std::int64_t>(index);
+               }
+             });
 }
 
 }  // namespace subgrad

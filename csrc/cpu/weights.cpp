@@ -8,9 +8,13 @@
 namespace subgrad {
 namespace {
 
-// With more than this share of the rows wanted, the race of all is quicker than drawing until so many
-// different ones were seen.
+// With more than this share of the rows wanted, the race of all is quicker than drawing until so
+// many different ones were seen.
 constexpr std::int64_t kRaceShare = 8;
+
+// Updated weights are scaled anew when their sum has fewer bits than this, of some 40 to 60 at
+// first.
+constexpr int kKeptBits = 30;
 
 std::int64_t count_positive(const std::vector<double>& weights) {
   return std::count_if(weights.begin(), weights.end(), [](double w) { return w > 0.0; });
@@ -55,34 +59,38 @@ void Weights::draw_distinct(std::uint64_t key, std::int64_t k, std::int64_t* out
   }
 }
 
-void Weights::set(std::int64_t index, double weight) {
-  double& old = weights_[static_cast<std::size_t>(index)];
-  positive_ += (weight > 0.0 ? 1 : 0) - (old > 0.0 ? 1 : 0);
-  old = weight;
-  if (tree_ != nullptr) tree_->set(static_cast<std::uint64_t>(index), weight);
-}
-
 bool Weights::update(const std::int64_t* indices, const double* weights, std::int64_t count,
                      double largest) {
-  if (tree_ == nullptr) plant();
+  const auto set = [&](std::int64_t index, double weight) {
+    double& old = weights_[static_cast<std::size_t>(index)];
+    positive_ += (weight > 0.0 ? 1 : 0) - (old > 0.0 ? 1 : 0);
+    std::swap(old, weight);
+    return weight;
+  };
   std::vector<double> before(static_cast<std::size_t>(count));
-  const bool rescale = exponent_bound(largest) > exponent_;
-  if (rescale) {
-    exponent_ = exponent_bound(largest);
-    tree_.reset();
-  }
   for (std::int64_t i = 0; i < count; ++i) {
-    before[static_cast<std::size_t>(i)] = weights_[static_cast<std::size_t>(indices[i])];
-    set(indices[i], weights[i]);
+    before[static_cast<std::size_t>(i)] = set(indices[i], weights[i]);
   }
-  if (rescale) plant();
-  if (tree_->total() > 0) {
-    table_.reset();
-    return true;
+  if (positive_ == 0) {
+    for (std::int64_t i = count; i-- > 0;) set(indices[i], before[static_cast<std::size_t>(i)]);
+    return false;
   }
-  for (std::int64_t i = count - 1; i >= 0; --i) set(indices[i], before[static_cast<std::size_t>(i)]);
-  if (table_ != nullptr) tree_.reset();
-  return false;
+  if (tree_ == nullptr || exponent_bound(largest) > exponent_) {
+    exponent_ = std::max(exponent_, exponent_bound(largest));
+    plant();
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) {
+      tree_->set(static_cast<std::uint64_t>(indices[i]),
+                 weights_[static_cast<std::size_t>(indices[i])]);
+    }
+  }
+  // What was the largest may be gone, and the others have few bits at its scale.
+  if (tree_->total() >> kKeptBits == 0) {
+    exponent_ = exponent_bound(*std::max_element(weights_.begin(), weights_.end()));
+    plant();
+  }
+  table_.reset();
+  return true;
 }
 
 }  // namespace subgrad

@@ -1,5 +1,5 @@
-// A set of weights and what is drawn from it: through an alias table until a weight changes, through a
-// tree of sums from then on.
+// A set of weights and what is drawn from it: through an alias table until a weight changes,
+// through a tree of sums from then on.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@ namespace subgrad {
 
 class Weights {
  public:
-  // Weights that passed check_weights, one of them positive; `largest` is theirs. With `exponent` the
-  // tree is used from the start, scaled for weights below 2^exponent (see exponent()).
+  // Weights that passed check_weights, one of them positive; `largest` is theirs. With `exponent`
+  // the tree is used from the start, scaled for weights below 2^exponent (see exponent()).
   Weights(std::vector<double> weights, double largest);
   Weights(std::vector<double> weights, double largest, int exponent);
 
@@ -23,21 +23,20 @@ class Weights {
   std::int64_t positive() const { return positive_; }
   double total() const;  // of the weights, the same for any order of summation
   bool changed() const { return tree_ != nullptr; }
-  int exponent() const { return exponent_; }  // all weights so far were below 2^exponent
+  int exponent() const { return exponent_; }  // the scale: all weights are below 2^exponent
 
   void draw(std::uint64_t key, std::uint64_t start, std::int64_t count, std::int64_t* out) const;
   // k different ones; at least k weights must be positive.
   void draw_distinct(std::uint64_t key, std::int64_t k, std::int64_t* out) const;
 
-  // Returns false, and changes nothing, if no weight would be left. Indices must be in range, new weights
-  // must have passed check_weights.
+  // Returns false, and changes nothing, if no weight would be left. Indices must be in range, new
+  // weights must have passed check_weights.
   bool update(const std::int64_t* indices, const double* weights, std::int64_t count,
               double largest);
 
  private:
   WeightScale scale() const { return weight_scale(weights_.size(), exponent_); }
   void plant() { tree_.reset(new SumTree(weights_.data(), n(), scale())); }
-  void set(std::int64_t index, double weight);
 
   std::vector<double> weights_;
   std::int64_t positive_ = 0;

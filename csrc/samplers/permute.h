@@ -1,15 +1,16 @@
 // A permutation of [0, n) as a function: position -> index and back, from a few hundred bytes.
 //
-// n >= 64: a Feistel network on the smallest power of two that holds n (both halves as wide as they can
-// be, each round adds a keyed hash of one half to the other), walked until it lands below n (Black and
-// Rogaway, "Ciphers with arbitrary finite domains", 2002).
-// n < 64: networks on so few bits are visibly not random, so the permutation is drawn exactly, by
-// Fisher and Yates, and kept as a table.
+// n >= 64: a Feistel network on the smallest power of two that holds n (both halves as wide as they
+// can be, each round adds a keyed hash of one half to the other), walked until it lands below n
+// (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). n < 64: networks on so few
+// bits are visibly not random, so the permutation is drawn exactly, by Fisher and Yates, and kept
+// as a table.
 //
-// Parity. Every round is an even permutation of its block, and so is the network. After the walk the
-// order of n elements of a block of N is then even or odd with a bias of n(n-1) / N(N-1): one for n = N,
-// and still a quarter if a block twice as large is walked down to n = N/2. So one more random bit decides
-// whether positions 0 and 1 are exchanged first, which makes both parities equally likely at every n.
+// Parity. Every round is an even permutation of its block, and so is the network. After the walk
+// the order of n elements of a block of N is then even or odd with a bias of n(n-1) / N(N-1): one
+// for n = N, and still a quarter if a block twice as large is walked down to n = N/2. So one more
+// random bit decides whether positions 0 and 1 are exchanged first, which makes both parities
+// equally likely at every n.
 #pragma once
 
 #include <cstdint>
@@ -60,7 +61,8 @@ SGF_HD Permutation make_permutation(std::uint64_t n, std::uint64_t key, std::uin
   return p;
 }
 
-// The round function: two multiplications, each folded so that every bit of `half` reaches the low ones.
+// The round function: two multiplications, each folded so that every bit of `half` reaches the low
+// ones.
 template <class V>
 SGF_HD V permute_hash(V half, const std::uint32_t (&key)[2]) {
   V x = mul32(bit_xor(half, splat<V>(key[0])), splat<V>(0xCC9E2D51u));

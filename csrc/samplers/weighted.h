@@ -1,6 +1,6 @@
-// One draw from a weighted set: Walker's alias method ("An efficient method for generating discrete random
-// variables with general distributions", 1977) with integer thresholds, and the exponential clocks of
-// Efraimidis and Spirakis ("Weighted random sampling with a reservoir", 2006).
+// One draw from a weighted set: Walker's alias method ("An efficient method for generating discrete
+// random variables with general distributions", 1977) with integer thresholds, and the exponential
+// clocks of Efraimidis and Spirakis ("Weighted random sampling with a reservoir", 2006).
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace subgrad {
 
-// A column of an alias table: the word's fraction below the threshold keeps the column's own index. A
-// weight of zero has threshold zero, below which there is nothing.
+// A column of an alias table: the word's fraction below the threshold keeps the column's own index.
+// A weight of zero has threshold zero, below which there is nothing.
 struct AliasColumn {
   std::uint64_t threshold, alias;
 };
@@ -28,8 +28,9 @@ SGF_HD bool alias_pick(const AliasColumn* table, std::uint64_t n, std::uint64_t 
   return true;
 }
 
-// The natural logarithm in plain arithmetic: the C library's differs between versions and processors, and
-// an order of rows may not. Relative error below 1e-15. x: a positive normal number.
+// The natural logarithm in plain arithmetic: the C library's differs between versions and
+// processors, and an order of rows may not. Relative error below 1e-15. x: a positive normal
+// number.
 SGF_HD double fixed_log(double x) {
   std::uint64_t bits;
   memcpy(&bits, &x, sizeof bits);
@@ -49,8 +50,8 @@ SGF_HD double fixed_log(double x) {
   return exponent * 0.6931471805599453 + 2.0 * s * sum;
 }
 
-// When an item of this weight is drawn, if the weights race: an exponential time of rate `weight`. The k
-// earliest are a draw of k without replacement, in order.
+// When an item of this weight is drawn, if the weights race: an exponential time of rate `weight`.
+// The k earliest are a draw of k without replacement, in order.
 SGF_HD double arrival_time(std::uint64_t word, double weight) {
   const double u = (static_cast<double>(word >> 12) + 0.5) * 0x1p-52;
   return -fixed_log(u) / weight;

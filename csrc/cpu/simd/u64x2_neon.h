@@ -27,9 +27,7 @@ struct U64Memory {
   static SGF_INLINE U64 load(const std::uint64_t* p) { return {vld1q_u64(p)}; }
   static SGF_INLINE void store(std::uint64_t* p, U64 x) { vst1q_u64(p, x.v); }
   // a0 b0 a1 b1 ...
-  static SGF_INLINE void store_pairs(std::uint64_t* p, U64 a, U64 b) {
-    vst2q_u64(p, {{a.v, b.v}});
-  }
+  static SGF_INLINE void store_pairs(std::uint64_t* p, U64 a, U64 b) { vst2q_u64(p, {{a.v, b.v}}); }
 };
 
 }  // namespace SGF_ISA

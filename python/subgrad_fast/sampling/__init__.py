@@ -1,8 +1,8 @@
-"""Which rows come next: permutations, batches, weights and classes. NumPy only; torch's loaders take them.
+"""Which rows come next: permutations, batches, weights and classes. Needs NumPy only.
 
-Nothing here holds the state of a generator. A row is a function of (seed, epoch, position), so an order is
-the same on every processor and number of threads, a saved run continues exactly, and any number of ranks
-sees the same batches.
+Nothing here holds the state of a generator. A row is a function of (seed, epoch, position), so an
+order is the same on every processor and number of threads, a saved run continues exactly, and any
+number of ranks sees the same batches.
 """
 
 from subgrad_fast.sampling.batches import BatchSampler

@@ -44,7 +44,9 @@ def output(out: Array | None, count: int) -> tuple[Indices, Any]:
         return fresh, fresh
     view = out.numpy() if is_torch(out) else out
     if not (isinstance(view, np.ndarray) and view.dtype == np.int64 and view.shape == (count,)):
-        got = f"{getattr(view, 'dtype', type(view).__name__)} of shape {getattr(view, 'shape', '?')}"
+        got = (
+            f"{getattr(view, 'dtype', type(view).__name__)} of shape {getattr(view, 'shape', '?')}"
+        )
         raise ValueError(f"out: expected int64 of shape ({count},), got {got}")
     if not (view.flags.c_contiguous and view.flags.writeable):
         raise ValueError("out: expected a contiguous and writable array")
@@ -90,7 +92,7 @@ def labels(values: Array, num_classes: int | None) -> tuple[Indices, int]:
         raise ValueError(f"labels[{at}]: expected a class number {wanted}, got {int(array[at])}")
     if num_classes is None and classes > max(2**20, 64 * array.size):
         raise ValueError(
-            f"labels: the largest is {classes - 1} for {array.size} rows; number the classes from 0, "
-            "for example with np.unique(labels, return_inverse=True)"
+            f"labels: the largest is {classes - 1} for {array.size} rows; number the classes from "
+            "0, for example with np.unique(labels, return_inverse=True)"
         )
     return array.astype(np.int64, copy=False), classes

@@ -22,20 +22,22 @@ class BatchSampler(Sampler):
 
     Args:
         n: number of rows, 1 to 2**63.
-        batch_size: rows in a batch, of all ranks together, so that batches do not change with the number of
-            ranks. None yields single rows.
+        batch_size: rows in a batch, of all ranks together, so that batches do not change with the
+            number of ranks. None yields single rows.
         seed: which orders.
         shuffle: a new random order each epoch; else 0, 1, 2, ...
-        replacement: every row of a batch is drawn from all n (an epoch is n draws).
-        rank, world_size: which part of each batch this process gets. Parts are contiguous; their sizes differ
-            by at most one (by none if `world_size` divides `batch_size`).
-        tail: what becomes of the last n % batch_size rows: ``"partial"``, a smaller batch (of which a rank
-            may get nothing, an empty array: all ranks make the same number of steps); ``"drop"``, left out
-            of this epoch; ``"pad"``, filled up with the first rows of the epoch (`valid` tells them apart).
+        replacement: every row of a batch is drawn from all n.
+        num_samples: rows in an epoch with replacement, by default n.
+        rank, world_size: which part of each batch this process gets. Parts are contiguous; their
+            sizes differ by at most one (by none if `world_size` divides `batch_size`).
+        tail: what becomes of the last n % batch_size rows: ``"partial"``, a smaller batch (of which
+            a rank may get nothing, an empty array: all ranks make the same number of steps);
+            ``"drop"``, left out of this epoch; ``"pad"``, filled up with the first rows of the
+            epoch (`valid` tells them apart).
         reverse_pairs, block_size, blocks_together: see `Permutation`.
 
-    Raises TypeError or ValueError naming the argument, also if `batch_size` is larger than n (unless with
-    replacement).
+    Raises TypeError or ValueError naming the argument, also if `batch_size` is larger than an
+    epoch.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class BatchSampler(Sampler):
         seed: int = 0,
         shuffle: bool = True,
         replacement: bool = False,
+        num_samples: int | None = None,
         rank: int = 0,
         world_size: int = 1,
         tail: str = "partial",
@@ -58,9 +61,10 @@ class BatchSampler(Sampler):
             raise ValueError("replacement: needs shuffle=True")
         if (reverse_pairs or block_size is not None) and (replacement or not shuffle):
             raise ValueError("reverse_pairs, block_size: need shuffle=True without replacement")
-        super().__init__(
-            self.n, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail
-        )
+        if num_samples is not None and not replacement:
+            raise ValueError("num_samples: needs replacement=True")
+        length = self.n if num_samples is None else row_count("num_samples", num_samples)
+        super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
         self.shuffle = bool(shuffle)
         self.replacement = bool(replacement)
         self._options = (reverse_pairs, block_size, blocks_together)

@@ -29,10 +29,10 @@ class _ByClass:
 
 
 def _interleave(counts: Indices) -> tuple[Indices, Indices]:
-    """A sequence with counts[c] entries of class c, evenly spread: its classes, and how many each had before.
+    """counts[c] entries of class c, evenly spread: the classes, and how many each had before.
 
-    Entry j of a class with m entries stands at (j + 1/2) / m. So every stretch of the sequence has nearly
-    its share of each class, and exactly its share where that is a whole number.
+    Entry j of a class with m entries stands at (j + 1/2) / m. So every stretch of the sequence has
+    nearly its share of each class, and exactly its share where that is a whole number.
     """
     starts = np.cumsum(counts) - counts
     classes = np.repeat(np.arange(counts.size), counts)
@@ -76,9 +76,7 @@ class ClassBalancedSampler(Sampler):
             raise ValueError(f"shares[{empty}]: class {empty} has no rows")
         self._classes = _core.Weights(given, None)
         length = integer("num_samples", self._data.n if num_samples is None else num_samples, 1)
-        super().__init__(
-            length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail
-        )
+        super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
 
     def _check(self, shares: Array) -> npt.NDArray[np.float64]:
         array = np.ascontiguousarray(np.asarray(shares), np.float64)
@@ -105,12 +103,12 @@ class ClassBalancedSampler(Sampler):
 class StratifiedSampler(Sampler):
     """Batches that all have the same class counts.
 
-    Without `quotas` every row comes once an epoch, and every batch has its share of each class: exactly
-    where that is a whole number, else within two of it.
+    Without `quotas` every row comes once an epoch, and every batch has its share of each class:
+    exactly where that is a whole number, else within two of it.
 
-    With `quotas` every batch has exactly that many rows of each class. Rows of a class come in random
-    order; when too few are left for a batch, a new order of that class begins, so that none is twice in one
-    batch.
+    With `quotas` every batch has exactly that many rows of each class. Rows of a class come in
+    random order; when too few are left for a batch, a new order of that class begins, so that none
+    is twice in one batch.
 
     Args:
         labels: class number of every row, 0 .. num_classes - 1, NumPy or torch.
@@ -147,9 +145,7 @@ class StratifiedSampler(Sampler):
             if num_batches is None:
                 num_batches = max(self._data.n // batch_size, 1)
             length = integer("num_batches", num_batches, 1) * batch_size
-        super().__init__(
-            length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail
-        )
+        super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
         self._pattern, self._turns = _interleave(counts)
 
     def _check(self, quotas: Array, batch_size: int) -> Indices:
@@ -166,9 +162,7 @@ class StratifiedSampler(Sampler):
                 f"{counts[c]}"
             )
         if counts.sum() != batch_size:
-            raise ValueError(
-                f"quotas: add up to {counts.sum()}, expected batch_size, {batch_size}"
-            )
+            raise ValueError(f"quotas: add up to {counts.sum()}, expected batch_size, {batch_size}")
         return counts
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
@@ -190,8 +184,8 @@ class StratifiedSampler(Sampler):
 class GroupSampler(Sampler):
     """Batches of P different classes with K different rows of each, as metric learning wants them.
 
-    The classes and rows of every batch are drawn anew, all choices equally likely; a batch lists one class
-    after the other.
+    The classes and rows of every batch are drawn anew, all choices equally likely; a batch lists
+    one class after the other.
 
     Args:
         labels: class number of every row, 0 .. num_classes - 1, NumPy or torch.
@@ -199,7 +193,8 @@ class GroupSampler(Sampler):
         rows_per_class: K; classes with fewer rows are never drawn.
         num_batches: batches in an epoch, by default rows // (P * K), at least 1.
         num_classes: if not the largest label + 1.
-        seed, rank, world_size: see `BatchSampler`; a rank gets whole classes if `world_size` divides P.
+        seed, rank, world_size: see `BatchSampler`; a rank gets whole classes if `world_size`
+            divides P.
     """
 
     def __init__(
@@ -216,7 +211,7 @@ class GroupSampler(Sampler):
     ) -> None:
         self._data = _ByClass(labels, num_classes)
         self._per_class = integer("rows_per_class", rows_per_class, 1)
-        self._listed = np.flatnonzero(self._data.counts >= self._per_class)
+        self._listed: Indices = np.flatnonzero(self._data.counts >= self._per_class)
         self._per_batch = integer("classes_per_batch", classes_per_batch, 1)
         if self._per_batch > self._listed.size:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What all samplers share: batches of an order, a rank's part of them, and where an epoch stands."""
+"""What all samplers share: batches of an order, a rank's part of them, where an epoch stands."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _CHUNK = 4096  # rows computed at a time where batches are small
 class Sampler:
     """Base of the samplers: an epoch is `length` rows in an order that a subclass defines.
 
-    Iterating yields this rank's part of one batch after the other (int64 arrays), or single rows (ints)
-    if `batch_size` is None: the ``batch_sampler`` or the ``sampler`` of a torch DataLoader. An iterator
-    starts at the beginning of the epoch; the first one after `load_state_dict` starts where the state was
-    taken. When it is exhausted, the epoch counts up, so that every pass has its own order;
-    `set_epoch` chooses one.
+    Iterating yields this rank's part of one batch after the other (int64 arrays), or single rows
+    (ints) if `batch_size` is None: the ``batch_sampler`` or the ``sampler`` of a torch DataLoader.
+    An iterator starts at the beginning of the epoch; the first one after `load_state_dict` starts
+    where the state was taken. When it is exhausted, the epoch counts up, so that every pass has its
+    own order; `set_epoch` chooses one.
 
-    Sampler and iterator have ``state_dict()`` and ``load_state_dict()``, as torchdata's StatefulDataLoader
-    expects. A state is a few integers, and may be loaded with another rank, world size or batch size: the
-    rows go on where they stopped, none lost and none twice.
+    Sampler and iterator have ``state_dict()`` and ``load_state_dict()``, as torchdata's
+    StatefulDataLoader expects. A state is a few integers, and may be loaded with another rank,
+    world size or batch size: the rows go on where they stopped, none lost and none twice.
     """
 
     def __init__(
@@ -55,21 +55,29 @@ class Sampler:
                 f"{batch_size} (it counts the rows of all ranks)"
             )
         if self.batch_size is not None and self.batch_size > length:
-            raise ValueError(f"batch_size: {self.batch_size} is larger than an epoch of {length} rows")
+            raise ValueError(
+                f"batch_size: {self.batch_size} is larger than an epoch of {length} rows"
+            )
         self._epoch = 0
         self._start = 0  # where the next iterator starts
         self._iterator: _Batches | None = None  # the one whose position is ours
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
-        """The rows at positions start, start + 1, ... of an epoch, of all ranks. int64, not to be kept."""
+        """The rows at positions start, start + 1, ... of an epoch, of all ranks together, int64."""
         raise NotImplementedError
 
     # --- batches ---------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Batches (or single rows) that this rank gets in a whole epoch; the same for every rank."""
+        """Batches that a rank gets in a whole epoch, the same number for every rank.
+
+        Of single rows some ranks get one more than others, unless ``tail`` drops or pads.
+        """
         whole, rest = divmod(self.length, self._rows_per_batch)
-        return whole if self.tail == "drop" or rest == 0 else whole + 1
+        if self.tail == "drop" or rest == 0:
+            return whole
+        begin, end = self._share(whole * self._rows_per_batch)
+        return whole + 1 if self.batch_size is not None or begin < end else whole
 
     def __iter__(self) -> Iterator[Any]:
         self._iterator = _Batches(self, self._epoch, self._start)
@@ -77,13 +85,13 @@ class Sampler:
         return self._iterator
 
     def batch(self, step: int, *, epoch: int | None = None) -> Indices:
-        """This rank's part of batch number `step` of an epoch (default: the current), without iterating."""
+        """This rank's part of batch `step` of an epoch (default: the current), without iterating."""
         step = integer("step", step, 0, len(self) - 1)
         epoch = self._epoch if epoch is None else seed_or_epoch("epoch", epoch)
         return self._part(epoch, step * self._rows_per_batch)
 
     def valid(self, step: int) -> npt.NDArray[np.bool_]:
-        """Which rows of ``batch(step)`` are no padding (``tail="pad"`` repeats rows to fill the last batch)."""
+        """Which rows of ``batch(step)`` are no padding (``tail="pad"`` repeats the epoch's first)."""
         step = integer("step", step, 0, len(self) - 1)
         begin, end = self._share(step * self._rows_per_batch)
         return np.arange(begin, end) < self.length
@@ -124,17 +132,18 @@ class Sampler:
         return self._start if self._iterator is None else self._iterator.position
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of the next iterator. The current one changes nothing: resuming may call it too."""
+        """Chooses the epoch of the next iterator. The current one changes nothing: not the position
+        either, so that training loops may call it after `load_state_dict`."""
         epoch = seed_or_epoch("epoch", epoch)
         if epoch != self._epoch:
             self._go_to(epoch, 0)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the epoch stands after the batches yielded so far: version, seed, epoch, position."""
+        """Where the epoch stands after the batches yielded so far, as a few integers."""
         return self._state(self._epoch, self.position)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continues where `state` was taken: the next iterator yields the batch that would have followed."""
+        """Continues where `state` was taken: the next iterator yields what would have followed."""
         self._go_to(*self._check_state(state))
 
     def _state(self, epoch: int, position: int) -> dict[str, int]:
@@ -180,11 +189,13 @@ class _Batches:
     def __next__(self) -> Any:
         sampler = self._sampler
         size = sampler._rows_per_batch
-        if self._next == len(self._chunk):
+        while self._next == len(self._chunk):
             if not sampler._has_batch(self.position):
                 sampler._finished(self)
                 raise StopIteration
             self._fill(size)
+            if len(self._chunk) == 0:  # single rows: none of the last ones is for this rank
+                self.position = sampler.length
         item = self._chunk[self._next]
         self._next += 1
         self.position = min(self.position + size, sampler.length)

@@ -24,26 +24,28 @@ _CHUNK = 4096
 class Permutation:
     """The rows 0 .. n-1 in the random order of (seed, epoch), by position: ``order[p]`` is a row.
 
-    Takes a few hundred bytes for any n up to 2**63, and about as long for any position: there is no array.
-    The same numbers on every processor, for any number of threads and however it is read.
+    Takes a few hundred bytes for any n up to 2**63, and about as long for any position: there is no
+    array. The same numbers on every processor, for any number of threads and however it is read.
 
-    Below 64 rows every order is equally likely (Fisher and Yates). From 64 rows on, the order is a keyed
-    12-round Feistel network on the bits of the position, walked until it lands below n (Black and Rogaway,
-    2002); ``docs/statistics.md`` shows what it was tested for. Not for cryptography.
+    Below 64 rows every order is equally likely (Fisher and Yates). From 64 rows on, the order is a
+    keyed 12-round Feistel network on the bits of the position, walked until it lands below n (Black
+    and Rogaway, 2002); ``docs/statistics.md`` shows what it was tested for. Not for cryptography.
 
     Args:
         n: number of rows, 1 to 2**63.
         seed: which orders, 0 to 2**64 - 1.
-        epoch: which of the seed's orders, 0 to 2**64 - 1. Seed s, epoch 1 has nothing to do with seed
-            s + 1, epoch 0.
-        reverse_pairs: epoch 2k + 1 is epoch 2k backwards, so that the rows seen last come first (antithetic
-            pairs; their errors cancel to first order).
-        block_size: rows that lie together on disk. Blocks come in random order, `blocks_together` at a
-            time, and the rows of those are shuffled among each other: reading in order touches no more
-            than that many blocks at a time and none of them twice. None: every row for itself.
+        epoch: which of the seed's orders, 0 to 2**64 - 1. Seed s, epoch 1 has nothing to do with
+            seed s + 1, epoch 0.
+        reverse_pairs: epoch 2k + 1 is epoch 2k backwards, so that the rows seen last come first
+            (antithetic pairs; their errors cancel to first order).
+        block_size: rows that lie together on disk. Blocks come in random order, `blocks_together`
+            at a time, and the rows of those are shuffled among each other: reading in order touches
+            no more than that many blocks at a time and none of them twice. None: every row for
+            itself.
         blocks_together: how many blocks are shuffled together.
 
-    Raises TypeError or ValueError for anything else, and IndexError for positions and rows out of range.
+    Raises TypeError or ValueError for anything else, and IndexError for positions and rows out of
+    range.
     """
 
     __slots__ = ("_order", "n")
@@ -97,7 +99,7 @@ class Permutation:
         return result  # type: ignore[no-any-return]
 
     def take(self, positions: Array, *, out: Array | None = None) -> Indices:
-        """The rows at an array of positions, int64 of its shape; `out` is a 1-d array to write to."""
+        """The rows at an array of positions, int64 of its shape; `out` is 1-d, to write to."""
         rows = indices("positions", positions, self.n)
         if out is None:
             self._order.indices(rows)
@@ -139,9 +141,7 @@ def choose(n: int, k: int, *, seed: int = 0, draw: int = 0, out: Array | None = 
         n = row_count("n", n)
     if not (type(k) is int and 0 <= k <= n):
         k = integer("k", k, 0, n)
-    rows, result = (out, out) if out is None else output(out, k)
-    if rows is None:
-        rows = result = np.empty(k, np.int64)
+    rows, result = output(out, k)
     try:
         _core.choose(n, seed, draw, rows)
     except TypeError:

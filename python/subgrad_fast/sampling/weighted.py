@@ -17,26 +17,27 @@ def _as_weights(values: Array) -> npt.NDArray[np.float64]:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"weights: expected real numbers, got {array.dtype}")
-    return np.ascontiguousarray(array, np.float64)
+    return array.astype(np.float64, order="C", copy=False)
 
 
 class WeightedSampler(Sampler):
     """Row i with probability ``weights[i] / sum(weights)``: an alias table, one lookup a draw.
 
-    Probabilities are exact to 2**-61 of the sum, and integers inside: a weight of zero is never drawn, any
-    number of weights is allowed, and the same rows come on every processor and number of threads.
+    Probabilities are exact to 2**-61 of the sum, and integers inside: a weight of zero is never
+    drawn, any number of weights is allowed, and the same rows come on every processor and number of
+    threads.
 
-    Iterating goes through epochs of `num_samples` rows (see `Sampler`: batches, ranks, states); `draw` gives
-    as many as wanted.
+    Iterating goes through epochs of `num_samples` rows (see `Sampler`: batches, ranks, states);
+    `draw` gives as many as wanted.
 
     Args:
         weights: one number >= 0 a row, NumPy or torch, not all zero. Copied.
         batch_size: rows in a batch, of all ranks together; None yields single rows.
         seed: which draws.
-        replacement: draw from all rows every time. Otherwise each row at most once an epoch (and once a
-            `draw`), the next one always in proportion to the weights of those that are left.
-        num_samples: rows in an epoch; by default as many as there are weights (without replacement: as
-            there are positive weights).
+        replacement: draw from all rows every time. Otherwise each row at most once an epoch (and
+            once a `draw`), the next one always in proportion to the weights of those that are left.
+        num_samples: rows in an epoch; by default as many as there are weights (without replacement:
+            as there are positive weights).
         rank, world_size, tail: see `BatchSampler`.
 
     Raises ValueError for weights that are negative, NaN, infinite or all zero, naming the first.
@@ -56,7 +57,9 @@ class WeightedSampler(Sampler):
     ) -> None:
         array = _as_weights(weights)
         if array.ndim != 1 or array.size == 0:
-            raise ValueError(f"weights: expected one a row (1-d, not empty), got shape {array.shape}")
+            raise ValueError(
+                f"weights: expected one a row (1-d, not empty), got shape {array.shape}"
+            )
         self.n = array.size
         self.replacement = bool(replacement)
         self._weights = _core.Weights(array, None)
@@ -64,9 +67,7 @@ class WeightedSampler(Sampler):
         if num_samples is None:
             num_samples = self.n if most is None else most
         length = integer("num_samples", num_samples, 1, most)
-        super().__init__(
-            length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail
-        )
+        super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
         self._drawn = 0
         self._epoch_rows: tuple[int, int, Indices] | None = None  # of (seed, epoch)
 
@@ -92,8 +93,8 @@ class WeightedSampler(Sampler):
     def draw(self, n: int, *, out: Array | None = None) -> Indices:
         """The next n rows of an endless stream, apart from the epochs; int64, into `out` if given.
 
-        Without replacement they are different from each other, and n is at most the number of positive
-        weights.
+        Without replacement they are different from each other, and n is at most the number of
+        positive weights.
         """
         most = None if self.replacement else self._weights.positive
         n = integer("n", n, 0, most)
@@ -106,17 +107,20 @@ class WeightedSampler(Sampler):
         return result  # type: ignore[no-any-return]
 
     def update(self, indices_: Array, weights: Array) -> None:
-        """Sets weights in O(log n) each; all or none if one is wrong. Of repeated rows the last counts.
+        """Sets weights in O(log n) each; all or none if one is wrong. The last of
+        repeated rows counts.
 
-        From the first update on draws take O(log n) too, and are other draws than before. Batches that were
-        already computed ahead, and an epoch without replacement that has begun, keep the old weights: update
-        between epochs, or use `draw`.
+        (The first update, and one that changes the sum by many powers of two, take O(n).)
+
+        From the first update on draws take O(log n) too, and are other draws than before. Batches
+        that were already computed ahead, and an epoch without replacement that has begun, keep the
+        old weights: update between epochs, or use `draw`.
         """
         rows = np.atleast_1d(indices("indices", indices_, self.n))
         values = _as_weights(weights)
         if rows.ndim != 1 or values.shape not in (rows.shape, ()):
             raise ValueError(
-                f"weights: expected one, or one for each of {rows.shape} indices, got {values.shape}"
+                f"weights: expected one, or one for each of {rows.size} indices, got {values.shape}"
             )
         self._weights.update(rows, np.ascontiguousarray(np.broadcast_to(values, rows.shape)))
 
@@ -126,7 +130,7 @@ class WeightedSampler(Sampler):
         return self._weights.values()
 
     def importance_weights(self, rows: Array) -> npt.NDArray[np.float64]:
-        """``1 / (n * p)`` of rows drawn with replacement: losses times these have the uniform mean."""
+        """``1 / (n * p)`` of rows drawn with replacement: losses times these keep the plain mean."""
         drawn = self._weights.values()[indices("rows", rows, self.n)]
         with np.errstate(divide="ignore"):
             return np.asarray(self._weights.total / (self.n * drawn))
