@@ -1,4 +1,4 @@
-"""Permutations and samplers: bijections, the reference's numbers, ranks, tails, resuming, errors."""
+"""Permutations and samplers: bijections, the reference's rows, ranks, tails, resuming, errors."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,15 +30,17 @@ double checked_largest(const double* weights, std::int64_t n) {
   return check.largest;
 }
 
-Weights make_weights(const WeightArray& array, std::optional<int> exponent) {
+std::unique_ptr<Weights> make_weights(const WeightArray& array, std::optional<int> exponent) {
   const double* data = array.data();
   const std::int64_t n = array.size();
   const double largest = checked_largest(data, n);
   if (!(largest > 0.0)) throw py::value_error("weights: all are zero, none can be drawn");
   py::gil_scoped_release release;
   std::vector<double> values(data, data + n);
-  if (exponent.has_value()) return Weights(std::move(values), largest, *exponent);
-  return Weights(std::move(values), largest);
+  if (exponent.has_value()) {
+    return std::make_unique<Weights>(std::move(values), largest, *exponent);
+  }
+  return std::make_unique<Weights>(std::move(values), largest);
 }
 
 void update(Weights& weights, const IndexArray& indices, const WeightArray& values) {
@@ -61,6 +64,12 @@ void register_weighted(py::module_& m) {
       .def_property_readonly("exponent", &Weights::exponent)
       .def("values",
            [](const Weights& weights) { return WeightArray(weights.n(), weights.values().data()); })
+      .def(
+          "values_at",
+          [](const Weights& weights, const IndexArray& indices, WeightArray& out) {
+            weights.values_at(indices.data(), indices.size(), out.mutable_data());
+          },
+          "indices"_a.noconvert(), "out"_a.noconvert())
       .def("update", &update, "indices"_a.noconvert(), "weights"_a.noconvert())
       .def(
           "draw",
