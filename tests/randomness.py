@@ -382,7 +382,7 @@ def control_results() -> Iterator[tuple[str, Callable[[], Result]]]:
         yield "4-round Simon-like cipher", lambda n=n: label_balance(simon, n)
     yield "4-round Simon-like cipher", lambda: differences(simon, 64)
     yield "4-round Simon-like cipher", lambda: fixed_points(simon, 128)
-    for n in (64, 128, 1024):
+    for n in (64, 128, 256):
         yield "network without the exchange", lambda n=n: parity(even_only, n)
         yield "the same, walked from a block of 2n", lambda n=n: parity(walked_from_twice, n)
     yield "network without the exchange", lambda: parity(even_only, 100)
