@@ -62,6 +62,16 @@ void register_weighted(py::module_& m) {
       .def_property_readonly("total", &Weights::total)
       .def_property_readonly("changed", &Weights::changed)
       .def_property_readonly("exponent", &Weights::exponent)
+      .def(py::pickle(
+          [](const Weights& weights) {
+            const WeightArray values(weights.n(), weights.values().data());
+            return py::make_tuple(values, weights.changed()
+                                              ? py::object(py::int_(weights.exponent()))
+                                              : py::object(py::none()));
+          },
+          [](const py::tuple& state) {
+            return make_weights(state[0].cast<WeightArray>(), state[1].cast<std::optional<int>>());
+          }))
       .def("values",
            [](const Weights& weights) { return WeightArray(weights.n(), weights.values().data()); })
       .def(

@@ -119,6 +119,10 @@ class Sampler:
         needed = self._rows_per_batch if self.tail == "drop" else 1
         return position + needed <= self.length
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: these continue where this one stands."""
+        return {**self.__dict__, "_start": self.position, "_iterator": None}
+
     # --- state -----------------------------------------------------------------------------------
 
     @property
