@@ -83,12 +83,13 @@ def places(orders: Orders, n: int) -> Result:
     return normal(f"position x row, n = {n}", statistic, df, 2 * df)
 
 
-def differences(orders: Orders, n: int) -> Result:
+def differences(orders: Orders, n: int, count: int = 8000) -> Result:
     """The difference of neighbours, modulo n, is equally likely to be 1 .. n-1."""
-    found = orders(n, 0, 8000)
+    found = orders(n, 0, count)
     difference = (found[:, 1:] - found[:, :-1]) % n
     counts = np.bincount(difference.ravel(), minlength=n)[1:]
-    return chi_square(f"neighbours' differences, n = {n}", counts, difference.size / (n - 1))
+    name = f"neighbours' differences, n = {n}, {count} orders"
+    return chi_square(name, counts, difference.size / (n - 1))
 
 
 def first_pair(orders: Orders, n: int) -> Result:
@@ -284,6 +285,7 @@ def library_results() -> Iterator[Callable[[], Result]]:
     for n in (20, 63, 64, 65, 100, 128, 257, 1000):
         yield lambda n=n: differences(library, n)
         yield lambda n=n: fixed_points(library, n)
+    yield lambda: differences(library, 128, 100_000)
     for n in (64, 65, 100):
         yield lambda n=n: first_pair(library, n)
     for n in (16, 32, 63, 64, 65, 96, 127, 128, 129, 255, 256, 257, 1024):
@@ -314,8 +316,12 @@ def keys(first: int, count: int) -> np.ndarray:
     )
 
 
-def few_rounds(n: int, first: int, count: int) -> np.ndarray:
-    return reference.orders(n, keys(first, count), rounds=3)
+def few_rounds(n: int, first: int, count: int, rounds: int = 3) -> np.ndarray:
+    return reference.orders(n, keys(first, count), rounds=rounds)
+
+
+def six_rounds(n: int, first: int, count: int) -> np.ndarray:
+    return few_rounds(n, first, count, rounds=6)
 
 
 def simon(n: int, first: int, count: int) -> np.ndarray:
@@ -377,12 +383,13 @@ def control_results() -> Iterator[tuple[str, Callable[[], Result]]]:
         yield "3-round network", lambda n=n: fixed_points(few_rounds, n)
     yield "3-round network", lambda: places(few_rounds, 65)
     yield "3-round network", lambda: first_pair(few_rounds, 64)
+    yield "6-round network", lambda: differences(six_rounds, 128, 40_000)
     yield "network for n < 64", lambda: lehmer(even_only, 7)
     for n in (1000, 5000):
         yield "4-round Simon-like cipher", lambda n=n: label_balance(simon, n)
     yield "4-round Simon-like cipher", lambda: differences(simon, 64)
     yield "4-round Simon-like cipher", lambda: fixed_points(simon, 128)
-    for n in (64, 128, 1024):
+    for n in (64, 128, 256):
         yield "network without the exchange", lambda n=n: parity(even_only, n)
         yield "the same, walked from a block of 2n", lambda n=n: parity(walked_from_twice, n)
     yield "network without the exchange", lambda: parity(even_only, 100)
@@ -399,10 +406,11 @@ def control_results() -> Iterator[tuple[str, Callable[[], Result]]]:
 
 PAGE = """# Statistics of the samplers
 
-The tests of `tests/randomness.py`, run on the library and on samplers that are broken on purpose.
-Made by `python tests/randomness.py`; `tests/test_sampling_statistics.py` asserts the same results.
-Seeds are fixed. A p-value is two-sided (a fit that is too good counts too), and below {limit:g}
-means rejected: with {passed} results of a sound library all pass with probability {all_pass:.5f}.
+The tests of `tests/randomness.py`, run on the library and on samplers that are broken on
+purpose. Made by `python tests/randomness.py`; `tests/test_sampling_statistics.py` asserts the
+same results. Seeds are fixed. A p-value is two-sided (a fit that is too good counts too), and
+below {limit:g} means rejected: with {passed} results of a sound library all pass with
+probability {all_pass:.5f}.
 
 ## The library
 
@@ -412,11 +420,11 @@ means rejected: with {passed} results of a sound library all pass with probabili
 
 {controls}
 
-Why 12 rounds, an exchange and a table: the differences of neighbours reject this network with 4 and
-with 6 rounds (n = 64, 100, 128; 3e4 to 6e4 orders, in a run of its own); 8 rounds were not told
-from random. A Feistel network is an even permutation of its block. Walking down from a block of N
-to n leaves a parity bias of n(n-1) / N(N-1), which is still 1/4 for N = 2n; exchanging the first
-two positions by one more key bit removes it at every n. Below 64 rows orders are drawn exactly.
+Why 12 rounds, an exchange and a table: 6 rounds are rejected at n = 128, and 8 were not told
+from random by these tests. A Feistel network is an even permutation of its block. Walking down
+from a block of N to n leaves a parity bias of n(n-1) / N(N-1), which is still 1/4 for N = 2n;
+exchanging the first two positions by one more key bit removes it at every n. Below 64 rows
+orders are drawn exactly.
 """
 
 
@@ -450,9 +458,8 @@ def main() -> int:
     target = Path(__file__).resolve().parent.parent / "docs" / "statistics.md"
     target.write_text(page, encoding="utf-8")
     wrong = sum(result.rejected for result in good) + sum(not result.rejected for _, result in bad)
-    print(f"{target.name}: {len(good)} results, {len(bad)} controls, {wrong} not as they should be,
-    "
-          f"{time.perf_counter() - begin:.0f} s")  # fmt: skip
+    seconds = time.perf_counter() - begin
+    print(f"{len(good)} results, {len(bad)} controls, {wrong} are wrong, {seconds:.0f} s")
     return 1 if wrong else 0
 
 

@@ -93,8 +93,7 @@ def orders(
         x ^= (flags & U64(1)) * (x < U64(2)).astype(U64)
     schedule = []
     for pair in range(0, rounds, 2):
-        for word in philox(root, U64(pair), U64(0)):
-            schedule.append((word & LOW, word >> HALF))
+        schedule += [(word & LOW, word >> HALF) for word in philox(root, U64(pair), U64(0))]
     walking = np.ones(x.shape, bool)
     while walking.any():
         left, right = x >> U64(right_bits), x & right_mask

@@ -1,8 +1,10 @@
-"""Permutations and samplers: bijections, the reference's numbers, ranks, tails, resuming, errors."""
+"""Permutations and samplers: bijections, the reference's rows, ranks, tails, resuming, errors."""
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -545,3 +547,32 @@ def test_bijection_of_a_whole_large_order() -> None:
     for start in range(0, n, 2**22):
         seen[order[start : start + 2**22]] = True
     assert seen.all()
+
+
+# --- copies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_orders_are_pickled(blocks: dict[str, int]) -> None:
+    order = sf.Permutation(100, seed=1, epoch=3, reverse_pairs=True, **blocks)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(order))[:], order[:])
+
+
+def test_samplers_are_pickled_where_they_stand(make: Callable[..., Sampler]) -> None:
+    sampler = make(seed=1)
+    list(sampler)
+    iterator = iter(sampler)
+    next(iterator)
+    copies = [pickle.loads(pickle.dumps(sampler)), copy.deepcopy(sampler)]
+    rest = flat(iterator)
+    for other in copies:
+        assert flat(other) == rest
+        assert other.epoch == sampler.epoch == 2
+
+
+def test_updated_weights_are_pickled() -> None:
+    sampler = sf.WeightedSampler(np.arange(1.0, 50.0), seed=1)
+    sampler.update(3, 100.0)
+    other = pickle.loads(pickle.dumps(sampler))
+    assert other.state_dict() == sampler.state_dict()
+    np.testing.assert_array_equal(other.draw(1000), sampler.draw(1000))

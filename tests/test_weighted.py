@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -472,3 +473,22 @@ def test_golden(isa: str, threads: Callable[[int], None], name: str, threads_use
     threads(threads_used)
     make, rows = GOLDEN[name]
     assert make().tolist() == rows
+
+
+def test_updates_while_another_thread_draws() -> None:
+    sampler = sf.WeightedSampler(np.ones(10_000), seed=1)
+    done = threading.Event()
+    bad: list[int] = []
+
+    def draw() -> None:
+        while not done.is_set():
+            found = sampler.draw(20_000)
+            bad.extend(found[(found < 0) | (found >= 10_000)].tolist())
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    for i in range(200):
+        sampler.update(np.arange(i, 10_000, 97), float(10 ** (i % 30)))  # scaled anew now and then
+    done.set()
+    thread.join()
+    assert not bad

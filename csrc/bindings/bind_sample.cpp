@@ -15,6 +15,12 @@ namespace {
 constexpr std::uint32_t kEpochDraws = 0;
 constexpr std::uint32_t kChoose = 1;
 
+using StartArray = py::array_t<std::uint64_t, py::array::c_style>;
+
+StartArray starts_array(const Strata& strata) {
+  return StartArray(static_cast<py::ssize_t>(strata.starts().size()), strata.starts().data());
+}
+
 py::array_t<std::uint64_t> random_words(std::uint64_t key, std::uint64_t low, std::uint64_t high,
                                         std::int64_t blocks) {
   py::array_t<std::uint64_t> words(2 * blocks);
@@ -87,10 +93,15 @@ void register_sample(py::module_& m) {
       });
 
   py::class_<Strata>(m, "Strata")
-      .def(py::init([](const py::array_t<std::uint64_t, py::array::c_style>& starts) {
+      .def(py::init([](const StartArray& starts) {
              return Strata({starts.data(), starts.data() + starts.size()});
            }),
            "starts"_a.noconvert())
+      .def(py::pickle([](const Strata& strata) { return py::make_tuple(starts_array(strata)); },
+                      [](const py::tuple& state) {
+                        const auto starts = state[0].cast<StartArray>();
+                        return Strata({starts.data(), starts.data() + starts.size()});
+                      }))
       .def(
           "turns",
           [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch,

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,15 +30,17 @@ double checked_largest(const double* weights, std::int64_t n) {
   return check.largest;
 }
 
-Weights make_weights(const WeightArray& array, std::optional<int> exponent) {
+std::unique_ptr<Weights> make_weights(const WeightArray& array, std::optional<int> exponent) {
   const double* data = array.data();
   const std::int64_t n = array.size();
   const double largest = checked_largest(data, n);
   if (!(largest > 0.0)) throw py::value_error("weights: all are zero, none can be drawn");
   py::gil_scoped_release release;
   std::vector<double> values(data, data + n);
-  if (exponent.has_value()) return Weights(std::move(values), largest, *exponent);
-  return Weights(std::move(values), largest);
+  if (exponent.has_value()) {
+    return std::make_unique<Weights>(std::move(values), largest, *exponent);
+  }
+  return std::make_unique<Weights>(std::move(values), largest);
 }
 
 void update(Weights& weights, const IndexArray& indices, const WeightArray& values) {
@@ -59,8 +62,24 @@ void register_weighted(py::module_& m) {
       .def_property_readonly("total", &Weights::total)
       .def_property_readonly("changed", &Weights::changed)
       .def_property_readonly("exponent", &Weights::exponent)
+      .def(py::pickle(
+          [](const Weights& weights) {
+            const WeightArray values(weights.n(), weights.values().data());
+            return py::make_tuple(values, weights.changed()
+                                              ? py::object(py::int_(weights.exponent()))
+                                              : py::object(py::none()));
+          },
+          [](const py::tuple& state) {
+            return make_weights(state[0].cast<WeightArray>(), state[1].cast<std::optional<int>>());
+          }))
       .def("values",
            [](const Weights& weights) { return WeightArray(weights.n(), weights.values().data()); })
+      .def(
+          "values_at",
+          [](const Weights& weights, const IndexArray& indices, WeightArray& out) {
+            weights.values_at(indices.data(), indices.size(), out.mutable_data());
+          },
+          "indices"_a.noconvert(), "out"_a.noconvert())
       .def("update", &update, "indices"_a.noconvert(), "weights"_a.noconvert())
       .def(
           "draw",

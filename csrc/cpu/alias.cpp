@@ -5,7 +5,9 @@
 // of them see the same sweep.
 #include "cpu/alias.h"
 
+#include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "cpu/words.h"
@@ -60,13 +62,13 @@ struct Item {
   std::uint64_t index, before;
 };
 struct Items {
-  LargeArray<Item> at;
+  std::unique_ptr<Item[]> at;
   std::uint64_t count = 0;
   // What item i adds.
   std::uint64_t mass(std::uint64_t i) const { return at[i + 1].before - at[i].before; }
   void close(std::uint64_t items, std::uint64_t mass) {
     count = items;
-    at = large_array<Item>(items + 1);
+    at.reset(new Item[items + 1]);
     at[items] = {0, mass};
   }
 };
@@ -248,23 +250,20 @@ AliasTable::AliasTable(const double* weights, std::int64_t n, WeightScale scale)
 
 void AliasTable::draw(std::uint64_t key, std::uint64_t start, std::int64_t count,
                       std::int64_t* out) const {
-  const AliasColumn* columns = columns_.get();
-  each_batch(key, 0, start, count,
-             [&](std::int64_t i, const std::uint64_t* words, std::int64_t size) {
-  // Columns lie anywhere in memory: fetch them all before the first is needed.
-#if defined(__GNUC__)
-               for (std::int64_t j = 0; j < size; ++j) {
-                 __builtin_prefetch(columns + mul_wide(words[j], n_).high);
-               }
-#endif
-               for (std::int64_t j = 0; j < size; ++j) {
-                 std::uint64_t index;
-                 if (!alias_pick(columns, n_, words[j], index)) {
-                   index = redraw(*this, key, start + static_cast<std::uint64_t>(i + j));
-                 }
-                 out[i + j] = static_cast<std::int64_t>(index);
-               }
-             });
+  const auto draw_batch = [&](std::int64_t i, const std::uint64_t* words, std::int64_t size) {
+    // Columns lie anywhere in memory: they are fetched this many draws ahead.
+    constexpr std::int64_t ahead = 64;
+    for (std::int64_t j = 0; j < std::min(ahead, size); ++j) fetch(words[j]);
+    for (std::int64_t j = 0; j < size; ++j) {
+      fetch(words[std::min(j + ahead, size - 1)]);
+      std::uint64_t index;
+      if (!pick(words[j], index)) {
+        index = redraw(*this, key, start + static_cast<std::uint64_t>(i + j));
+      }
+      out[i + j] = static_cast<std::int64_t>(index);
+    }
+  };
+  each_batch(key, 0, start, count, draw_batch);
 }
 
 }  // namespace subgrad

@@ -40,6 +40,13 @@ class AliasTable {
   }
 
  private:
+  void fetch(std::uint64_t word) const {
+#if defined(__GNUC__)
+    __builtin_prefetch(columns_.get() + mul_wide(word, n_).high);
+#endif
+    (void)word;
+  }
+
   std::uint64_t n_;
   std::uint64_t total_ = 0;
   LargeArray<AliasColumn> columns_;

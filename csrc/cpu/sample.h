@@ -18,7 +18,7 @@ void choose(std::uint64_t n, std::uint64_t key, std::uint64_t stream, std::int64
 class Strata {
  public:
   explicit Strata(std::vector<std::uint64_t> starts) : starts_(std::move(starts)) {}
-  std::int64_t classes() const { return static_cast<std::int64_t>(starts_.size()) - 1; }
+  const std::vector<std::uint64_t>& starts() const { return starts_; }
 
   // The turns[i]-th row of class classes[i]: each class goes through an order of its rows, then
   // through the next order, and so on. Negative values are not allowed.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 
 #include "cpu/distinct.h"
 
@@ -40,8 +41,13 @@ double Weights::total() const {
   return std::ldexp(static_cast<double>(sum), -scale().shift);
 }
 
+void Weights::values_at(const std::int64_t* indices, std::int64_t count, double* out) const {
+  for (std::int64_t i = 0; i < count; ++i) out[i] = weights_[static_cast<std::size_t>(indices[i])];
+}
+
 void Weights::draw(std::uint64_t key, std::uint64_t start, std::int64_t count,
                    std::int64_t* out) const {
+  const std::shared_lock<std::shared_mutex> lock(mutex_);
   if (tree_ != nullptr) {
     tree_->draw(key, start, count, out);
   } else {
@@ -50,6 +56,7 @@ void Weights::draw(std::uint64_t key, std::uint64_t start, std::int64_t count,
 }
 
 void Weights::draw_distinct(std::uint64_t key, std::int64_t k, std::int64_t* out) const {
+  const std::shared_lock<std::shared_mutex> lock(mutex_);
   if (k > positive_ / kRaceShare) {
     weighted_order(weights_.data(), n(), key, k, out);
   } else if (tree_ != nullptr) {
@@ -61,6 +68,7 @@ void Weights::draw_distinct(std::uint64_t key, std::int64_t k, std::int64_t* out
 
 bool Weights::update(const std::int64_t* indices, const double* weights, std::int64_t count,
                      double largest) {
+  const std::unique_lock<std::shared_mutex> lock(mutex_);
   const auto set = [&](std::int64_t index, double weight) {
     double& old = weights_[static_cast<std::size_t>(index)];
     positive_ += (weight > 0.0 ? 1 : 0) - (old > 0.0 ? 1 : 0);

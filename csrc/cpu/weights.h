@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <shared_mutex>
 #include <vector>
 
 #include "cpu/alias.h"
@@ -11,6 +12,7 @@
 
 namespace subgrad {
 
+// Draws and changes may come from different threads.
 class Weights {
  public:
   // Weights that passed check_weights, one of them positive; `largest` is theirs. With `exponent`
@@ -20,6 +22,7 @@ class Weights {
 
   std::int64_t n() const { return static_cast<std::int64_t>(weights_.size()); }
   const std::vector<double>& values() const { return weights_; }
+  void values_at(const std::int64_t* indices, std::int64_t count, double* out) const;
   std::int64_t positive() const { return positive_; }
   double total() const;  // of the weights, the same for any order of summation
   bool changed() const { return tree_ != nullptr; }
@@ -38,6 +41,7 @@ class Weights {
   WeightScale scale() const { return weight_scale(weights_.size(), exponent_); }
   void plant() { tree_.reset(new SumTree(weights_.data(), n(), scale())); }
 
+  mutable std::shared_mutex mutex_;
   std::vector<double> weights_;
   std::int64_t positive_ = 0;
   int exponent_;

@@ -175,7 +175,7 @@ class StratifiedSampler(Sampler):
             quota, size = self._quotas[classes], self._data.counts[classes]
             # An order of a class serves as many batches as it has whole quotas.
             order, in_order = np.divmod(batch, size // quota)
-            turns = order * size + in_order * quota + self._turns[place]
+            turns = np.asarray(order * size + in_order * quota + self._turns[place], np.int64)
         places = np.empty(count, np.int64)
         self._data.strata.turns(self.seed, epoch, classes, turns, places)
         return self._data.rows[places]

@@ -85,13 +85,13 @@ class Sampler:
         return self._iterator
 
     def batch(self, step: int, *, epoch: int | None = None) -> Indices:
-        """This rank's part of batch `step` of an epoch (default: the current), without iterating."""
+        """This rank's part of batch `step` of an epoch (default: the current one)."""
         step = integer("step", step, 0, len(self) - 1)
         epoch = self._epoch if epoch is None else seed_or_epoch("epoch", epoch)
         return self._part(epoch, step * self._rows_per_batch)
 
     def valid(self, step: int) -> npt.NDArray[np.bool_]:
-        """Which rows of ``batch(step)`` are no padding (``tail="pad"`` repeats the epoch's first)."""
+        """Which rows of ``batch(step)`` are no padding (``tail="pad"`` repeats rows)."""
         step = integer("step", step, 0, len(self) - 1)
         begin, end = self._share(step * self._rows_per_batch)
         return np.arange(begin, end) < self.length
@@ -118,6 +118,10 @@ class Sampler:
     def _has_batch(self, position: int) -> bool:
         needed = self._rows_per_batch if self.tail == "drop" else 1
         return position + needed <= self.length
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: these continue where this one stands."""
+        return {**self.__dict__, "_start": self.position, "_iterator": None}
 
     # --- state -----------------------------------------------------------------------------------
 

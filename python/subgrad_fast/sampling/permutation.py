@@ -48,7 +48,7 @@ class Permutation:
     range.
     """
 
-    __slots__ = ("_order", "n")
+    __slots__ = ("_arguments", "_order", "n")
 
     def __init__(
         self,
@@ -65,7 +65,12 @@ class Permutation:
         together = min(integer("blocks_together", blocks_together, 1), self.n)
         seed = seed_or_epoch("seed", seed)
         epoch = seed_or_epoch("epoch", epoch)
-        self._order = _core.Order(self.n, seed, epoch, bool(reverse_pairs), size, together)
+        self._arguments = (self.n, seed, epoch, bool(reverse_pairs), size, together)
+        self._order = _core.Order(*self._arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        n, seed, epoch, reverse_pairs, size, together = self._arguments
+        return _rebuild, (n, seed, epoch, reverse_pairs, size or None, together)
 
     def __len__(self) -> int:
         return self.n
@@ -125,6 +130,19 @@ class Permutation:
         if not -self.n <= value < self.n:
             raise IndexError(f"{name}: {value} is out of range for {self.n} rows")
         return value + self.n if value < 0 else value
+
+
+def _rebuild(
+    n: int, seed: int, epoch: int, reverse_pairs: bool, size: int | None, together: int
+) -> Permutation:
+    return Permutation(
+        n,
+        seed=seed,
+        epoch=epoch,
+        reverse_pairs=reverse_pairs,
+        block_size=size,
+        blocks_together=together,
+    )
 
 
 def choose(n: int, k: int, *, seed: int = 0, draw: int = 0, out: Array | None = None) -> Indices:

@@ -130,10 +130,15 @@ class WeightedSampler(Sampler):
         return self._weights.values()
 
     def importance_weights(self, rows: Array) -> npt.NDArray[np.float64]:
-        """``1 / (n * p)`` of rows drawn with replacement: losses times these keep the plain mean."""
-        drawn = self._weights.values()[indices("rows", rows, self.n)]
+        """``1 / (n * p)`` of drawn rows: the mean of losses times these estimates the plain mean.
+
+        With replacement, that is; infinite for a row of weight zero, which is never drawn.
+        """
+        places = indices("rows", rows, self.n)
+        weights = np.empty(places.shape)
+        self._weights.values_at(places.reshape(-1), weights.reshape(-1))
         with np.errstate(divide="ignore"):
-            return np.asarray(self._weights.total / (self.n * drawn))
+            return np.asarray(self._weights.total / (self.n * weights))
 
     def _state(self, epoch: int, position: int) -> dict[str, int]:
         state = {**super()._state(epoch, position), "drawn": self._drawn}
