@@ -188,7 +188,7 @@ def circumstances() -> dict[str, Any]:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="bench", description="Time the SGD step and its peers.")
+    parser = argparse.ArgumentParser(prog="bench", description="Time our work and our peers'.")
     parser.add_argument("--rows", nargs="+", metavar="TEXT", help="rows whose name contains a text")
     parser.add_argument("--list", action="store_true", help="print the rows' names and end")
     parser.add_argument("--quick", action="store_true", help="few rounds: figures not to be quoted")
@@ -197,11 +197,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(
+    arguments: list[str] | None = None,
+    *,
+    benchmark: str = "update",
+    rows_for: Callable[[int], list[Row]] = all_rows,
+) -> int:
     """Run the chosen rows, print their table, write the JSON. Returns the exit status."""
     options = parse(arguments)
     threads = torch.get_num_threads()
-    rows = all_rows(threads)
+    rows = rows_for(threads)
     if options.rows:
         rows = [row for row in rows if any(text in row.name for text in options.rows)]
     if not rows:
@@ -210,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         print("\n".join(row.name for row in rows))
         return 0
-    result = {"benchmark": "update", "quick": options.quick, **circumstances(), "rows": []}
+    result = {"benchmark": benchmark, "quick": options.quick, **circumstances(), "rows": []}
     for row in rows:
         print(f"{row.name} ...", end=" ", file=sys.stderr, flush=True)
         measured = run(row, quick=options.quick)

@@ -105,9 +105,15 @@ def notes(result: Result) -> list[str]:
     return [line for line in lines if line]
 
 
+def filled(lines: list[list[str]]) -> list[list[str]]:
+    """Leave out the columns that have nothing but a header: peers that no row has."""
+    columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
+    return [list(line) for line in zip(*columns, strict=True)]
+
+
 def markdown(result: Result) -> str:
     """Return the table and its notes as Markdown, padded to be legible as plain text too."""
-    lines = [list(HEADER), *(line for row in result["rows"] for line in cells(row))]
+    lines = filled([list(HEADER), *(line for row in result["rows"] for line in cells(row))])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     table = (
@@ -129,10 +135,11 @@ def show(result: Result, *, markdown_only: bool = False) -> None:
         return
     # A terminal is narrow: the row's short name for the work and its threads, two lines a cell.
     name = rich_table.Column("row", no_wrap=True)
-    table = rich_table.Table(name, *HEADER[2:], padding=(0, 0), show_lines=True)
-    for row in result["rows"]:
-        for line in cells(row):
-            table.add_row(row["name"], *(cell.replace(" (", "\n(") for cell in line[2:]))
+    lines = [[row["name"], *line[2:]] for row in result["rows"] for line in cells(row)]
+    header, *lines = filled([["row", *HEADER[2:]], *lines])
+    table = rich_table.Table(name, *header[1:], padding=(0, 0), show_lines=True)
+    for line in lines:
+        table.add_row(line[0], *(cell.replace(" (", "\n(") for cell in line[1:]))
     console.print(table)
     for note in notes(result):
         console.print(f"- {note}", highlight=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from subgrad_fast import _core
+from subgrad_fast import _core, loader
 
 
 @pytest.fixture(params=_core.available_isas())
@@ -23,3 +24,11 @@ def threads() -> Iterator[object]:
     """`set_num_threads`, put back afterwards."""
     yield _core.set_num_threads
     _core.set_num_threads(0)
+
+
+@pytest.fixture(params=["in turn", "ahead"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to gather a batch, whatever its size."""
+    limit = 0 if request.param == "ahead" else sys.maxsize
+    monkeypatch.setattr(loader, "_BACKGROUND_BYTES", limit)
+    return str(request.param)

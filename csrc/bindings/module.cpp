@@ -5,6 +5,9 @@
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled kernels of subgrad_fast. Private: import subgrad_fast instead.";
+  subgrad::register_gather(m);
   subgrad::register_runtime(m);
   subgrad::register_update(m);
+  subgrad::register_sample(m);
+  subgrad::register_weighted(m);
 }

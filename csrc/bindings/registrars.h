@@ -5,7 +5,10 @@
 
 namespace subgrad {
 
+void register_gather(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
 void register_update(pybind11::module_& m);
+void register_sample(pybind11::module_& m);
+void register_weighted(pybind11::module_& m);
 
 }  // namespace subgrad

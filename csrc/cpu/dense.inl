@@ -88,6 +88,7 @@ constexpr KernelTable make_kernel_table(const char* isa) {
   KernelTable table{};
   table.isa = isa;
   fill_dense<0, 0>(table);
+  fill_sample(table);
   return table;
 }
 

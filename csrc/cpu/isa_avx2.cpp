@@ -1,5 +1,8 @@
 #define SGF_ISA isa_avx2
 #include "cpu/simd/f32x8_avx2.h"
+#include "cpu/simd/u64x4_avx2.h"
+//
+#include "cpu/sample.inl"
 //
 #include "cpu/dense.inl"
 

@@ -1,5 +1,8 @@
 #define SGF_ISA isa_avx512
 #include "cpu/simd/f32x16_avx512.h"
+#include "cpu/simd/u64x8_avx512.h"
+//
+#include "cpu/sample.inl"
 //
 #include "cpu/dense.inl"
 

@@ -1,5 +1,8 @@
 #define SGF_ISA isa_neon
 #include "cpu/simd/f32x4_neon.h"
+#include "cpu/simd/u64x2_neon.h"
+//
+#include "cpu/sample.inl"
 //
 #include "cpu/dense.inl"
 

@@ -1,5 +1,8 @@
 #define SGF_ISA isa_portable
 #include "cpu/simd/f32x1.h"
+#include "cpu/simd/u64x1.h"
+//
+#include "cpu/sample.inl"
 //
 #include "cpu/dense.inl"
 

@@ -6,6 +6,7 @@
 
 #include "core/types.h"
 #include "rules/list.h"
+#include "samplers/permute.h"
 
 namespace subgrad {
 
@@ -14,9 +15,20 @@ namespace subgrad {
 using DenseKernel = void (*)(void* param, const void* grad, void* momentum, std::int64_t n,
                              const SgdParams& params);
 
+// Philox blocks `low`, `low` + 1, ... of the counters whose upper half is `high`: two words each.
+using PhiloxKernel = void (*)(std::uint64_t key, std::uint64_t low, std::uint64_t high,
+                              std::int64_t blocks, std::uint64_t* words);
+
+// Positions become indices, or indices positions, in place. All must be below the permutation's n.
+using PermuteKernel = void (*)(const Permutation& permutation, std::uint64_t* values,
+                               std::int64_t count);
+
 struct KernelTable {
   const char* isa;
   DenseKernel dense[kSgdRules][kDenseTypeRows];
+  PhiloxKernel philox;
+  PermuteKernel permute;
+  PermuteKernel unpermute;
 };
 
 // Defined in isa_*.cpp, one each; which of them are built is CMake's decision (SGF_HAVE_*).

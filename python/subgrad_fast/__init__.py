@@ -18,6 +18,16 @@ try:
         set_num_threads,
     )
     from subgrad_fast.functional import FusedSGD, sgd_step
+    from subgrad_fast.loader import BatchLoader
+    from subgrad_fast.sampling import (
+        BatchSampler,
+        ClassBalancedSampler,
+        GroupSampler,
+        Permutation,
+        StratifiedSampler,
+        WeightedSampler,
+        choose,
+    )
 except ImportError:
     # `python -m subgrad_fast info` imports this package first, and is there to report this very
     # error.
@@ -25,10 +35,18 @@ except ImportError:
         raise
 
 __all__ = [
+    "BatchLoader",
+    "BatchSampler",
+    "ClassBalancedSampler",
     "FusedSGD",
+    "GroupSampler",
+    "Permutation",
+    "StratifiedSampler",
+    "WeightedSampler",
     "__version__",
     "available_isas",
     "build_info",
+    "choose",
     "get_num_threads",
     "set_num_threads",
     "sgd_step",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
+import numpy.typing as npt
 
 # A NumPy array, a torch tensor or another DLPack producer. torch is optional, so it cannot be named
 # here.
@@ -39,3 +40,48 @@ def zeros_like(array: Array, dtype: str | None = None) -> Array:
     if isinstance(array, np.ndarray):
         return np.zeros_like(array, dtype=dtype, subok=False)
     return np.zeros_like(np.from_dlpack(array), dtype=dtype)
+
+
+def raw_view(array: Array, name: str) -> npt.NDArray[Any]:
+    """The memory of `array` as a NumPy array of the same shape.
+
+    A dtype that NumPy lacks becomes integers of its size. The view keeps the memory alive, and
+    torch marks the tensor's storage as not resizable.
+
+    Raises:
+        TypeError: neither a NumPy array nor a dense torch tensor.
+        ValueError: a tensor on another device, or a view that conjugates or negates.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name}: masked arrays lose their mask; pass the data and the mask")
+    if isinstance(array, np.ndarray):
+        return array.view(np.ndarray)
+    if not is_torch(array):
+        raise TypeError(
+            f"{name}: expected a NumPy array or torch tensor, got {type(array).__name__}"
+        )
+    torch = sys.modules["torch"]
+    if array.layout != torch.strided or array.is_quantized:
+        raise TypeError(f"{name}: expected a dense tensor, got {array.layout} {array.dtype}")
+    if array.device.type != "cpu":
+        raise ValueError(f"{name}: expected CPU memory, got a tensor on {array.device}")
+    if array.is_conj() or array.is_neg():
+        raise ValueError(f"{name}: is a conjugated or negated view; resolve it first")
+    array = array.detach()
+    try:
+        return cast("npt.NDArray[Any]", array.numpy())
+    except TypeError:  # bfloat16, float8 …
+        integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+        return cast("npt.NDArray[Any]", array.view(integers[array.element_size()]).numpy())
+    except RuntimeError as error:  # fake, distributed and other tensors without memory of their own
+        raise TypeError(f"{name}: its memory cannot be reached: {error}") from None
+
+
+def empty_rows(array: Array, rows: int, *, pin: bool = False) -> Array:
+    """A new array like `array`, of its library and dtype, with `rows` rows. `pin`: page-locked."""
+    shape = (rows, *array.shape[1:])
+    if not is_torch(array):
+        return np.empty(shape, dtype=array.dtype)
+    torch = sys.modules["torch"]
+    with torch.inference_mode(False):  # a buffer outlives the mode that it was made in
+        return torch.empty(shape, dtype=array.dtype, device="cpu", pin_memory=pin)

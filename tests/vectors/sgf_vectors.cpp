@@ -95,8 +95,39 @@ std::uint64_t run_case(int rule, int types, std::size_t n) {
   return hash(momentum, m, hash(param, w, 0xcbf29ce484222325ULL));
 }
 
+// FNV-1a over words.
+std::uint64_t hash(const std::vector<std::uint64_t>& words) {
+  std::uint64_t h = 0xcbf29ce484222325ULL;
+  for (const std::uint64_t word : words) h = (h ^ word) * 0x100000001b3ULL;
+  return h;
+}
+
+void run_sampling(std::map<std::string, std::uint64_t>& results) {
+  const subgrad::KernelTable& table = subgrad::kernels();
+  for (const std::size_t n : {1u, 2u, 3u, 5u, 8u, 17u, 1025u, 2100u}) {
+    const std::string size = " n " + std::to_string(n);
+    std::vector<std::uint64_t> words(2 * n);
+    // The counter's lower half wraps around.
+    table.philox(0x0123456789abcdefULL, ~std::uint64_t{1}, 42, static_cast<std::int64_t>(n),
+                 words.data());
+    results["philox" + size] = hash(words);
+    for (const int bits : {3, 7, 20, 40, 63}) {
+      const std::uint64_t rows = (std::uint64_t{1} << bits) + 1;
+      if (bits < 63 && n > rows) continue;
+      const subgrad::Permutation p = subgrad::make_permutation(rows, 99, 7);
+      std::vector<std::uint64_t> values(n);
+      for (std::size_t i = 0; i < n; ++i) values[i] = i;
+      table.permute(p, values.data(), static_cast<std::int64_t>(n));
+      results["permute 2^" + std::to_string(bits) + " + 1" + size] = hash(values);
+      table.unpermute(p, values.data(), static_cast<std::int64_t>(n / 2));
+      results["unpermute 2^" + std::to_string(bits) + " + 1" + size] = hash(values);
+    }
+  }
+}
+
 std::map<std::string, std::uint64_t> run_all() {
   std::map<std::string, std::uint64_t> results;
+  run_sampling(results);
   for (int rule = 0; rule < subgrad::kSgdRules; ++rule) {
     for (int types = 0; types < subgrad::kDenseTypeRows; ++types) {
       for (const std::size_t n : {1u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 515u}) {

@@ -1,0 +1,158 @@
+// The door to the ring that gathers batches. Arrays come as NumPy arrays of any dtype (the Python
+// side makes them of tensors); only their bytes matter here.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "bindings/arrays.h"
+#include "bindings/registrars.h"
+#include "cpu/gather_ring.h"
+
+namespace subgrad {
+namespace {
+
+using Indices = py::array_t<std::int64_t, py::array::c_style>;
+
+std::int64_t row_bytes(const py::array& array) {
+  std::int64_t bytes = array.itemsize();
+  for (py::ssize_t d = 1; d < array.ndim(); ++d) bytes *= array.shape(d);
+  return bytes;
+}
+
+// Whether each row is one run of bytes. Strides of dimensions that have one element do not matter.
+bool contiguous_rows(const py::array& array) {
+  std::int64_t stride = array.itemsize();
+  for (py::ssize_t d = array.ndim(); d-- > 1; stride *= array.shape(d)) {
+    if (array.shape(d) != 1 && array.strides(d) != stride) return false;
+  }
+  return true;
+}
+
+std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+
+// Any one-dimensional array or sequence of integers as int64.
+Indices as_indices(const py::object& given) {
+  if (Indices::check_(given)) {
+    auto indices = py::reinterpret_borrow<Indices>(given);
+    if (indices.ndim() == 1) return indices;
+  }
+  const auto array = py::array::ensure(given);
+  if (!array) throw py::type_error("sampler: expected batches of indices, got " + type_name(given));
+  const char kind = array.dtype().kind();
+  if (array.ndim() != 1 || (kind != 'i' && kind != 'u' && array.size() > 0)) {
+    throw py::type_error("sampler: expected batches of int64 indices in one dimension, got " +
+                         std::string(py::str(array.dtype())) + " of shape " +
+                         shape_text(static_cast<int>(array.ndim()), array.shape()));
+  }
+  return py::array_t < std::int64_t, py::array::c_style | py::array::forcecast > (array);
+}
+
+// A ring and the arrays behind its pointers.
+class HeldRing {
+ public:
+  HeldRing(const std::vector<py::array>& sources, std::int64_t rows, int slots)
+      : sources_(sources),
+        outputs_(static_cast<std::size_t>(slots)),
+        rows_(rows),
+        ring_(row_sources(sources, rows), slots) {}
+
+  void bind(int slot, const std::vector<py::array>& outputs, std::int64_t rows) {
+    require_slot(slot);
+    if (outputs.size() != sources_.size()) throw py::value_error("outputs: one per source");
+    std::vector<char*> pointers;
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const py::array& output = outputs[i];
+      if (output.ndim() == 0 || output.shape(0) != rows ||
+          (output.flags() & py::array::c_style) == 0 || !output.writeable() ||
+          row_bytes(output) != row_bytes(sources_[i])) {
+        throw py::value_error("outputs[" + std::to_string(i) + "]: does not fit its source");
+      }
+      pointers.push_back(static_cast<char*>(const_cast<void*>(output.data())));
+    }
+    outputs_[static_cast<std::size_t>(slot)] = outputs;
+    ring_.bind(slot, std::move(pointers), rows);
+  }
+
+  void gather(int slot, const py::object& given) {
+    const Indices indices = checked(slot, given);
+    const py::gil_scoped_release release;
+    ring_.gather(slot, indices.data());
+  }
+
+  void submit(int slot, const py::object& given) {
+    const Indices indices = checked(slot, given);
+    ring_.submit(slot, indices.data());
+  }
+
+  void wait(int slot) {
+    require_slot(slot);
+    const py::gil_scoped_release release;
+    ring_.wait(slot);
+  }
+
+  void cancel() {
+    const py::gil_scoped_release release;
+    ring_.cancel();
+  }
+
+ private:
+  static std::vector<RowSource> row_sources(const std::vector<py::array>& arrays,
+                                            std::int64_t rows) {
+    std::vector<RowSource> sources;
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+      const py::array& a = arrays[i];
+      if (a.ndim() == 0 || a.shape(0) != rows || !contiguous_rows(a)) {
+        throw py::value_error("sources[" + std::to_string(i) + "]: expected " +
+                              std::to_string(rows) + " contiguous rows");
+      }
+      sources.push_back({static_cast<const char*>(a.data()), a.strides(0), row_bytes(a)});
+    }
+    return sources;
+  }
+
+  void require_slot(int slot) const {
+    if (slot < 0 || slot >= ring_.slots()) throw py::index_error("slot");
+  }
+
+  // The indices of a batch, known to be inside the arrays and as many as the slot has rows.
+  Indices checked(int slot, const py::object& given) const {
+    require_slot(slot);
+    Indices indices = as_indices(given);
+    if (indices.size() != ring_.rows(slot)) {
+      throw py::value_error("indices: expected " + std::to_string(ring_.rows(slot)) + ", got " +
+                            std::to_string(indices.size()));
+    }
+    const std::int64_t at = first_outside(indices.data(), indices.size(), rows_);
+    if (at >= 0) {
+      throw py::index_error("sampler: index " + std::to_string(indices.data()[at]) +
+                            " at position " + std::to_string(at) + " of the batch is outside the " +
+                            std::to_string(rows_) + " rows");
+    }
+    return indices;
+  }
+
+  // Before ring_, whose thread uses their memory, so destroyed after it.
+  std::vector<py::array> sources_;
+  std::vector<std::vector<py::array>> outputs_;
+  std::int64_t rows_;
+  GatherRing ring_;
+};
+
+}  // namespace
+
+void register_gather(py::module_& m) {
+  using namespace py::literals;
+  m.def("contiguous_rows", &contiguous_rows, "array"_a);
+  py::class_<HeldRing>(m, "GatherRing")
+      .def(py::init<const std::vector<py::array>&, std::int64_t, int>(), "sources"_a, "rows"_a,
+           "slots"_a)
+      .def("bind", &HeldRing::bind, "slot"_a, "outputs"_a, "rows"_a)
+      .def("gather", &HeldRing::gather, "slot"_a, "indices"_a)
+      .def("submit", &HeldRing::submit, "slot"_a, "indices"_a)
+      .def("wait", &HeldRing::wait, "slot"_a)
+      .def("cancel", &HeldRing::cancel);
+}
+
+}  // namespace subgrad

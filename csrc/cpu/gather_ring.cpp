@@ -1,0 +1,168 @@
+#include "cpu/gather_ring.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+#if defined(__linux__)
+#include <pthread.h>
+#endif
+
+#include "cpu/parallel.h"
+
+namespace subgrad {
+namespace {
+
+// What a thread takes at a time: some 10 us of copying, against a few ns for taking it.
+constexpr std::int64_t kChunkBytes = 64 << 10;
+
+// Below this many bytes per thread a parallel region costs more than it saves.
+constexpr std::int64_t kBytesPerThread = 256 << 10;
+
+}  // namespace
+
+struct GatherRing::Worker {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<Slot*> queue;
+  Slot* active = nullptr;  // the worker may write to it
+  bool stop = false;
+  std::thread thread;
+};
+
+GatherRing::GatherRing(std::vector<RowSource> sources, int slots) : sources_(std::move(sources)) {
+  for (const RowSource& s : sources_) row_bytes_ += s.row_bytes;
+  chunk_rows_ = std::max<std::int64_t>(1, kChunkBytes / std::max<std::int64_t>(1, row_bytes_));
+  for (int i = 0; i < slots; ++i) slots_.push_back(std::make_unique<Slot>());
+}
+
+GatherRing::~GatherRing() {
+  cancel();
+  if (worker_ == nullptr || forked()) return;
+  {
+    const std::lock_guard lock(worker_->mutex);
+    worker_->stop = true;
+  }
+  worker_->changed.notify_all();
+  worker_->thread.join();
+  delete worker_;
+}
+
+void GatherRing::bind(int slot, std::vector<char*> outputs, std::int64_t rows) {
+  at(slot).outputs = std::move(outputs);
+  at(slot).rows = rows;
+}
+
+void GatherRing::start(Slot& slot, const std::int64_t* indices) {
+  slot.indices = indices;
+  slot.chunks = (slot.rows + chunk_rows_ - 1) / chunk_rows_;
+  slot.next_chunk.store(0);
+}
+
+// Fills the next part that nobody has taken; false if there is none.
+bool GatherRing::fill_chunk(Slot& slot) const {
+  const std::int64_t chunk = slot.next_chunk.fetch_add(1);
+  if (chunk >= slot.chunks) return false;
+  const std::int64_t begin = chunk * chunk_rows_;
+  const std::int64_t n = std::min(chunk_rows_, slot.rows - begin);
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    gather_rows(sources_[i], slot.outputs[i] + begin * sources_[i].row_bytes, slot.indices + begin,
+                n);
+  }
+  return true;
+}
+
+// Fills what is left of a slot, with `helpers` beside the calling threads.
+void GatherRing::finish(Slot& slot, int helpers) const {
+  const std::int64_t left = slot.chunks - slot.next_chunk.load();
+  if (left <= 0) return;
+  const std::int64_t wanted = left * chunk_rows_ * row_bytes_ / kBytesPerThread;
+  const int threads = static_cast<int>(std::clamp<std::int64_t>(wanted, 1, num_threads()));
+  const int callers = std::max(1, threads - helpers);
+  parallel_for(callers, callers, [&](std::int64_t) {
+    while (fill_chunk(slot)) {
+    }
+  });
+}
+
+void GatherRing::gather(int slot, const std::int64_t* indices) {
+  start(at(slot), indices);
+  finish(at(slot), 0);
+}
+
+void GatherRing::submit(int slot, const std::int64_t* indices) {
+  Slot& s = at(slot);
+  s.submitted.assign(indices, indices + s.rows);
+  start(s, s.submitted.data());
+  s.pending = true;
+  if (forked()) return;  // wait() does it all: a child works without threads (see parallel.h)
+  if (worker_ == nullptr) {
+    auto worker = std::make_unique<Worker>();
+    try {
+      worker->thread = std::thread([this, w = worker.get()] { work(*w); });
+#if defined(__linux__)
+      pthread_setname_np(worker->thread.native_handle(), "subgrad_gather");  // for top, gdb …
+#endif
+    } catch (const std::system_error&) {
+      return;  // no thread to be had: wait() does it all
+    }
+    worker_ = worker.release();
+  }
+  {
+    const std::lock_guard lock(worker_->mutex);
+    worker_->queue.push_back(&s);
+  }
+  worker_->changed.notify_all();
+}
+
+void GatherRing::wait(int slot) {
+  Slot& s = at(slot);
+  if (!s.pending) return;
+  s.pending = false;
+  if (worker_ == nullptr || forked()) {
+    start(s, s.submitted.data());  // anew: what the parent's worker had taken may be undone
+    finish(s, 0);
+    return;
+  }
+  finish(s, 1);
+  withdraw(s);
+}
+
+// Takes a slot out of the queue and waits until the worker has let go of it.
+void GatherRing::withdraw(Slot& slot) {
+  auto& [mutex, changed, queue, active, stop, thread] = *worker_;
+  std::unique_lock lock(mutex);
+  queue.erase(std::remove(queue.begin(), queue.end(), &slot), queue.end());
+  changed.wait(lock, [&] { return active != &slot; });
+}
+
+void GatherRing::cancel() {
+  for (const auto& slot : slots_) {
+    if (!slot->pending) continue;
+    slot->pending = false;
+    slot->next_chunk.store(slot->chunks);  // the worker finishes the chunk it is in
+    if (worker_ != nullptr && !forked()) withdraw(*slot);
+  }
+}
+
+void GatherRing::work(Worker& worker) const {
+  auto& [mutex, changed, queue, active, stop, thread] = worker;
+  std::unique_lock lock(mutex);
+  while (true) {
+    changed.wait(lock, [&] { return stop || !queue.empty(); });
+    if (stop) return;
+    active = queue.front();
+    queue.pop_front();
+    lock.unlock();
+    while (fill_chunk(*active)) {
+    }
+    lock.lock();
+    active = nullptr;
+    changed.notify_all();
+  }
+}
+
+}  // namespace subgrad

@@ -1,0 +1,98 @@
+"""What an argument may be. Every message names the argument and what was expected."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from subgrad_fast._arrays import Array, is_torch
+
+Indices: TypeAlias = npt.NDArray[np.int64]
+
+
+def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """`value` as an int of [low, high]."""
+    wanted = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
+    try:
+        number = index(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{name}: expected {wanted}, got {kind} {value!r}") from None
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected {wanted}, got bool {value!r}")
+    if number < low or (high is not None and number > high):
+        raise ValueError(f"{name}: expected {wanted}, got {number}")
+    return number
+
+
+def seed_or_epoch(name: str, value: Any) -> int:
+    return integer(name, value, 0, 2**64 - 1)
+
+
+def row_count(name: str, value: Any) -> int:
+    """A number of rows: at least one, since there is nothing to sample from none."""
+    return integer(name, value, 1, 2**63)
+
+
+def output(out: Array | None, count: int) -> tuple[Indices, Any]:
+    """Where `count` indices are written, as NumPy sees it, and what the caller gets back."""
+    if out is None:
+        fresh = np.empty(count, np.int64)
+        return fresh, fresh
+    view = out.numpy() if is_torch(out) else out
+    if not (isinstance(view, np.ndarray) and view.dtype == np.int64 and view.shape == (count,)):
+        got = (
+            f"{getattr(view, 'dtype', type(view).__name__)} of shape {getattr(view, 'shape', '?')}"
+        )
+        raise ValueError(f"out: expected int64 of shape ({count},), got {got}")
+    if not (view.flags.c_contiguous and view.flags.writeable):
+        raise ValueError("out: expected a contiguous and writable array")
+    return view, out
+
+
+def indices(name: str, values: Array, n: int) -> Indices:
+    """`values` as fresh int64 of [0, n); negative ones count from the end, as NumPy's do."""
+    array = np.asarray(values)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got {array.dtype}")
+    wrapped = array.astype(np.int64)
+    low, high = (0, -1) if array.size == 0 else (int(array.min()), int(array.max()))
+    if high >= n or low < -n:
+        flat = array.reshape(-1)
+        at = int(np.argmax((flat >= n) | (flat < -n)))
+        raise IndexError(f"{name}[{at}]: {int(flat[at])} is out of range for {n} rows")
+    if low < 0:
+        # One after the other: n itself may be 2^63, which int64 does not hold.
+        wrapped[wrapped < 0] += n - 1
+        wrapped[array.astype(np.int64) < 0] += 1
+    return wrapped
+
+
+def labels(values: Array, num_classes: int | None) -> tuple[Indices, int]:
+    """Class numbers of the rows, and how many classes there are."""
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"labels: expected one label a row (1-d), got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError("labels: expected at least one row, got none")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"labels: expected integers, got {array.dtype}")
+    if num_classes is not None:
+        num_classes = integer("num_classes", num_classes, 1)
+    classes = int(array.max()) + 1 if num_classes is None else num_classes
+    bad = (array < 0) | (array >= classes)
+    if bad.any():
+        at = int(np.argmax(bad))
+        wanted = ">= 0" if num_classes is None else f"from 0 to {classes - 1}"
+        raise ValueError(f"labels[{at}]: expected a class number {wanted}, got {int(array[at])}")
+    if num_classes is None and classes > max(2**20, 64 * array.size):
+        raise ValueError(
+            f"labels: the largest is {classes - 1} for {array.size} rows; number the classes from "
+            "0, for example with np.unique(labels, return_inverse=True)"
+        )
+    return array.astype(np.int64, copy=False), classes

@@ -1,0 +1,96 @@
+"""Batches of uniformly drawn rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from subgrad_fast import _core
+from subgrad_fast.sampling._checks import Indices, row_count
+from subgrad_fast.sampling.cursor import Sampler
+from subgrad_fast.sampling.permutation import Permutation
+
+
+class BatchSampler(Sampler):
+    """Batches of row numbers, 0 .. n-1: every row once an epoch, or drawn with replacement.
+
+    ::
+
+        sampler = BatchSampler(len(x), 128, seed=1)
+        for epoch in range(10):
+            for rows in sampler:            # int64, 128 of them
+                step(x[rows], y[rows])
+
+    Args:
+        n: number of rows, 1 to 2**63.
+        batch_size: rows in a batch, of all ranks together, so that batches do not change with the
+            number of ranks. None yields single rows.
+        seed: which orders.
+        shuffle: a new random order each epoch; else 0, 1, 2, ...
+        replacement: every row of a batch is drawn from all n.
+        num_samples: rows in an epoch with replacement, by default n.
+        rank, world_size: which part of each batch this process gets. Parts are contiguous; their
+            sizes differ by at most one (by none if `world_size` divides `batch_size`).
+        tail: what becomes of the last n % batch_size rows: ``"partial"``, a smaller batch (of which
+            a rank may get nothing, an empty array: all ranks make the same number of steps);
+            ``"drop"``, left out of this epoch; ``"pad"``, filled up with the first rows of the
+            epoch (`valid` tells them apart).
+        reverse_pairs, block_size, blocks_together: see `Permutation`.
+
+    Raises TypeError or ValueError naming the argument, also if `batch_size` is larger than an
+    epoch.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        batch_size: int | None,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        replacement: bool = False,
+        num_samples: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        tail: str = "partial",
+        reverse_pairs: bool = False,
+        block_size: int | None = None,
+        blocks_together: int = 1,
+    ) -> None:
+        self.n = row_count("n", n)
+        if replacement and not shuffle:
+            raise ValueError("replacement: needs shuffle=True")
+        if (reverse_pairs or block_size is not None) and (replacement or not shuffle):
+            raise ValueError("reverse_pairs, block_size: need shuffle=True without replacement")
+        if num_samples is not None and not replacement:
+            raise ValueError("num_samples: needs replacement=True")
+        length = self.n if num_samples is None else row_count("num_samples", num_samples)
+        super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
+        self.shuffle = bool(shuffle)
+        self.replacement = bool(replacement)
+        self._options = (reverse_pairs, block_size, blocks_together)
+        self._order: tuple[int, int, Permutation] | None = None  # of (seed, epoch)
+        self.order(0)  # so that wrong options are errors here
+
+    def order(self, epoch: int) -> Permutation:
+        """The shuffled order of an epoch."""
+        if self._order is None or self._order[:2] != (self.seed, epoch):
+            reverse_pairs, block_size, together = self._options
+            order = Permutation(
+                self.n,
+                seed=self.seed,
+                epoch=epoch,
+                reverse_pairs=reverse_pairs,
+                block_size=block_size,
+                blocks_together=together,
+            )
+            self._order = (self.seed, epoch, order)
+        return self._order[2]
+
+    def rows(self, epoch: int, start: int, count: int) -> Indices:
+        if not self.shuffle:
+            return np.arange(start, start + count)
+        if not self.replacement:
+            return self.order(epoch).slice(start, start + count)
+        out = np.empty(count, np.int64)
+        _core.uniform_draws(self.n, self.seed, epoch, start, out)
+        return out

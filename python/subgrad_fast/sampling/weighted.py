@@ -1,0 +1,158 @@
+"""Rows drawn in proportion to weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from subgrad_fast import _core
+from subgrad_fast._arrays import Array
+from subgrad_fast.sampling._checks import Indices, indices, integer, output
+from subgrad_fast.sampling.cursor import Sampler
+
+
+def _as_weights(values: Array) -> npt.NDArray[np.float64]:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"weights: expected real numbers, got {array.dtype}")
+    return array.astype(np.float64, order="C", copy=False)
+
+
+class WeightedSampler(Sampler):
+    """Row i with probability ``weights[i] / sum(weights)``: an alias table, one lookup a draw.
+
+    Probabilities are exact to 2**-61 of the sum, and integers inside: a weight of zero is never
+    drawn, any number of weights is allowed, and the same rows come on every processor and number of
+    threads.
+
+    Iterating goes through epochs of `num_samples` rows (see `Sampler`: batches, ranks, states);
+    `draw` gives as many as wanted.
+
+    Args:
+        weights: one number >= 0 a row, NumPy or torch, not all zero. Copied.
+        batch_size: rows in a batch, of all ranks together; None yields single rows.
+        seed: which draws.
+        replacement: draw from all rows every time. Otherwise each row at most once an epoch (and
+            once a `draw`), the next one always in proportion to the weights of those that are left.
+        num_samples: rows in an epoch; by default as many as there are weights (without replacement:
+            as there are positive weights).
+        rank, world_size, tail: see `BatchSampler`.
+
+    Raises ValueError for weights that are negative, NaN, infinite or all zero, naming the first.
+    """
+
+    def __init__(
+        self,
+        weights: Array,
+        batch_size: int | None = None,
+        *,
+        seed: int = 0,
+        replacement: bool = True,
+        num_samples: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        tail: str = "partial",
+    ) -> None:
+        array = _as_weights(weights)
+        if array.ndim != 1 or array.size == 0:
+            raise ValueError(
+                f"weights: expected one a row (1-d, not empty), got shape {array.shape}"
+            )
+        self.n = array.size
+        self.replacement = bool(replacement)
+        self._weights = _core.Weights(array, None)
+        most = None if replacement else self._weights.positive
+        if num_samples is None:
+            num_samples = self.n if most is None else most
+        length = integer("num_samples", num_samples, 1, most)
+        super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
+        self._drawn = 0
+        self._epoch_rows: tuple[int, int, Indices] | None = None  # of (seed, epoch)
+
+    def rows(self, epoch: int, start: int, count: int) -> Indices:
+        if not self.replacement:
+            return self._whole_epoch(epoch)[start : start + count]
+        out = np.empty(count, np.int64)
+        self._weights.draw(self.seed, epoch, start, True, out)
+        return out
+
+    def _whole_epoch(self, epoch: int) -> Indices:
+        if self._epoch_rows is None or self._epoch_rows[:2] != (self.seed, epoch):
+            if self.length > self._weights.positive:
+                raise ValueError(
+                    f"num_samples: {self.length} rows without replacement, but only "
+                    f"{self._weights.positive} weights are positive now"
+                )
+            rows = np.empty(self.length, np.int64)
+            self._weights.draw_distinct(self.seed, epoch, True, rows)
+            self._epoch_rows = (self.seed, epoch, rows)
+        return self._epoch_rows[2]
+
+    def draw(self, n: int, *, out: Array | None = None) -> Indices:
+        """The next n rows of an endless stream, apart from the epochs; int64, into `out` if given.
+
+        Without replacement they are different from each other, and n is at most the number of
+        positive weights.
+        """
+        most = None if self.replacement else self._weights.positive
+        n = integer("n", n, 0, most)
+        rows, result = output(out, n)
+        if self.replacement:
+            self._weights.draw(self.seed, 0, self._drawn, False, rows)
+        else:
+            self._weights.draw_distinct(self.seed, self._drawn, False, rows)
+        self._drawn += n
+        return result  # type: ignore[no-any-return]
+
+    def update(self, indices_: Array, weights: Array) -> None:
+        """Sets weights in O(log n) each; all or none if one is wrong. The last of
+        repeated rows counts.
+
+        (The first update, and one that changes the sum by many powers of two, take O(n).)
+
+        From the first update on draws take O(log n) too, and are other draws than before. Batches
+        that were already computed ahead, and an epoch without replacement that has begun, keep the
+        old weights: update between epochs, or use `draw`.
+        """
+        rows = np.atleast_1d(indices("indices", indices_, self.n))
+        values = _as_weights(weights)
+        if rows.ndim != 1 or values.shape not in (rows.shape, ()):
+            raise ValueError(
+                f"weights: expected one, or one for each of {rows.size} indices, got {values.shape}"
+            )
+        self._weights.update(rows, np.ascontiguousarray(np.broadcast_to(values, rows.shape)))
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """A copy of the weights as they are now."""
+        return self._weights.values()
+
+    def importance_weights(self, rows: Array) -> npt.NDArray[np.float64]:
+        """``1 / (n * p)`` of drawn rows: the mean of losses times these estimates the plain mean.
+
+        With replacement, that is; infinite for a row of weight zero, which is never drawn.
+        """
+        places = indices("rows", rows, self.n)
+        weights = np.empty(places.shape)
+        self._weights.values_at(places.reshape(-1), weights.reshape(-1))
+        with np.errstate(divide="ignore"):
+            return np.asarray(self._weights.total / (self.n * weights))
+
+    def _state(self, epoch: int, position: int) -> dict[str, int]:
+        state = {**super()._state(epoch, position), "drawn": self._drawn}
+        if self._weights.changed:
+            state["exponent"] = self._weights.exponent  # of the scale of the updated weights
+        return state
+
+    def _check_state(self, state: dict[str, Any]) -> tuple[int, int]:
+        drawn = integer("state['drawn']", state.get("drawn", 0), 0)
+        exponent = state.get("exponent")
+        place = super()._check_state(state)
+        self._drawn = drawn
+        same = self._weights.exponent if self._weights.changed else None
+        if exponent != same:
+            self._weights = _core.Weights(self._weights.values(), exponent)
+        self._epoch_rows = None
+        return place

@@ -1,0 +1,578 @@
+"""Permutations and samplers: bijections, the reference's rows, ranks, tails, resuming, errors."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import sampling_reference as reference
+
+import subgrad_fast as sf
+from subgrad_fast.sampling import Sampler
+
+BLOCKS = [{}, {"block_size": 1}, {"block_size": 7}, {"block_size": 64, "blocks_together": 3}]
+
+
+def assert_permutation(order: sf.Permutation) -> None:
+    rows = order[:]
+    assert rows.dtype == np.int64
+    positions = np.arange(order.n)
+    np.testing.assert_array_equal(np.sort(rows), positions)
+    np.testing.assert_array_equal(order.position(rows), positions)
+
+
+# --- permutations --------------------------------------------------------------------------------
+
+
+def test_every_small_n_is_a_bijection(isa: str) -> None:
+    for n in range(1, 2001):
+        assert_permutation(sf.Permutation(n, seed=n))
+
+
+@pytest.mark.parametrize("k", range(11, 20))
+@pytest.mark.parametrize("shift", [-1, 0, 1])
+def test_bijection_around_powers_of_two(k: int, shift: int) -> None:
+    # 4^k + 1 is among them.
+    assert_permutation(sf.Permutation(2**k + shift, seed=3))
+
+
+@pytest.mark.parametrize("k", range(20, 63))
+@pytest.mark.parametrize("shift", [-1, 0, 1])
+def test_inverse_of_large_orders(isa: str, k: int, shift: int) -> None:
+    order = sf.Permutation(2**k + shift, seed=4)
+    positions = np.unique(np.linspace(0, order.n - 1, 300).astype(np.int64).clip(0, order.n - 1))
+    rows = order[positions]
+    assert rows.min() >= 0
+    assert rows.max() < order.n
+    assert np.unique(rows).size == rows.size
+    np.testing.assert_array_equal(order.position(rows), positions)
+
+
+def test_a_broken_bijection_would_be_found() -> None:
+    class Broken(sf.Permutation):
+        def slice(self, *args: Any, **kwargs: Any) -> Any:
+            rows = super().slice(*args, **kwargs)
+            rows[0] = rows[1]
+            return rows
+
+    with pytest.raises(AssertionError):
+        assert_permutation(Broken(100))
+
+
+def test_the_largest_n() -> None:
+    order = sf.Permutation(2**63, seed=1)
+    last = 2**63 - 1
+    assert order.position(order[last]) == last
+    assert order[-1] == order[last]
+    assert order[[-1, -2]].tolist() == [order[last], order[last - 1]]
+    assert order[last - 2 : last].tolist() == [order[last - 2], order[last - 1]]
+    with pytest.raises(OverflowError):
+        len(order)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 63, 64, 65, 100, 127, 128, 129, 1000, 4097, 65537])
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (7, 3), (2**64 - 1, 2**64 - 2)])
+def test_orders_are_those_of_the_reference(isa: str, n: int, seed: int, epoch: int) -> None:
+    rows = sf.Permutation(n, seed=seed, epoch=epoch)[:]
+    np.testing.assert_array_equal(rows, reference.permutation(n, seed, epoch))
+
+
+@pytest.mark.parametrize("threads_used", [1, 2, 3])
+def test_bits_do_not_depend_on_threads(
+    isa: str, threads: Callable[[int], None], threads_used: int
+) -> None:
+    order = sf.Permutation(10**9 + 7, seed=5, epoch=6)
+    sampler = sf.WeightedSampler(np.arange(1, 200_001) % 1000, seed=5)
+    threads(1)
+    one = order[:100_001], sampler.rows(2, 3, 100_001)
+    threads(threads_used)
+    np.testing.assert_array_equal(order[:100_001], one[0])
+    again = sf.WeightedSampler(np.arange(1, 200_001) % 1000, seed=5)
+    np.testing.assert_array_equal(again.rows(2, 3, 100_001), one[1])
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 64, 100, 1000, 1025])
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_reading_in_any_way_gives_the_same_rows(n: int, blocks: dict[str, int]) -> None:
+    order = sf.Permutation(n, seed=9, epoch=2, **blocks)
+    rows = order[:]
+    assert_permutation(order)
+    assert list(order) == rows.tolist()
+    assert [order[p] for p in range(n)] == rows.tolist()
+    assert [order.position(int(row)) for row in rows] == list(range(n))
+    np.testing.assert_array_equal(order[::-1], rows[::-1])
+    np.testing.assert_array_equal(order[1:n:3], rows[1:n:3])
+    np.testing.assert_array_equal(order[-3:], rows[-3:])
+    np.testing.assert_array_equal(order[[]], [])
+    picked = np.arange(n - 1, -1, -2).reshape(-1, 1)
+    np.testing.assert_array_equal(order[picked], rows[picked])
+    np.testing.assert_array_equal(order[picked.astype(np.uint32)], rows[picked])
+    np.testing.assert_array_equal(order[[0, -1]], rows[[0, -1]])
+    assert type(order[0]) is int
+
+
+def test_out() -> None:
+    order = sf.Permutation(100)
+    out = np.full(10, -1)
+    assert order.slice(20, 30, out=out) is out
+    np.testing.assert_array_equal(out, order[20:30])
+    assert order.take(np.arange(10), out=out) is out
+    np.testing.assert_array_equal(out, order[:10])
+    for bad in (np.empty(9, np.int64), np.empty(10, np.int32), np.empty(20, np.int64)[::2], [1]):
+        with pytest.raises(ValueError, match="out"):
+            order.slice(20, 30, out=bad)
+    locked = np.empty(10, np.int64)
+    locked.flags.writeable = False
+    with pytest.raises(ValueError, match="writable"):
+        order.slice(20, 30, out=locked)
+
+
+@pytest.mark.torch
+def test_out_may_be_a_tensor() -> None:
+    import torch
+
+    order = sf.Permutation(100)
+    out = torch.empty(10, dtype=torch.int64)
+    assert order.slice(0, 10, out=out) is out
+    assert out.tolist() == order[:10].tolist()
+    assert order[torch.tensor([3, 1])].tolist() == [order[3], order[1]]
+
+
+@pytest.mark.parametrize("n", [10, 64, 1000])
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_reverse_pairs(n: int, blocks: dict[str, int]) -> None:
+    def order(epoch: int) -> sf.Permutation:
+        return sf.Permutation(n, seed=1, epoch=epoch, reverse_pairs=True, **blocks)
+
+    assert_permutation(order(7))
+    np.testing.assert_array_equal(order(7)[:], order(6)[::-1])
+    assert (order(6)[:] != order(8)[:]).any()
+
+
+@pytest.mark.parametrize(("n", "size", "together"), [(1000, 64, 3), (1000, 7, 5), (960, 64, 4)])
+def test_blocks_are_read_once_and_few_at_a_time(n: int, size: int, together: int) -> None:
+    for epoch in range(20):
+        order = sf.Permutation(n, seed=2, epoch=epoch, block_size=size, blocks_together=together)
+        blocks = order[:] // size
+        first = {int(b): int(np.argmax(blocks == b)) for b in np.unique(blocks)}
+        last = {b: n - 1 - int(np.argmax(blocks[::-1] == b)) for b in first}
+        open_blocks = [sum(first[b] <= p <= last[b] for b in first) for p in range(n)]
+        assert max(open_blocks) <= together
+    whole = sf.Permutation(n, seed=2)[:] // size  # the control: without blocks all are open
+    assert np.unique(whole[: n // 2]).size > together
+
+
+def test_rows_of_different_blocks_are_shuffled_differently() -> None:
+    order = sf.Permutation(1280, block_size=128)[:].reshape(10, 128)
+    assert len({tuple(block % 128) for block in order}) == 10
+
+
+def test_seeds_and_epochs_are_hashed() -> None:
+    orders = {
+        tuple(sf.Permutation(100, seed=seed, epoch=epoch)[:])
+        for seed, epoch in itertools.product(range(20), range(20))
+    }
+    assert len(orders) == 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"n": 0}, ValueError, "n: expected an integer from 1"),
+        ({"n": -1}, ValueError, "n: "),
+        ({"n": 2**63 + 1}, ValueError, "n: "),
+        ({"n": 1.5}, TypeError, "n: .*float 1.5"),
+        ({"n": True}, TypeError, "n: .*bool"),
+        ({"seed": -1}, ValueError, "seed: "),
+        ({"seed": 2**64}, ValueError, "seed: "),
+        ({"seed": None}, TypeError, "seed: "),
+        ({"epoch": -1}, ValueError, "epoch: "),
+        ({"block_size": 0}, ValueError, "block_size: "),
+        ({"block_size": 3, "blocks_together": 0}, ValueError, "blocks_together: "),
+    ],
+)
+def test_bad_orders(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        sf.Permutation(**{"n": 10, **arguments})
+
+
+@pytest.mark.parametrize(
+    "position", [10, -11, np.int64(10), [3, 10], [-11], np.array([2**63], np.uint64)]
+)
+def test_positions_out_of_range(position: Any) -> None:
+    order = sf.Permutation(10)
+    with pytest.raises(IndexError, match="out of range for 10 rows"):
+        order[position]
+    with pytest.raises(IndexError, match="out of range for 10 rows"):
+        order.position(position)
+
+
+def test_positions_that_are_no_integers() -> None:
+    for bad in ([1.0], np.ones(10, bool), "a"):
+        with pytest.raises(TypeError, match="expected integers"):
+            sf.Permutation(10)[bad]
+
+
+def test_choose() -> None:
+    for n, k in ((1, 1), (10, 0), (10, 10), (50, 7), (10**8, 128), (2**63, 5)):
+        rows = sf.choose(n, k, seed=1, draw=2)
+        assert rows.shape == (k,)
+        assert np.unique(rows).size == k
+        assert ((rows >= 0) & (rows < n)).all()
+    assert sf.choose(10**9, 5, draw=1).tolist() != sf.choose(10**9, 5, draw=2).tolist()
+    out = np.empty(3, np.int64)
+    assert sf.choose(np.int64(10), np.int64(3), out=out) is out
+    for bad in ({"n": 0}, {"k": 11}, {"k": -1}, {"seed": -1}, {"draw": -1}, {"draw": 2**64}):
+        with pytest.raises(ValueError, match=f"{next(iter(bad))}: "):
+            sf.choose(**{"n": 10, "k": 3, **bad})
+
+
+# --- samplers ------------------------------------------------------------------------------------
+
+LABELS = np.random.default_rng(0).permutation(
+    np.repeat([0, 1, 2, 4], [50, 30, 15, 8])
+)  # class 3: none
+
+# Every sampler over about 100 rows, batches of 8.
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "shuffled": lambda **k: sf.BatchSampler(103, 8, **k),
+    "sequential": lambda **k: sf.BatchSampler(103, 8, shuffle=False, **k),
+    "replaced": lambda **k: sf.BatchSampler(103, 8, replacement=True, **k),
+    "pairs": lambda **k: sf.BatchSampler(103, 8, reverse_pairs=True, **k),
+    "blocks": lambda **k: sf.BatchSampler(103, 8, block_size=10, blocks_together=2, **k),
+    "weighted": lambda **k: sf.WeightedSampler(np.arange(103), 8, **k),
+    "race": lambda **k: sf.WeightedSampler(np.arange(103), 8, replacement=False, **k),
+    "few": lambda **k: sf.WeightedSampler(
+        np.arange(1003), 8, replacement=False, num_samples=20, **k
+    ),
+    "balanced": lambda **k: sf.ClassBalancedSampler(LABELS, 8, **k),
+    "stratified": lambda **k: sf.StratifiedSampler(LABELS, 8, **k),
+    "quotas": lambda **k: sf.StratifiedSampler(LABELS, 8, quotas=[3, 2, 2, 0, 1], **k),
+    "groups": lambda **k: sf.GroupSampler(
+        LABELS, 2, 4, **{a: b for a, b in k.items() if a != "tail"}
+    ),
+}
+
+
+@pytest.fixture(params=SAMPLERS)
+def make(request: pytest.FixtureRequest) -> Callable[..., Sampler]:
+    return SAMPLERS[request.param]
+
+
+def flat(batches: Any) -> list[int]:
+    return [int(row) for batch in batches for row in np.atleast_1d(batch)]
+
+
+def test_batches_are_the_epoch_cut_up(make: Callable[..., Sampler]) -> None:
+    sampler = make(seed=3)
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    assert all(batch.dtype == np.int64 for batch in batches)
+    assert [len(batch) for batch in batches[:-1]] == [8] * (len(batches) - 1)
+    np.testing.assert_array_equal(flat(batches), make(seed=3).rows(0, 0, sampler.length))
+    for step in (0, 1, len(batches) - 1):
+        np.testing.assert_array_equal(sampler.batch(step, epoch=0), batches[step])
+
+
+def test_epochs_differ_and_repeat(make: Callable[..., Sampler]) -> None:
+    sampler = make(seed=3)
+    first, second = flat(sampler), flat(sampler)
+    assert sampler.epoch == 2
+    assert (first == second) == (getattr(sampler, "shuffle", True) is False)
+    sampler.set_epoch(0)
+    assert flat(sampler) == first
+    assert flat(sampler) == second
+    other = flat(make(seed=4))
+    assert (other == first) == (getattr(sampler, "shuffle", True) is False)
+
+
+@pytest.mark.parametrize("tail", ["partial", "drop", "pad"])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
+def test_ranks_share_the_global_batches(
+    make: Callable[..., Sampler], world_size: int, tail: str
+) -> None:
+    whole = list(make(seed=1, tail=tail))
+    ranks = [
+        list(make(seed=1, tail=tail, rank=r, world_size=world_size)) for r in range(world_size)
+    ]
+    for step, batch in enumerate(whole):
+        parts = [rank[step] for rank in ranks]
+        np.testing.assert_array_equal(np.concatenate(parts), batch)
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+    assert {len(rank) for rank in ranks} == {len(whole)}
+
+
+def test_tails() -> None:
+    order = sf.Permutation(10, seed=2)[:].tolist()
+    partial, drop, pad = (
+        sf.BatchSampler(10, 4, seed=2, tail=t) for t in ("partial", "drop", "pad")
+    )
+    assert [b.tolist() for b in partial] == [order[:4], order[4:8], order[8:]]
+    assert [b.tolist() for b in drop] == [order[:4], order[4:8]]
+    assert [b.tolist() for b in pad] == [order[:4], order[4:8], order[8:] + order[:2]]
+    assert [len(s) for s in (partial, drop, pad)] == [3, 2, 3]
+    assert [pad.valid(step).tolist() for step in range(3)] == [[True] * 4] * 2 + [
+        [True] * 2 + [False] * 2
+    ]
+    # Over 3 ranks: the same global batch.
+    last = [sf.BatchSampler(10, 4, seed=2, tail="pad", rank=r, world_size=3) for r in range(3)]
+    assert [s.batch(2).tolist() for s in last] == [[order[8]], [order[9]], order[:2]]
+    assert [s.valid(2).tolist() for s in last] == [[True], [True], [False, False]]
+    # A small last batch: some ranks get nothing, but a step all the same.
+    last = [sf.BatchSampler(9, 4, seed=2, rank=r, world_size=2) for r in range(2)]
+    assert sorted(len(list(s)[-1]) for s in last) == [0, 1]
+
+
+def test_every_row_comes_once() -> None:
+    for name in ("shuffled", "sequential", "pairs", "blocks", "stratified"):
+        assert sorted(flat(SAMPLERS[name](seed=1))) == list(range(103)), name
+    assert sorted(flat(SAMPLERS["race"](seed=1))) == list(range(1, 103))
+    assert sorted(flat(SAMPLERS["replaced"](seed=1))) != list(range(103))  # the control
+
+
+@pytest.mark.parametrize("stop", range(0, 13, 3))
+def test_interrupted_and_resumed(make: Callable[..., Sampler], stop: int) -> None:
+    """Two epochs, stopped in the second and resumed by another object on other numbers of ranks."""
+    expected = make(seed=5)
+    list(expected)
+    rows = flat(expected)
+    running = make(seed=5)
+    list(running)
+    stop = min(stop, len(running))
+    got = flat(itertools.islice(iter(running), stop))
+    state = running.state_dict()
+    assert all(type(value) is int for value in state.values())
+    world_size = 1
+    while True:
+        world_size = world_size % 4 + 1
+        ranks = [make(seed=99, rank=r, world_size=world_size) for r in range(world_size)]
+        for rank in ranks:
+            rank.load_state_dict(state)
+            rank.set_epoch(rank.epoch)  # as training loops do
+        iterators = [iter(rank) for rank in ranks]
+        for _ in range(2):
+            got += flat(next(iterator, ()) for iterator in iterators)
+        states = [rank.state_dict() for rank in ranks]
+        assert all(s == states[0] for s in states)
+        if states[0]["epoch"] != 1 or states[0]["position"] == state["position"]:
+            break
+        state = states[0]
+    assert got == rows
+
+
+def test_single_rows_and_ranks() -> None:
+    order = sf.Permutation(10_007, seed=1)[:].tolist()
+    assert list(sf.BatchSampler(10_007, None, seed=1)) == order
+    assert type(next(iter(sf.BatchSampler(10, None)))) is int
+    for tail, end in (("partial", 10_007), ("drop", 10_005)):
+        ranks = [
+            list(sf.BatchSampler(10_007, None, seed=1, rank=r, world_size=3, tail=tail))
+            for r in range(3)
+        ]
+        together = [
+            row for rows in itertools.zip_longest(*ranks) for row in rows if row is not None
+        ]
+        assert sorted(together) == sorted(order[:end])
+        assert [len(rank) for rank in ranks] == [
+            len(sf.BatchSampler(10_007, None, rank=r, world_size=3, tail=tail)) for r in range(3)
+        ]
+        assert together[:10_005] == order[:10_005]
+    pads = [sf.BatchSampler(10, None, seed=1, rank=r, world_size=3, tail="pad") for r in range(3)]
+    assert [len(list(p)) for p in pads] == [4, 4, 4]
+
+
+def test_single_rows_resume_with_another_world_size() -> None:
+    rows = list(sf.BatchSampler(5000, None, seed=1))
+    three = [sf.BatchSampler(5000, None, seed=1, rank=r, world_size=3) for r in range(3)]
+    its = [iter(s) for s in three]
+    got = [next(it) for _ in range(500) for it in its]
+    two = [sf.BatchSampler(5000, None, rank=r, world_size=2) for r in range(2)]
+    for sampler in two:
+        sampler.load_state_dict(three[0].state_dict())
+    got += [row for pair in zip(*two, strict=True) for row in pair]
+    assert got == rows
+
+
+def test_states_of_iterators_and_several_of_them() -> None:
+    sampler = sf.BatchSampler(100, 8, seed=1)
+    batches = [b.tolist() for b in sampler]
+    sampler.set_epoch(0)
+    first = iter(sampler)
+    next(first)
+    second = iter(sampler)  # a new pass from the beginning
+    assert [b.tolist() for b in second] == batches
+    assert sampler.epoch == 1
+    assert next(first).tolist() == batches[1]  # the first goes on undisturbed,
+    assert sampler.state_dict()["position"] == 0  # and is no longer the sampler's
+    third = iter(sampler)
+    third.load_state_dict(first.state_dict())
+    assert [b.tolist() for b in third] == batches[2:]
+    assert sampler.epoch == 1
+
+
+def test_a_state_after_the_last_batch() -> None:
+    sampler = sf.BatchSampler(16, 8, seed=1)
+    iterator = iter(sampler)
+    next(iterator), next(iterator)
+    resumed = sf.BatchSampler(16, 8)
+    resumed.load_state_dict(sampler.state_dict())
+    assert list(resumed) == []
+    assert resumed.epoch == 1
+    assert [b.tolist() for b in resumed] == [b.tolist() for b in sf_epoch(1)]
+
+
+def sf_epoch(epoch: int) -> Sampler:
+    sampler = sf.BatchSampler(16, 8, seed=1)
+    sampler.set_epoch(epoch)
+    return sampler
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({}, "epoch, position, seed, version missing"),
+        ({"version": 2}, "expected version 1, got 2"),
+        ({"position": -1}, "position"),
+        ({"position": 104}, "position"),
+        ({"epoch": -1}, "epoch"),
+        ({"seed": 2**64}, "seed"),
+    ],
+)
+def test_bad_states_change_nothing(state: dict[str, int], message: str) -> None:
+    sampler = sf.BatchSampler(103, 8, seed=1)
+    before = sampler.state_dict()
+    with pytest.raises(ValueError, match=message):
+        sampler.load_state_dict({**before, **state} if state else state)
+    assert sampler.state_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"n": 0}, ValueError, "n: "),
+        ({"batch_size": 0}, ValueError, "batch_size: "),
+        ({"batch_size": 11}, ValueError, "batch_size: 11 is larger than an epoch of 10 rows"),
+        ({"batch_size": 2.0}, TypeError, "batch_size: "),
+        ({"rank": 1}, ValueError, "rank: expected an integer from 0 to 0, got 1"),
+        ({"rank": -1}, ValueError, "rank: "),
+        ({"world_size": 0}, ValueError, "world_size: "),
+        (
+            {"world_size": 5},
+            ValueError,
+            "batch_size: expected at least one row for each of 5 ranks",
+        ),
+        ({"tail": "keep"}, ValueError, "tail: expected one of partial, drop, pad, got 'keep'"),
+        ({"seed": "a"}, TypeError, "seed: "),
+        ({"replacement": True, "shuffle": False}, ValueError, "replacement: "),
+        ({"replacement": True, "block_size": 2}, ValueError, "block_size"),
+        ({"num_samples": 5}, ValueError, "num_samples: needs replacement"),
+        ({"block_size": 0}, ValueError, "block_size: "),
+    ],
+)
+def test_bad_batches(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        sf.BatchSampler(**{"n": 10, "batch_size": 4, **arguments})
+
+
+def test_a_first_batch_of_huge_data_is_made_at_once() -> None:
+    # 2^62 rows: anything that is done for all of them would never end.
+    sampler = sf.BatchSampler(2**62, 128, seed=1, block_size=1000)
+    assert len(next(iter(sampler))) == 128
+    assert len(next(iter(sf.BatchSampler(2**62, 128, replacement=True)))) == 128
+
+
+# --- torch ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torch_loaders_take_every_sampler(make: Callable[..., Sampler], workers: int) -> None:
+    from torch.utils.data import DataLoader
+
+    expected = [batch.tolist() for batch in make(seed=1)]
+    data = list(range(2000))
+    loader = DataLoader(data, batch_sampler=make(seed=1), num_workers=workers)
+    assert len(loader) == len(expected)
+    assert [batch.tolist() for batch in loader] == expected
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torch_loaders_take_single_rows(workers: int) -> None:
+    from torch.utils.data import DataLoader
+
+    for sampler in (
+        sf.BatchSampler(100, None, seed=1),
+        sf.WeightedSampler(np.ones(100), seed=1),
+        sf.ClassBalancedSampler(LABELS, seed=1),
+    ):
+        expected = sampler.rows(0, 0, sampler.length).tolist()
+        loader = DataLoader(list(range(200)), batch_size=7, sampler=sampler, num_workers=workers)
+        assert flat(batch.numpy() for batch in loader) == expected
+        assert sampler.epoch == 1
+        assert flat(batch.numpy() for batch in loader) != expected
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")  # torchdata's own, about torch
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchdata_resumes_in_the_middle(make: Callable[..., Sampler], workers: int) -> None:
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def loader() -> Any:
+        return stateful.StatefulDataLoader(
+            list(range(2000)), batch_sampler=make(seed=1), num_workers=workers
+        )
+
+    expected = [batch.tolist() for batch in loader()]
+    running = loader()
+    iterator = iter(running)
+    got = [next(iterator).tolist() for _ in range(2)]
+    resumed = loader()
+    resumed.load_state_dict(running.state_dict())
+    assert got + [batch.tolist() for batch in resumed] == expected
+
+
+@pytest.mark.slow
+def test_bijection_of_a_whole_large_order() -> None:
+    n = 2**27 + 1
+    seen = np.zeros(n, bool)
+    order = sf.Permutation(n, seed=1)
+    for start in range(0, n, 2**22):
+        seen[order[start : start + 2**22]] = True
+    assert seen.all()
+
+
+# --- copies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_orders_are_pickled(blocks: dict[str, int]) -> None:
+    order = sf.Permutation(100, seed=1, epoch=3, reverse_pairs=True, **blocks)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(order))[:], order[:])
+
+
+def test_samplers_are_pickled_where_they_stand(make: Callable[..., Sampler]) -> None:
+    sampler = make(seed=1)
+    list(sampler)
+    iterator = iter(sampler)
+    next(iterator)
+    copies = [pickle.loads(pickle.dumps(sampler)), copy.deepcopy(sampler)]
+    rest = flat(iterator)
+    for other in copies:
+        assert flat(other) == rest
+        assert other.epoch == sampler.epoch == 2
+
+
+def test_updated_weights_are_pickled() -> None:
+    sampler = sf.WeightedSampler(np.arange(1.0, 50.0), seed=1)
+    sampler.update(3, 100.0)
+    other = pickle.loads(pickle.dumps(sampler))
+    assert other.state_dict() == sampler.state_dict()
+    np.testing.assert_array_equal(other.draw(1000), sampler.draw(1000))
