@@ -44,6 +44,7 @@ class OptimizerPlan {
   };
   struct StateItem {
     py::object param, dict, momentum;
+    std::uint64_t version = 0;  // of the dict, when it last held that momentum
   };
   enum class Bound { yes, torch, stale };
 
@@ -52,7 +53,7 @@ class OptimizerPlan {
 
   void read_groups(const py::list& param_groups);
   bool same_groups(const py::list& param_groups) const;
-  bool same_state(const py::dict& state) const;
+  bool same_state(const py::dict& state);
   void read_rows();
   Bound bind(std::size_t i, py::object grad);
   void run();

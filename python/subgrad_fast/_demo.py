@@ -11,12 +11,15 @@ import importlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from subgrad_fast.loader import BatchLoader
+from subgrad_fast.sampling import BatchSampler
 
 if TYPE_CHECKING:
     import torch
@@ -64,17 +67,15 @@ class Run:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     loss: torch.nn.Module
-    order: np.random.Generator
+    loader: BatchLoader
     step_ns: list[int] = field(default_factory=list)
 
-    def epoch(self, examples: Examples, advance: Callable[[], object]) -> float:
+    def epoch(self, advance: Callable[[], object]) -> float:
         """Go once through the examples in a new order. Returns the mean loss."""
         losses = []
-        order = self.order.permutation(len(examples.labels))
-        for first in range(0, len(order), BATCH_SIZE):
-            rows = order[first : first + BATCH_SIZE]
+        for images, labels in self.loader:
             self.optimizer.zero_grad()
-            loss = self.loss(self.model(examples.images[rows]), examples.labels[rows])
+            loss = self.loss(self.model(images), labels)
             loss.backward()
             self.timed_step()
             self.schedule.step()
@@ -102,8 +103,18 @@ class Run:
         return arrays
 
 
+def batch_loader(examples: Examples, seed: int) -> BatchLoader:
+    """Batches of all examples, in a new order each epoch that follows from the seed."""
+    sampler = BatchSampler(len(examples.labels), BATCH_SIZE, seed=seed)
+    return BatchLoader(tuple(examples), sampler)
+
+
 def start(
-    name: str, optimizer_class: Callable[..., torch.optim.Optimizer], seed: int, steps: int
+    name: str,
+    optimizer_class: Callable[..., torch.optim.Optimizer],
+    examples: Examples,
+    seed: int,
+    steps: int,
 ) -> Run:
     """Build the network and its optimizer. All that is random follows from the seed."""
     import torch
@@ -118,7 +129,8 @@ def start(
         model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    return Run(name, model, optimizer, schedule, nn.CrossEntropyLoss(), np.random.default_rng(seed))
+    loader = batch_loader(examples, seed)
+    return Run(name, model, optimizer, schedule, nn.CrossEntropyLoss(), loader)
 
 
 def compare_weights(a: Arrays, b: Arrays) -> list[str]:
@@ -162,12 +174,12 @@ def progress_bar(total: int) -> Iterator[Callable[[], object]]:
 
 def train(runs: list[Run], data: tuple[Examples, Examples], epochs: int) -> None:
     """Train the runs in turns, and print each epoch's loss and test accuracy side by side."""
-    training, test = data
+    test = data[1]
     print(f"{'':5}  " + "  ".join(f"{run.name:>26}" for run in runs))
     print("epoch  " + "  ".join(f"{'loss':>13} {'accuracy':>12}" for _ in runs))
-    with progress_bar(len(runs) * epochs * batches(training)) as advance:
+    with progress_bar(len(runs) * epochs * batches(data[0])) as advance:
         for epoch in range(1, epochs + 1):
-            losses = [run.epoch(training, advance) for run in runs]
+            losses = [run.epoch(advance) for run in runs]
             scores = [run.accuracy(test) for run in runs]
             pairs = zip(losses, scores, strict=True)
             print(
@@ -188,6 +200,26 @@ def report_times(runs: list[Run]) -> None:
     for run, minimum, median in zip(runs, minima, medians, strict=True):
         print(f"{run.name:24} {minimum:9.1f} {median:9.1f}")
     print(f"{'ours / theirs':24} {minima[1] / minima[0]:9.2f} {medians[1] / medians[0]:9.2f}")
+
+
+def report_batches(examples: Examples, seed: int, rounds: int = 3) -> None:
+    """Print what a batch costs from our loader and from torch's, which take turns."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    loaders: dict[str, Iterable[Any]] = {
+        "torch DataLoader": DataLoader(TensorDataset(*examples), BATCH_SIZE, shuffle=True),
+        "subgrad_fast.BatchLoader": batch_loader(examples, seed),
+    }
+    best = dict.fromkeys(loaders, float("inf"))
+    for _ in range(rounds):
+        for name, loader in loaders.items():
+            began = time.perf_counter()
+            for _ in loader:
+                pass
+            best[name] = min(best[name], time.perf_counter() - began)
+    print(f"\n{'a batch, µs':24} {'minimum':>9}")
+    for name, seconds in best.items():
+        print(f"{name:24} {seconds / batches(examples) * 1e6:9.1f}")
 
 
 def report_bits(runs: list[Run]) -> int:
@@ -224,8 +256,8 @@ def main(*, epochs: int = EPOCHS, seed: int = 0) -> int:
     data = load_mnist(seed)
     steps = epochs * batches(data[0])
     runs = [
-        start("torch.optim.SGD", torch.optim.SGD, seed, steps),
-        start("subgrad_fast.optim.SGD", SGD, seed, steps),
+        start("torch.optim.SGD", torch.optim.SGD, data[0], seed, steps),
+        start("subgrad_fast.optim.SGD", SGD, data[0], seed, steps),
     ]
     print(
         f"MNIST, {len(data[0].labels):,} images to train on and {len(data[1].labels):,} to test; "
@@ -236,4 +268,5 @@ def main(*, epochs: int = EPOCHS, seed: int = 0) -> int:
     )
     train(runs, data, epochs)
     report_times(runs)
+    report_batches(data[0], seed)
     return report_bits(runs)
