@@ -33,7 +33,7 @@ def test_one_flipped_bit_is_found(dtype: str, index: int) -> None:
     a = weights(dtype)
     b = copies(a)
     bits = b["weight"].reshape(-1).view(f"u{a['weight'].itemsize}")
-    bits[index] ^= 1
+    bits[index] ^= bits.dtype.type(1)
     (line,) = _demo.compare_weights(a, b)
     assert line.startswith("weight: 1 of 6 values differ, the first at ")
     assert str([index // 3, index % 3]) in line

@@ -3,19 +3,13 @@
 #include <algorithm>
 #include <string>
 
+#include "core/macros.h"
+
 namespace subgrad {
 namespace {
 
 // Below this many elements a step is over before another thread could have taken the GIL.
 constexpr std::int64_t kReleaseElements = 8 << 10;
-
-void prefetch(const char* p) {
-#if defined(__GNUC__)
-  __builtin_prefetch(p);
-#else
-  (void)p;
-#endif
-}
 
 void require_writable(const ArrayView& view, const Extents& extents, const Where& where) {
   if (!view.writable) throw py::value_error(where.text() + ": is read-only");
@@ -159,9 +153,9 @@ const Layout* DensePlan::layout_for(std::size_t i, const ArrayView& view) {
 void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
                      const Where& grad_where, bool use_momentum, bool first) {
   Tensor& t = tensors_[i];
-  prefetch(t.param.data);
-  prefetch(grad.data);
-  prefetch(t.momentum);
+  SGF_PREFETCH(t.param.data);
+  SGF_PREFETCH(grad.data);
+  SGF_PREFETCH(t.momentum);
   const DType momentum_dtype = use_momentum ? t.momentum_dtype : t.param.dtype;
   const int types_row = dense_types_row(t.param.dtype, grad.dtype, momentum_dtype);
   if (types_row < 0) {

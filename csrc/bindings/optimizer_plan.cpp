@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "bindings/buffers.h"
+#include "core/macros.h"
 
 namespace subgrad {
 namespace {
@@ -61,16 +62,8 @@ struct Busy {
   ~Busy() { flag = false; }
 };
 
-void prefetch(const void* p) {
-#if defined(__GNUC__)
-  __builtin_prefetch(p);
-#else
-  (void)p;
-#endif
-}
-
-// A number that changes whenever the dict does, where Python has one (PEP 509, until 3.11): to read it
-// touches one cache line, a look-up three. Else 0.
+// A number that changes whenever the dict does, where Python has one (PEP 509, until 3.11): to read
+// it touches one cache line, a look-up three. Else 0.
 std::uint64_t dict_version(PyObject* dict) {
 #if PY_VERSION_HEX < 0x030C0000
   return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
@@ -163,7 +156,7 @@ bool OptimizerPlan::same_groups(const py::list& param_groups) const {
 // holds references to all of them, so that an address cannot come back as another object.
 bool OptimizerPlan::same_state(const py::dict& state) {
   if (static_cast<std::size_t>(PyDict_Size(state.ptr())) != state_.size()) return false;
-  for (const StateItem& item : state_) prefetch(item.dict.ptr());
+  for (const StateItem& item : state_) SGF_PREFETCH(item.dict.ptr());
   Py_ssize_t position = 0;
   PyObject *param, *dict;
   for (StateItem& item : state_) {

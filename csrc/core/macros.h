@@ -17,6 +17,13 @@
 #define SGF_RESTRICT __restrict__
 #endif
 
+// A hint that the cache line at p will be wanted.
+#if defined(__GNUC__)
+#define SGF_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define SGF_PREFETCH(p) static_cast<void>(p)
+#endif
+
 // Everything that is compiled once per instruction set lives in an inline namespace named after it,
 // so that no template instantiated with AVX-512 flags can win at link time and run on an older
 // processor. Each cpu/isa_*.cpp defines SGF_ISA before its includes; other files get the portable

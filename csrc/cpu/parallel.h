@@ -13,8 +13,8 @@ namespace subgrad {
 // Overrides the number of threads for this process; 0 follows OpenMP's (and so torch's) setting.
 void set_num_threads(int n);
 
-// Whether this process was made by fork() after the library was loaded: threads of the parent, libgomp's
-// pool included, do not exist here.
+// Whether this process was made by fork() after the library was loaded: threads of the parent,
+// libgomp's pool included, do not exist here.
 bool forked();
 
 // How many threads a large enough step would use now: 1 inside a parallel region and in a process

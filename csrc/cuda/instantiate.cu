@@ -25,8 +25,8 @@ __global__ void instantiate(element_t<kDenseTypes[types].param>* w,
   w[i] = Narrow<P>::of(wv);
 }
 
-__global__ void instantiate_samplers(std::uint64_t n, const AliasColumn* table, const double* weights,
-                                     std::uint64_t* rows, double* times) {
+__global__ void instantiate_samplers(std::uint64_t n, const AliasColumn* table,
+                                     const double* weights, std::uint64_t* rows, double* times) {
   const std::uint64_t i = blockIdx.x * blockDim.x + threadIdx.x;
   const Permutation order = make_permutation(n, epoch_key(1, 2, Purpose::permutation), 0);
   const std::uint64_t word = philox_words(3, i, counter_high(0, 0)).first;
