@@ -39,6 +39,14 @@ struct Sgd {
   // w: parameter, m: momentum buffer, g: gradient.
   template <class V>
   SGF_HD void operator()(V& w, V& m, V g) const {
+    const V step = direction(w, m, g);
+    w = fma(splat<V>(minus_lr), step, w);
+  }
+
+  // All but the last line of the step: what is to be subtracted, before the learning rate. The
+  // sparse step adds it to what it holds back.
+  template <class V>
+  SGF_HD V direction(V& w, V& m, V g) const {
     g = flip_sign(g, splat<V>(sign));
     if constexpr (kDecay == Decay::coupled) g = fma(splat<V>(weight_decay), w, g);
     if constexpr (kDecay == Decay::decoupled) w = mul(splat<V>(shrinkage), w);
@@ -52,7 +60,7 @@ struct Sgd {
     } else if constexpr (kBuffer != Buffer::none) {
       step = m;
     }
-    w = fma(splat<V>(minus_lr), step, w);
+    return step;
   }
 };
 
