@@ -10,14 +10,6 @@ namespace {
 // Below this many elements a step is over before another thread could have taken the GIL.
 constexpr std::int64_t kReleaseElements = 8 << 10;
 
-void require_shape_of(const Extents& param, const Where& param_where, const ArrayView& view,
-                      const Where& where) {
-  if (param.same_shape(view)) return;
-  throw py::value_error(where.text() + ": expected shape " +
-                        shape_text(param.ndim(), param.shape.data()) + " like " +
-                        param_where.text() + ", got " + view.describe());
-}
-
 }  // namespace
 
 void DensePlan::add(const ArrayView& param, const Where& where, int row) {
@@ -101,9 +93,7 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
   const DType momentum_dtype = use_momentum ? t.momentum_dtype : t.param.dtype;
   const int types_row = dense_types_row(t.param.dtype, grad.dtype, momentum_dtype);
   if (types_row < 0) {
-    throw py::type_error(grad_where.text() + ": expected " + name_of(t.param.dtype) + " like " +
-                         details_[i].param_where.text() +
-                         ", or float32, bfloat16 or float16, got " + name_of(grad.dtype));
+    refuse_grad_dtype(t.param, details_[i].param_where, grad, grad_where);
   }
   if (!same_layout) require_shape_of(t.param, details_[i].param_where, grad, grad_where);
   if (t.param.size == 0) return;

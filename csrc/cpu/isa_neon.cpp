@@ -5,6 +5,7 @@
 #include "cpu/sample.inl"
 //
 #include "cpu/select.inl"
+#include "cpu/sparse.inl"
 //
 #include "cpu/dense.inl"
 

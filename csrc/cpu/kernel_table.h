@@ -15,6 +15,19 @@ namespace subgrad {
 using DenseKernel = void (*)(void* param, const void* grad, void* momentum, std::int64_t n,
                              const SgdParams& params);
 
+// The parts of the thresholded step on a contiguous run (sparse.inl): the residual takes up the
+// direction; kept elements move the parameter; or kept elements are taken out. The last two return
+// how many were kept: those whose magnitude key is at least `cut` (rules/threshold.h).
+using AccumulateKernel = void (*)(const void* param, const void* grad, void* momentum,
+                                  void* residual, std::int64_t n, const SgdParams& params);
+using ReleaseKernel = std::int64_t (*)(void* param, void* momentum, void* residual, std::int64_t n,
+                                       const SgdParams& params, std::uint64_t cut);
+using TakeKernel = std::int64_t (*)(void* residual, void* taken, std::int64_t n, std::uint64_t cut);
+struct ReleaseKernels {
+  ReleaseKernel plain;
+  ReleaseKernel shrinking;  // with decoupled weight decay
+};
+
 // Philox blocks `low`, `low` + 1, ... of the counters whose upper half is `high`: two words each.
 using PhiloxKernel = void (*)(std::uint64_t key, std::uint64_t low, std::uint64_t high,
                               std::int64_t blocks, std::uint64_t* words);
@@ -56,6 +69,9 @@ using SumSquaresKernel = Energy (*)(const void* x, std::int64_t n, std::uint64_t
 struct KernelTable {
   const char* isa;
   DenseKernel dense[kSgdRules][kDenseTypeRows];
+  AccumulateKernel accumulate[kSgdRules][kDenseTypeRows];  // null where there is no such step
+  ReleaseKernels release[kDTypes];                         // by the parameter's type
+  TakeKernel take[kDTypes];                                // by the arithmetic's
   PhiloxKernel philox;
   PermuteKernel permute;
   PermuteKernel unpermute;
