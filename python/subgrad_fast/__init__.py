@@ -28,6 +28,8 @@ try:
         WeightedSampler,
         choose,
     )
+    from subgrad_fast.selectors import Absolute, Exact, Reused, Sampled
+    from subgrad_fast.sparse import SparseResult, sparse_step
 except ImportError:
     # `python -m subgrad_fast info` imports this package first, and is there to report this very
     # error.
@@ -35,12 +37,17 @@ except ImportError:
         raise
 
 __all__ = [
+    "Absolute",
     "BatchLoader",
     "BatchSampler",
     "ClassBalancedSampler",
+    "Exact",
     "FusedSGD",
     "GroupSampler",
     "Permutation",
+    "Reused",
+    "Sampled",
+    "SparseResult",
     "StratifiedSampler",
     "WeightedSampler",
     "__version__",
@@ -50,4 +57,5 @@ __all__ = [
     "get_num_threads",
     "set_num_threads",
     "sgd_step",
+    "sparse_step",
 ]
