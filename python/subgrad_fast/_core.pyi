@@ -27,6 +27,7 @@ def sgd_step(
     nesterov: bool,
     maximize: bool,
     decoupled_weight_decay: bool,
+    l1: float,
     first_step: bool,
 ) -> None: ...
 def uniform_draws(
@@ -56,6 +57,7 @@ class HeldPlan:
         nesterov: bool,
         maximize: bool,
         decoupled_weight_decay: bool,
+        l1: float,
         first_step: bool,
     ) -> None: ...
 

@@ -88,6 +88,7 @@ std::uint64_t run_case(int rule, int types, std::size_t n) {
   params.dampening = row.nesterov ? 0.0 : 0.25;
   params.weight_decay = row.decay == subgrad::Decay::none ? 0.0 : 0.01;
   params.maximize = (rule + types) % 2 == 1;
+  params.l1 = row.prox == subgrad::Prox::none ? 0.0 : 0.3;
   const auto& [param, grad, momentum] = subgrad::kDenseTypes[types];
   auto w = array(param, n, 1 + n), g = array(grad, n, 2 + n), m = array(momentum, n, 3 + n);
   const auto count = static_cast<std::int64_t>(n);
