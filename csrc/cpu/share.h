@@ -23,32 +23,31 @@ struct Load {
 // The grain of elements: full registers, whole cache lines.
 inline constexpr std::int64_t kSplitElements = 64;
 
-// Below this many bytes per thread a parallel region costs more than it saves (about 3 us to wake
-// the pool, about 10 GB/s a core from cold caches).
-inline constexpr std::int64_t kBytesPerThread = 128 << 10;
-
-// Work is handed out in more slots than threads, so that a thread whose core is taken away does not
-// hold up the others; slots no smaller than this keep the hand-out itself cheap.
-inline constexpr std::int64_t kSlotsPerThread = 4;
-inline constexpr std::int64_t kMinSlotBytes = 64 << 10;
-
 // Calls body(i, begin, end) so that every unit of every tensor i < count with load_of(i) is met
 // once: in one parallel region, or in none where the work is too small to share. The body must not
 // throw, and results must not depend on how the work is split.
 template <class LoadOf, class Body>
 void share_work(std::size_t count, const LoadOf& load_of, const Body& body) {
+  // Below this many bytes per thread a parallel region costs more than it saves (about 3 us to wake
+  // the pool, about 10 GB/s a core from cold caches).
+  constexpr std::int64_t bytes_per_thread = 128 << 10;
+
+  // Work is handed out in more slots than threads, so that a thread whose core is taken away does
+  // not hold up the others; slots no smaller than this keep the hand-out itself cheap.
+  constexpr std::int64_t slots_per_thread = 4, min_slot_bytes = 64 << 10;
+
   std::int64_t total = 0;
   for (std::size_t i = 0; i < count; ++i) total += load_of(i).bytes();
 
   const int threads =
-      static_cast<int>(std::clamp<std::int64_t>(total / kBytesPerThread, 1, num_threads()));
+      static_cast<int>(std::clamp<std::int64_t>(total / bytes_per_thread, 1, num_threads()));
   if (threads == 1) {
     for (std::size_t i = 0; i < count; ++i) body(i, std::int64_t{0}, load_of(i).units);
     return;
   }
 
-  const std::int64_t slots = std::clamp<std::int64_t>(total / kMinSlotBytes, threads,
-                                                      std::int64_t{threads} * kSlotsPerThread);
+  const std::int64_t slots = std::clamp<std::int64_t>(total / min_slot_bytes, threads,
+                                                      std::int64_t{threads} * slots_per_thread);
   const auto slot_start = [=](std::int64_t slot) { return total / slots * slot; };
 
   // The tensor each slot begins in, and the position where that tensor begins.
