@@ -10,6 +10,7 @@ void register_runtime(pybind11::module_& m);
 void register_update(pybind11::module_& m);
 void register_sample(pybind11::module_& m);
 void register_select(pybind11::module_& m);
+void register_sparsity(pybind11::module_& m);
 void register_weighted(pybind11::module_& m);
 
 }  // namespace subgrad

@@ -92,6 +92,7 @@ constexpr KernelTable make_kernel_table(const char* isa) {
   fill_dense<0>(table);
   fill_sample(table);
   fill_select<0>(table);
+  fill_sparsity<0>(table);
   return table;
 }
 

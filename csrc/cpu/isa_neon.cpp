@@ -6,6 +6,8 @@
 //
 #include "cpu/select.inl"
 //
+#include "cpu/sparsity.inl"
+//
 #include "cpu/dense.inl"
 
 namespace subgrad {

@@ -1,4 +1,4 @@
-// Formulas that pull weights towards zero: the proximal operators of sparsity penalties.
+// Formulas that pull weights towards zero: the proximal operators of penalties that make sparse.
 #pragma once
 
 #include "core/macros.h"
@@ -19,6 +19,24 @@ struct SoftThreshold {
     return sub(w, clamp(w, splat<V>(-threshold), splat<V>(threshold)));
   }
 };
+
+// The elastic net's: of t |w| + l2/2 w^2, with scale = 1 / (1 + l2).
+template <class C>
+struct Shrink {
+  SoftThreshold<C> soft_threshold;
+  C scale;
+
+  template <class V>
+  SGF_HD V operator()(V w) const {
+    return mul(splat<V>(scale), soft_threshold(w));
+  }
+};
+
+// The group's: of t ||w||, whose result is w times this. A norm that is NaN stays NaN.
+SGF_HD double group_scale(double threshold, double norm) {
+  const double scale = 1.0 - threshold / norm;
+  return scale < 0.0 ? 0.0 : scale;
+}
 
 }  // namespace SGF_ISA
 }  // namespace subgrad

@@ -28,6 +28,15 @@ try:
         WeightedSampler,
         choose,
     )
+    from subgrad_fast.sparsity import (
+        Mask,
+        apply_mask_,
+        elastic_net_,
+        group_soft_threshold_,
+        hard_threshold_,
+        n_m_,
+        soft_threshold_,
+    )
 except ImportError:
     # `python -m subgrad_fast info` imports this package first, and is there to report this very
     # error.
@@ -40,14 +49,21 @@ __all__ = [
     "ClassBalancedSampler",
     "FusedSGD",
     "GroupSampler",
+    "Mask",
     "Permutation",
     "StratifiedSampler",
     "WeightedSampler",
     "__version__",
+    "apply_mask_",
     "available_isas",
     "build_info",
     "choose",
+    "elastic_net_",
     "get_num_threads",
+    "group_soft_threshold_",
+    "hard_threshold_",
+    "n_m_",
     "set_num_threads",
     "sgd_step",
+    "soft_threshold_",
 ]
