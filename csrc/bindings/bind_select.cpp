@@ -146,8 +146,8 @@ void register_select(py::module_& m) {
   m.def(
       "energy",
       [](const py::object& x, std::int64_t k) {
-        const Rows rows = rows_of(x, "x");
-        const Energy e = energy(rows.spans, kth_magnitude(rows.spans, k));
+        const std::vector<Span> spans = scopes_of(rows_of(x, "x"), true)[0];
+        const Energy e = energy(spans, kth_magnitude(spans, k));
         return py::make_tuple(e.kept, e.rest);
       },
       "x"_a, "k"_a);
