@@ -72,6 +72,14 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     return _fma32(a, b, c) if np.asarray(c).dtype == np.float32 else _fma64(a, b, c)
 
 
+def soft_threshold(w: np.ndarray, t: np.floating) -> np.ndarray:
+    """sign(w) * max(|w| - t, 0) in the dtype of `w`: NaN stays, what is shrunk away is +0."""
+    with np.errstate(all="ignore"):
+        shrunk = np.copysign(np.abs(w) - t, w)
+        # At t = 0 nothing is shrunk: a zero keeps its sign.
+        return np.where(np.abs(w) <= t, w if t == 0 else w.dtype.type(0.0), shrunk)
+
+
 def sgd(
     w: np.ndarray,
     g: np.ndarray,
@@ -84,6 +92,7 @@ def sgd(
     nesterov: bool = False,
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
+    l1: float = 0.0,
     first_step: bool = False,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The new parameter and momentum; nothing is changed in place."""
@@ -104,6 +113,8 @@ def sgd(
             buf = d if first_step else fma(scalar(1.0 - dampening), d, scalar(momentum) * buf)
             step = fma(scalar(momentum), buf, d) if nesterov else buf
         x = fma(scalar(-lr), step, x)
+        if l1 != 0.0:
+            x = soft_threshold(x, scalar(lr * l1))
         return x.astype(w.dtype), m if m is None or momentum == 0.0 else buf.astype(m.dtype)
 
 

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
@@ -64,7 +66,52 @@ def test_xor_network(seed: int, tmp_path: Path) -> None:
     assert plot.read_bytes().startswith(PNG)
 
 
-@pytest.mark.parametrize("name", ["minibatch_regression", "xor_network"])
+def lasso_objective(problem: Any, w: np.ndarray, penalty: float) -> float:
+    return float(problem.loss(w) + penalty * np.abs(w).sum())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sparse_regression(seed: int, tmp_path: Path) -> None:
+    module = example("sparse_regression")
+    plot = tmp_path / "nonzeros.png"
+    problem, l1, penalty, l0 = module.main(["--seed", str(seed), "--plot", str(plot)])
+    planted = np.flatnonzero(problem.planted)
+    assert len(planted) == 20
+    for found in (l1, l0):
+        assert np.flatnonzero(found.w).tolist() == planted.tolist()
+        assert problem.loss(problem.refit(found.w)) < module.EPS
+    assert problem.loss(l0.w) < module.EPS
+    # Sparsity after each step: never more than k; with the penalty always far from dense.
+    assert set(l0.nonzeros) == {20}
+    assert max(l1.nonzeros) < 100
+    assert plot.read_bytes().startswith(PNG)
+
+    # The same minimum as scikit-learn's, whose objective has the same factors.
+    sklearn = pytest.importorskip("sklearn.linear_model")
+    theirs = sklearn.Lasso(alpha=penalty, fit_intercept=False, tol=1e-12, max_iter=100_000)
+    theirs = theirs.fit(problem.x, problem.y).coef_
+    ours = module.fit_l1(problem, penalty, 500, l1.w).w
+    np.testing.assert_allclose(
+        lasso_objective(problem, ours, penalty),
+        lasso_objective(problem, theirs, penalty),
+        rtol=1e-10,
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    # The control: one more step from there with another penalty is another minimum.
+    other = module.fit_l1(problem, 0.9 * penalty, 500, l1.w).w
+    assert np.abs(other - theirs).max() > 1e-2
+
+
+def test_too_few_weights_do_not_reach_the_bound() -> None:
+    """The control: 19 of the 20 are not enough, and without sparsity all weights are in use."""
+    module = example("sparse_regression")
+    problem = module.make_problem(0)
+    assert problem.loss(module.fit_l0(problem, 19, 60).w) > 10 * module.EPS
+    dense = module.fit_l1(problem, 0.0, 60, np.zeros(1000))
+    assert dense.nonzeros[-1] == 1000
+
+
+@pytest.mark.parametrize("name", ["minibatch_regression", "xor_network", "sparse_regression"])
 def test_the_examples_need_no_torch(name: str, tmp_path: Path) -> None:
     """And are programs of less than 150 lines."""
     assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 150

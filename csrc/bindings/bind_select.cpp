@@ -2,13 +2,13 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <cmath>
 #include <limits>
 #include <optional>
 
 #include "bindings/arrays.h"
 #include "bindings/registrars.h"
 #include "bindings/samples.h"
+#include "bindings/top_k.h"
 #include "cpu/select.h"
 
 namespace subgrad {
@@ -63,28 +63,8 @@ std::vector<std::vector<Span>> scopes_of(const Rows& rows, bool together) {
     for (const Span& span : rows.spans) scopes.push_back({span});
     return scopes;
   }
-  for (std::size_t i = 1; i < rows.spans.size(); ++i) {
-    const DType first = rows.spans[0].dtype, other = rows.spans[i].dtype;
-    if ((first == DType::f64) != (other == DType::f64)) {
-      throw py::type_error(rows.wheres[i].text() + ": " + name_of(other) +
-                           " cannot be ranked together with " + name_of(first) + " of " +
-                           rows.wheres[0].text());
-    }
-  }
+  refuse_mixed(rows.spans, rows.wheres);
   return {rows.spans};
-}
-
-void require_k(std::int64_t k, std::int64_t least, std::int64_t n, const std::string& whose) {
-  if (k >= least && k <= n) return;
-  throw py::value_error("k: expected " + std::to_string(least) + " to " + std::to_string(n) +
-                        ", the elements of " + whose + ", got " + std::to_string(k));
-}
-
-// Half is rounded up, and of something at least one is kept.
-std::int64_t k_of(double density, std::int64_t n) {
-  if (density == 0.0) return 0;
-  const auto k = static_cast<std::int64_t>(std::floor(density * static_cast<double>(n) + 0.5));
-  return std::clamp<std::int64_t>(k, std::min<std::int64_t>(n, 1), n);
 }
 
 py::array own(LargeArray<char> memory, const char* dtype, std::int64_t count) {

@@ -8,8 +8,8 @@ namespace subgrad {
 namespace {
 
 SgdParams sgd_params(double lr, double momentum, double dampening, double weight_decay,
-                     bool nesterov, bool maximize, bool decoupled_weight_decay) {
-  return {lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay};
+                     bool nesterov, bool maximize, bool decoupled_weight_decay, double l1) {
+  return {lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay, l1};
 }
 
 // Parameters and momentum buffers held between steps; gradients come with each step.
@@ -123,15 +123,16 @@ void register_update(py::module_& m) {
       "sgd_step",
       [](const py::object& params, const py::object& grads, const py::object& momentum_buffers,
          double lr, double momentum, double dampening, double weight_decay, bool nesterov,
-         bool maximize, bool decoupled_weight_decay, bool first_step) {
+         bool maximize, bool decoupled_weight_decay, double l1, bool first_step) {
         HeldPlan(params, momentum_buffers)
             .step(grads,
                   sgd_params(lr, momentum, dampening, weight_decay, nesterov, maximize,
-                             decoupled_weight_decay),
+                             decoupled_weight_decay, l1),
                   first_step);
       },
       "params"_a, "grads"_a, "momentum_buffers"_a, "lr"_a, "momentum"_a, "dampening"_a,
-      "weight_decay"_a, "nesterov"_a, "maximize"_a, "decoupled_weight_decay"_a, "first_step"_a);
+      "weight_decay"_a, "nesterov"_a, "maximize"_a, "decoupled_weight_decay"_a, "l1"_a,
+      "first_step"_a);
 
   py::register_local_exception<Overlap>(m, "OverlapError", PyExc_ValueError);
 
@@ -143,14 +144,14 @@ void register_update(py::module_& m) {
           "step",
           [](HeldPlan& plan, const py::object& grads, double lr, double momentum, double dampening,
              double weight_decay, bool nesterov, bool maximize, bool decoupled_weight_decay,
-             bool first_step) {
+             double l1, bool first_step) {
             plan.step(grads,
                       sgd_params(lr, momentum, dampening, weight_decay, nesterov, maximize,
-                                 decoupled_weight_decay),
+                                 decoupled_weight_decay, l1),
                       first_step);
           },
           "grads"_a, "lr"_a, "momentum"_a, "dampening"_a, "weight_decay"_a, "nesterov"_a,
-          "maximize"_a, "decoupled_weight_decay"_a, "first_step"_a);
+          "maximize"_a, "decoupled_weight_decay"_a, "l1"_a, "first_step"_a);
 
   py::class_<OptimizerPlan>(m, "OptimizerPlan", collected<OptimizerPlan>())
       .def(py::init<const py::list&, const py::dict&, const py::list&>(), "param_groups"_a,

@@ -11,5 +11,6 @@ PYBIND11_MODULE(_core, m) {
   subgrad::register_sample(m);
   subgrad::register_select(m);
   subgrad::register_sparse(m);
+  subgrad::register_sparsity(m);
   subgrad::register_weighted(m);
 }

@@ -52,6 +52,19 @@ double number(PyObject* dict, PyObject* key, bool& torchs) {
   return value;
 }
 
+// Of the keys, the one that torch's own groups lack.
+double l1_of(PyObject* dict, std::size_t group, bool& torchs) {
+  static PyObject* const key = interned("l1");
+  if (dict_item(dict, key) == nullptr) return 0.0;
+  const double l1 = number(dict, key, torchs);
+  if (!(l1 >= 0.0)) {
+    throw py::value_error("param_groups[" + std::to_string(group) +
+                          "]['l1']: expected a number >= 0, got " +
+                          std::string(py::repr(dict_item(dict, key))));
+  }
+  return l1;
+}
+
 // Marks the plan as in use for as long as the GIL may be released inside it.
 struct Busy {
   bool& flag;
@@ -220,6 +233,7 @@ void OptimizerPlan::read_rows() {
     row.weight_decay = number(dict, weight_decay, torchs);
     row.nesterov = truth(dict, nesterov);
     row.maximize = truth(dict, maximize);
+    row.l1 = l1_of(dict, g, torchs);
     torch_rows_[g] = torchs;
   }
 }

@@ -11,6 +11,7 @@ void register_update(pybind11::module_& m);
 void register_sample(pybind11::module_& m);
 void register_select(pybind11::module_& m);
 void register_sparse(pybind11::module_& m);
+void register_sparsity(pybind11::module_& m);
 void register_weighted(pybind11::module_& m);
 
 }  // namespace subgrad

@@ -51,6 +51,19 @@ SGF_HD float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
 SGF_HD double fma(double a, double b, double c) { return ::fma(a, b, c); }
 SGF_HD float mul(float a, float b) { return a * b; }
 SGF_HD double mul(double a, double b) { return a * b; }
+SGF_HD float sub(float a, float b) { return a - b; }
+SGF_HD double sub(double a, double b) { return a - b; }
+
+// clamp(x, low, high): x, or the bound that it is beyond; high where it equals high, low for a NaN.
+// The comparisons are those of x86's maximum and minimum, so that zeros' signs agree everywhere.
+SGF_HD float clamp(float x, float low, float high) {
+  x = x > low ? x : low;
+  return x < high ? x : high;
+}
+SGF_HD double clamp(double x, double low, double high) {
+  x = x > low ? x : low;
+  return x < high ? x : high;
+}
 
 // flip_sign(x, mask): mask is 0.0 (keep) or -0.0 (negate), as an exclusive or of bits, so that it
 // is exact for every value, NaN included.

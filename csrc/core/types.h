@@ -72,6 +72,7 @@ struct SgdParams {
   bool nesterov = false;
   bool maximize = false;
   bool decoupled_weight_decay = false;
+  double l1 = 0.0;
 };
 
 }  // namespace subgrad

@@ -75,22 +75,25 @@ constexpr DenseKernel dense_kernel() {
 }
 
 template <int rule, int types>
-constexpr void fill_dense(KernelTable& table) {
+constexpr void fill_dense_rule(KernelTable& table) {
   table.dense[rule][types] = dense_kernel<rule, types>();
-  if constexpr (types + 1 < kDenseTypeRows) {
-    fill_dense<rule, types + 1>(table);
-  } else if constexpr (rule + 1 < kSgdRules) {
-    fill_dense<rule + 1, 0>(table);
-  }
+  if constexpr (types + 1 < kDenseTypeRows) fill_dense_rule<rule, types + 1>(table);
+}
+
+template <int rule>
+constexpr void fill_dense(KernelTable& table) {
+  fill_dense_rule<rule, 0>(table);
+  if constexpr (rule + 1 < kSgdRules) fill_dense<rule + 1>(table);
 }
 
 constexpr KernelTable make_kernel_table(const char* isa) {
   KernelTable table{};
   table.isa = isa;
-  fill_dense<0, 0>(table);
+  fill_dense<0>(table);
   fill_sample(table);
   fill_select<0>(table);
   fill_sparse(table);
+  fill_sparsity<0>(table);
   return table;
 }
 

@@ -7,6 +7,8 @@
 #include "cpu/select.inl"
 #include "cpu/sparse.inl"
 //
+#include "cpu/sparsity.inl"
+//
 #include "cpu/dense.inl"
 
 namespace subgrad {

@@ -64,6 +64,21 @@ struct Energy {
 };
 using SumSquaresKernel = Energy (*)(const void* x, std::int64_t n, std::uint64_t cut);
 
+// Weights made sparse in place, by element type. What does not stay becomes +0.
+
+// w becomes sign(w) * max(|w| - threshold, 0) * scale.
+using ShrinkKernel = void (*)(void* x, std::int64_t n, double threshold, double scale);
+
+// What has a zero in the mask does not stay.
+using MaskKernel = void (*)(void* x, const std::uint8_t* mask, std::int64_t n);
+
+// What stays: magnitudes whose key (rules/threshold.h) is at least `cut`.
+using KeepAtLeastKernel = void (*)(void* x, std::int64_t n, std::uint64_t cut);
+
+// What stays: the `keep` largest of each group of m <= kMaxPattern neighbours.
+using KeepPatternKernel = void (*)(void* x, std::int64_t groups, int keep, int m);
+inline constexpr int kMaxPattern = 32;
+
 struct KernelTable {
   const char* isa;
   DenseKernel dense[kSgdRules][kDenseTypeRows];
@@ -77,6 +92,10 @@ struct KernelTable {
   GatherKeysKernel gather_keys[kDTypes];
   CountDigitsKernel count_digits[kDTypes];
   SumSquaresKernel sum_squares[kDTypes];
+  ShrinkKernel shrink[kDTypes];
+  MaskKernel apply_mask[kDTypes];
+  KeepAtLeastKernel keep_at_least[kDTypes];
+  KeepPatternKernel keep_pattern[kDTypes];
 };
 
 // Defined in isa_*.cpp, one each; which of them are built is CMake's decision (SGF_HAVE_*).

@@ -55,7 +55,7 @@ void copy_run(char* to, std::int64_t to_stride, const char* from, std::int64_t f
 using CopyRun = void (*)(char*, std::int64_t, const char*, std::int64_t, std::int64_t);
 
 CopyRun copy_run_of(std::int64_t size) {
-  return size == 8 ? copy_run<8> : size == 4 ? copy_run<4> : copy_run<2>;
+  return size == 8 ? copy_run<8> : size == 4 ? copy_run<4> : size == 2 ? copy_run<2> : copy_run<1>;
 }
 
 // Calls visit(elements, stride, packed, count) for each run of the innermost dimension among the

@@ -10,45 +10,67 @@ struct SgdRow {
   Decay decay;
   Buffer buffer;
   bool nesterov;
+  Prox prox;
 };
 
 inline constexpr SgdRow kSgdRows[] = {
-    {Decay::none, Buffer::none, false},
-    {Decay::none, Buffer::set, false},
-    {Decay::none, Buffer::accumulate, false},
-    {Decay::none, Buffer::set, true},
-    {Decay::none, Buffer::accumulate, true},
-    {Decay::coupled, Buffer::none, false},
-    {Decay::coupled, Buffer::set, false},
-    {Decay::coupled, Buffer::accumulate, false},
-    {Decay::coupled, Buffer::set, true},
-    {Decay::coupled, Buffer::accumulate, true},
-    {Decay::decoupled, Buffer::none, false},
-    {Decay::decoupled, Buffer::set, false},
-    {Decay::decoupled, Buffer::accumulate, false},
-    {Decay::decoupled, Buffer::set, true},
-    {Decay::decoupled, Buffer::accumulate, true},
+    {Decay::none, Buffer::none, false, Prox::none},
+    {Decay::none, Buffer::set, false, Prox::none},
+    {Decay::none, Buffer::accumulate, false, Prox::none},
+    {Decay::none, Buffer::set, true, Prox::none},
+    {Decay::none, Buffer::accumulate, true, Prox::none},
+    {Decay::coupled, Buffer::none, false, Prox::none},
+    {Decay::coupled, Buffer::set, false, Prox::none},
+    {Decay::coupled, Buffer::accumulate, false, Prox::none},
+    {Decay::coupled, Buffer::set, true, Prox::none},
+    {Decay::coupled, Buffer::accumulate, true, Prox::none},
+    {Decay::decoupled, Buffer::none, false, Prox::none},
+    {Decay::decoupled, Buffer::set, false, Prox::none},
+    {Decay::decoupled, Buffer::accumulate, false, Prox::none},
+    {Decay::decoupled, Buffer::set, true, Prox::none},
+    {Decay::decoupled, Buffer::accumulate, true, Prox::none},
+    {Decay::none, Buffer::none, false, Prox::l1},
+    {Decay::none, Buffer::set, false, Prox::l1},
+    {Decay::none, Buffer::accumulate, false, Prox::l1},
+    {Decay::none, Buffer::set, true, Prox::l1},
+    {Decay::none, Buffer::accumulate, true, Prox::l1},
+    {Decay::coupled, Buffer::none, false, Prox::l1},
+    {Decay::coupled, Buffer::set, false, Prox::l1},
+    {Decay::coupled, Buffer::accumulate, false, Prox::l1},
+    {Decay::coupled, Buffer::set, true, Prox::l1},
+    {Decay::coupled, Buffer::accumulate, true, Prox::l1},
+    {Decay::decoupled, Buffer::none, false, Prox::l1},
+    {Decay::decoupled, Buffer::set, false, Prox::l1},
+    {Decay::decoupled, Buffer::accumulate, false, Prox::l1},
+    {Decay::decoupled, Buffer::set, true, Prox::l1},
+    {Decay::decoupled, Buffer::accumulate, true, Prox::l1},
 };
 inline constexpr int kSgdRules = sizeof kSgdRows / sizeof kSgdRows[0];
 
 // The row a step needs. A zero weight decay or momentum is left out rather than multiplied by, as
-// torch does: 0 * Inf would be NaN. `first` says that the momentum buffer holds nothing yet.
+// torch does: 0 * Inf would be NaN. So is a zero l1, at no cost to those without. `first` says that
+// the momentum buffer holds nothing yet.
 inline int sgd_rule(const SgdParams& p, bool first) {
   const Decay decay = p.weight_decay == 0.0      ? Decay::none
                       : p.decoupled_weight_decay ? Decay::decoupled
                                                  : Decay::coupled;
   const Buffer buffer = p.momentum == 0.0 ? Buffer::none : first ? Buffer::set : Buffer::accumulate;
   const bool nesterov = p.nesterov && buffer != Buffer::none;
+  const Prox prox = p.l1 == 0.0 ? Prox::none : Prox::l1;
   for (int i = 0; i < kSgdRules; ++i) {
     const SgdRow& row = kSgdRows[i];
-    if (row.decay == decay && row.buffer == buffer && row.nesterov == nesterov) return i;
+    if (row.decay == decay && row.buffer == buffer && row.nesterov == nesterov &&
+        row.prox == prox) {
+      return i;
+    }
   }
   return -1;  // not reached: the table is complete
 }
 
 inline namespace SGF_ISA {
 template <class C, int row>
-using SgdRule = Sgd<C, kSgdRows[row].decay, kSgdRows[row].buffer, kSgdRows[row].nesterov>;
+using SgdRule =
+    Sgd<C, kSgdRows[row].decay, kSgdRows[row].buffer, kSgdRows[row].nesterov, kSgdRows[row].prox>;
 }
 
 // Element types of one tensor's parameter, gradient and momentum.

@@ -7,6 +7,7 @@
 #include "core/macros.h"
 #include "core/math.h"
 #include "core/types.h"
+#include "rules/shrink.h"
 
 namespace subgrad {
 
@@ -16,15 +17,19 @@ enum class Decay { none, coupled, decoupled };
 // old contents are never read); it is decayed and added to.
 enum class Buffer { none, set, accumulate };
 
+// What the new weight goes through: nothing, or the proximal operator of lr * l1 * |w|.
+enum class Prox { none, l1 };
+
 inline namespace SGF_ISA {
 
 // C is the arithmetic type, float or double.
-template <class C, Decay kDecay, Buffer kBuffer, bool kNesterov>
+template <class C, Decay kDecay, Buffer kBuffer, bool kNesterov, Prox kProx = Prox::none>
 struct Sgd {
   static constexpr bool reads_momentum = kBuffer == Buffer::accumulate;
   static constexpr bool writes_momentum = kBuffer != Buffer::none;
 
   C minus_lr, momentum, gradient_share, weight_decay, shrinkage, sign;
+  SoftThreshold<C> soft_threshold;
 
   // Differences are taken in double and rounded once, as Python does before it hands a scalar to
   // torch.
@@ -34,17 +39,19 @@ struct Sgd {
         gradient_share(static_cast<C>(1.0 - p.dampening)),
         weight_decay(static_cast<C>(p.weight_decay)),
         shrinkage(static_cast<C>(1.0 - p.lr * p.weight_decay)),
-        sign(p.maximize ? C(-0.0) : C(0.0)) {}
+        sign(p.maximize ? C(-0.0) : C(0.0)),
+        soft_threshold{static_cast<C>(p.lr * p.l1)} {}
 
   // w: parameter, m: momentum buffer, g: gradient.
   template <class V>
   SGF_HD void operator()(V& w, V& m, V g) const {
     const V step = direction(w, m, g);
     w = fma(splat<V>(minus_lr), step, w);
+    if constexpr (kProx == Prox::l1) w = soft_threshold(w);
   }
 
-  // All but the last line of the step: what is to be subtracted, before the learning rate. The
-  // sparse step adds it to what it holds back.
+  // All that comes before: what is to be subtracted, before the learning rate. The sparse step adds
+  // it to what it holds back.
   template <class V>
   SGF_HD V direction(V& w, V& m, V g) const {
     g = flip_sign(g, splat<V>(sign));

@@ -30,6 +30,15 @@ try:
     )
     from subgrad_fast.selectors import Absolute, Exact, Reused, Sampled
     from subgrad_fast.sparse import SparseResult, sparse_step
+    from subgrad_fast.sparsity import (
+        Mask,
+        apply_mask_,
+        elastic_net_,
+        group_soft_threshold_,
+        hard_threshold_,
+        n_m_,
+        soft_threshold_,
+    )
 except ImportError:
     # `python -m subgrad_fast info` imports this package first, and is there to report this very
     # error.
@@ -44,6 +53,7 @@ __all__ = [
     "Exact",
     "FusedSGD",
     "GroupSampler",
+    "Mask",
     "Permutation",
     "Reused",
     "Sampled",
@@ -51,11 +61,17 @@ __all__ = [
     "StratifiedSampler",
     "WeightedSampler",
     "__version__",
+    "apply_mask_",
     "available_isas",
     "build_info",
     "choose",
+    "elastic_net_",
     "get_num_threads",
+    "group_soft_threshold_",
+    "hard_threshold_",
+    "n_m_",
     "set_num_threads",
     "sgd_step",
     "sparse_step",
+    "soft_threshold_",
 ]

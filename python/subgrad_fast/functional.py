@@ -11,9 +11,15 @@ from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch, 
 
 
 def _check_hyperparameters(
-    lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    l1: float,
 ) -> None:
-    for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
+    not_negative = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "l1": l1}
+    for name, value in not_negative.items():
         if not value >= 0.0:  # so that NaN is refused too
             raise ValueError(f"{name}: expected a number >= 0, got {value!r}")
     if dampening != dampening:
@@ -34,6 +40,7 @@ def sgd_step(
     nesterov: bool = False,
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
+    l1: float = 0.0,
     first_step: bool = False,
 ) -> None:
     """Updates `params`, and `momentum_buffers` if there are any, in place by one SGD step.
@@ -47,6 +54,7 @@ def sgd_step(
         m = momentum * m + (1 - dampening) * g  if momentum; m = g on the first step
         g = g + momentum * m                    if nesterov; else g = m if momentum
         w = w - lr * g
+        w = sign(w) * max(|w| - lr * l1, 0)     if l1
 
     float64 parameters are computed in float64, all others in float32 and rounded once, to nearest
     even. NaN and infinities pass through as IEEE 754 says.
@@ -66,6 +74,8 @@ def sgd_step(
         nesterov: Nesterov momentum; needs `momentum` > 0 and `dampening` == 0.
         maximize: go up the gradient.
         decoupled_weight_decay: shrink the parameters instead of adding to the gradient.
+        l1: L1 penalty, >= 0, by a proximal step (Daubechies et al. 2004; Beck and Teboulle 2009):
+            what it shrinks away is exactly +0. With `weight_decay` it makes the elastic net.
         first_step: the momentum buffers hold nothing yet: they are set to the gradient, not read.
 
     Raises:
@@ -74,7 +84,7 @@ def sgd_step(
             shares memory with another, or a hyper-parameter is out of range. The message names the
             argument and its index. Nothing has been written then.
     """
-    _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov)
+    _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov, l1)
     if momentum != 0.0 and momentum_buffers is None:
         raise ValueError("momentum_buffers: needed, since momentum is not 0")
     _core.sgd_step(
@@ -88,6 +98,7 @@ def sgd_step(
         nesterov,
         maximize,
         decoupled_weight_decay,
+        l1,
         first_step,
     )
 
@@ -99,7 +110,7 @@ class FusedSGD:
 
     Args:
         params: as in `sgd_step`. They are held, and updated in place.
-        lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay: as in
+        lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay, l1: as in
             `sgd_step`.
         momentum_dtype: "float32" keeps the momentum of low-precision parameters in float32; None
             (the default) in each parameter's own dtype.
@@ -119,11 +130,12 @@ class FusedSGD:
         nesterov: bool = False,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
+        l1: float = 0.0,
         momentum_dtype: str | None = None,
     ) -> None:
         if momentum_dtype not in (None, "float32"):
             raise ValueError(f"momentum_dtype: expected None or 'float32', got {momentum_dtype!r}")
-        _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov)
+        _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov, l1)
         self.lr = lr
         self.momentum = momentum
         self.dampening = dampening
@@ -131,6 +143,7 @@ class FusedSGD:
         self.nesterov = nesterov
         self.maximize = maximize
         self.decoupled_weight_decay = decoupled_weight_decay
+        self.l1 = l1
         self._momentum_dtype = momentum_dtype
         self._momentum_buffers: list[Array] = []
         self._first_step = True
@@ -168,7 +181,7 @@ class FusedSGD:
             TypeError, ValueError: as `sgd_step` does; nothing has been written then.
         """
         _check_hyperparameters(
-            self.lr, self.momentum, self.dampening, self.weight_decay, self.nesterov
+            self.lr, self.momentum, self.dampening, self.weight_decay, self.nesterov, self.l1
         )
         if self.momentum != 0.0 and not self._momentum_buffers:
             self._make_momentum_buffers()
@@ -181,6 +194,7 @@ class FusedSGD:
             self.nesterov,
             self.maximize,
             self.decoupled_weight_decay,
+            self.l1,
             self._first_step,
         )
         if self.momentum != 0.0:

@@ -19,6 +19,7 @@ from torch.optim.optimizer import (
 from torch.optim.sgd import sgd as torch_sgd
 
 from subgrad_fast import _core
+from subgrad_fast.sparsity import soft_threshold_
 
 __all__ = ["SGD"]
 
@@ -42,6 +43,31 @@ def _new_buffer(like: Tensor) -> Tensor:
     """An uninitialised tensor like `like`, of memory that a plan may point into (see buffers.h)."""
     buffer: Tensor = torch.utils.dlpack.from_dlpack(_core.new_buffer(like.detach()))
     return buffer
+
+
+def _l1(group: Group) -> Any:
+    """The group's L1 penalty: a key of ours, which groups of torch's making lack."""
+    l1 = group.get("l1", 0.0)
+    if not l1 >= 0.0:  # so that NaN is refused too
+        raise ValueError(f"l1: expected a number >= 0, got {l1!r}")
+    return l1
+
+
+def _number(x: float | Tensor) -> float:
+    return x.detach().item() if isinstance(x, Tensor) else x
+
+
+def _shrink(param: Tensor, group: Group, *, differentiable: bool) -> None:
+    """The proximal step of the L1 penalty for a parameter that torch has stepped."""
+    lr, l1 = group["lr"], group["l1"]
+    if _dense_on_cpu(param) and not differentiable:
+        soft_threshold_(param.detach(), _number(lr) * _number(l1))
+        return
+    w, threshold = param.clone(), lr * l1  # a clone, since autograd keeps what it has seen
+    if w.is_complex():
+        param.copy_(w - w * (threshold / w.abs()).clamp(max=1))
+    else:
+        param.copy_(w - w.clamp(-threshold, threshold))
 
 
 def _covers(param: Tensor, buffer: Tensor | None) -> bool:
@@ -75,6 +101,11 @@ class SGD(torch.optim.SGD):
             ``torch.optim.SGD``.
         foreach: True or False runs torch's own implementation for the whole optimizer.
         fused: False runs torch's own implementation for the whole optimizer; True is as None.
+        l1: L1 penalty, >= 0, as in ``subgrad_fast.sgd_step``: a proximal step within the step that
+            makes weights exactly 0. Param groups may have their own. Where it is used, groups and
+            ``state_dict`` have this one key more than torch's, and a ``state_dict`` without it
+            leaves it as it is. Of complex weights the modulus shrinks; rows that a sparse gradient
+            does not touch shrink too.
 
     The choice is made by these arguments, not by what a loaded ``state_dict`` says of its writer.
     Under ``torch.amp.GradScaler`` gradients are unscaled before the step, as for ``fused=False``.
@@ -95,6 +126,7 @@ class SGD(torch.optim.SGD):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
+        l1: float | Tensor = 0.0,
     ) -> None:
         super().__init__(
             params,
@@ -110,11 +142,19 @@ class SGD(torch.optim.SGD):
         )
         # torch's fused step unscales by itself; ours leaves that to the GradScaler.
         self._step_supports_amp_scaling = False
+        if _l1({"l1": l1}) or any(_l1(group) for group in self.param_groups):
+            self.defaults["l1"] = l1
+            for group in self.param_groups:
+                group.setdefault("l1", l1)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Takes over a state (unpickled, copied, loaded); its buffers move to memory of ours."""
+        before = self.__dict__.get("param_groups", [])
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._plan = None
+        for group, old in zip(self.param_groups, before, strict=False):
+            if "l1" in old:
+                group.setdefault("l1", old["l1"])
         for slots in self.state.values():
             buffer = slots.get("momentum_buffer") if isinstance(slots, dict) else None
             if isinstance(buffer, Tensor) and _dense_on_cpu(buffer) and not buffer.requires_grad:
@@ -149,6 +189,7 @@ class SGD(torch.optim.SGD):
                 loss = closure()
         defaults = self.defaults
         if defaults["foreach"] is not None or defaults["fused"] is False:
+            self._check_l1()
             for group in self.param_groups:
                 self._step_with_torch(group, group["params"], group["foreach"], group["fused"])
             return loss
@@ -168,6 +209,7 @@ class SGD(torch.optim.SGD):
             # Nothing is written yet. Where the order of work decides the result, torch's is meant.
             leftover = False
         if plan is None or leftover is False:  # also: `params` is not a list
+            self._check_l1()
             for group in self.param_groups:
                 self._step_with_torch(group, group["params"], False, False)
             return loss
@@ -185,6 +227,10 @@ class SGD(torch.optim.SGD):
             self.state.setdefault(param, {})["momentum_buffer"] = buffer
         self._plan = None if buffers else plan
         return loss
+
+    def _check_l1(self) -> None:
+        for group in self.param_groups:
+            _l1(group)
 
     @torch._disable_dynamo  # type: ignore[attr-defined]  # not for torch.compile
     def _make_plan(self) -> tuple[_core.OptimizerPlan, dict[Tensor, Tensor]]:
@@ -220,7 +266,8 @@ class SGD(torch.optim.SGD):
             # Looked up without making entries, so that an error leaves the state as it was.
             states = [self.state.get(p, {}) for p in params]
             buffers = [state.get("momentum_buffer") for state in states]
-        with torch.set_grad_enabled(self.defaults["differentiable"]):
+        differentiable = self.defaults["differentiable"]
+        with torch.set_grad_enabled(differentiable):
             torch_sgd(
                 params,
                 grads,
@@ -235,6 +282,9 @@ class SGD(torch.optim.SGD):
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
             )
+            if _l1(group):
+                for param in params:
+                    _shrink(param, group, differentiable=differentiable)
         if buffers:
             for param, buffer in zip(params, buffers, strict=True):
                 self.state.setdefault(param, {})["momentum_buffer"] = buffer

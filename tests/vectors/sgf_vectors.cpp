@@ -88,6 +88,7 @@ std::uint64_t run_case(int rule, int types, std::size_t n) {
   params.dampening = row.nesterov ? 0.0 : 0.25;
   params.weight_decay = row.decay == subgrad::Decay::none ? 0.0 : 0.01;
   params.maximize = (rule + types) % 2 == 1;
+  params.l1 = row.prox == subgrad::Prox::none ? 0.0 : 0.3;
   const auto& [param, grad, momentum] = subgrad::kDenseTypes[types];
   auto w = array(param, n, 1 + n), g = array(grad, n, 2 + n), m = array(momentum, n, 3 + n);
   const auto count = static_cast<std::int64_t>(n);
@@ -125,9 +126,35 @@ void run_sampling(std::map<std::string, std::uint64_t>& results) {
   }
 }
 
+void run_sparsity(std::map<std::string, std::uint64_t>& results) {
+  const subgrad::KernelTable& table = subgrad::kernels();
+  for (int t = 0; t < subgrad::kDTypes; ++t) {
+    const auto type = static_cast<DType>(t);
+    for (const std::size_t n : {4u, 12u, 20u, 64u, 68u, 516u}) {
+      const auto count = static_cast<std::int64_t>(n);
+      std::vector<std::uint8_t> mask(n);
+      for (std::size_t i = 0; i < n; ++i) mask[i] = i < 64 || i % 3 == 0;
+      const auto run = [&](const char* name, const auto& kernel) {
+        auto x = array(type, n, 4 + n);
+        kernel(x.data());
+        results[std::string(name) + " " + name_of(type) + " n " + std::to_string(n)] =
+            hash(type, x, 0xcbf29ce484222325ULL);
+      };
+      const std::uint64_t cut = type == DType::f64 ? 0x3fd0000000000000u : 0x3e800000u;  // 0.25
+      run("shrink", [&](void* x) { table.shrink[t](x, count, 0.1, 0.7); });
+      run("shrink 0", [&](void* x) { table.shrink[t](x, count, 1e-320, 1.0); });
+      run("mask", [&](void* x) { table.apply_mask[t](x, mask.data(), count); });
+      run("at least", [&](void* x) { table.keep_at_least[t](x, count, cut); });
+      run("2:4", [&](void* x) { table.keep_pattern[t](x, count / 4, 2, 4); });
+      run("1:2", [&](void* x) { table.keep_pattern[t](x, count / 2, 1, 2); });
+    }
+  }
+}
+
 std::map<std::string, std::uint64_t> run_all() {
   std::map<std::string, std::uint64_t> results;
   run_sampling(results);
+  run_sparsity(results);
   for (int rule = 0; rule < subgrad::kSgdRules; ++rule) {
     for (int types = 0; types < subgrad::kDenseTypeRows; ++types) {
       for (const std::size_t n : {1u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 515u}) {

@@ -25,6 +25,14 @@ SGF_INLINE F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { return {_mm512_fmadd_ps(a.
 SGF_INLINE F64x8 fma(F64x8 a, F64x8 b, F64x8 c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
 SGF_INLINE F32x16 mul(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 SGF_INLINE F64x8 mul(F64x8 a, F64x8 b) { return {_mm512_mul_pd(a.v, b.v)}; }
+SGF_INLINE F32x16 sub(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+SGF_INLINE F64x8 sub(F64x8 a, F64x8 b) { return {_mm512_sub_pd(a.v, b.v)}; }
+SGF_INLINE F32x16 clamp(F32x16 x, F32x16 low, F32x16 high) {
+  return {_mm512_min_ps(_mm512_max_ps(x.v, low.v), high.v)};
+}
+SGF_INLINE F64x8 clamp(F64x8 x, F64x8 low, F64x8 high) {
+  return {_mm512_min_pd(_mm512_max_pd(x.v, low.v), high.v)};
+}
 SGF_INLINE F32x16 flip_sign(F32x16 x, F32x16 mask) { return {_mm512_xor_ps(x.v, mask.v)}; }
 SGF_INLINE F64x8 flip_sign(F64x8 x, F64x8 mask) { return {_mm512_xor_pd(x.v, mask.v)}; }
 

@@ -26,6 +26,17 @@ SGF_INLINE F32x4 fma(F32x4 a, F32x4 b, F32x4 c) { return {vfmaq_f32(c.v, a.v, b.
 SGF_INLINE F64x2 fma(F64x2 a, F64x2 b, F64x2 c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
 SGF_INLINE F32x4 mul(F32x4 a, F32x4 b) { return {vmulq_f32(a.v, b.v)}; }
 SGF_INLINE F64x2 mul(F64x2 a, F64x2 b) { return {vmulq_f64(a.v, b.v)}; }
+SGF_INLINE F32x4 sub(F32x4 a, F32x4 b) { return {vsubq_f32(a.v, b.v)}; }
+SGF_INLINE F64x2 sub(F64x2 a, F64x2 b) { return {vsubq_f64(a.v, b.v)}; }
+// Not vmaxq and vminq, which take another zero where two of unlike sign meet.
+SGF_INLINE F32x4 clamp(F32x4 x, F32x4 low, F32x4 high) {
+  const float32x4_t y = vbslq_f32(vcgtq_f32(x.v, low.v), x.v, low.v);
+  return {vbslq_f32(vcltq_f32(y, high.v), y, high.v)};
+}
+SGF_INLINE F64x2 clamp(F64x2 x, F64x2 low, F64x2 high) {
+  const float64x2_t y = vbslq_f64(vcgtq_f64(x.v, low.v), x.v, low.v);
+  return {vbslq_f64(vcltq_f64(y, high.v), y, high.v)};
+}
 SGF_INLINE F32x4 flip_sign(F32x4 x, F32x4 mask) {
   return {
       vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x.v), vreinterpretq_u32_f32(mask.v)))};

@@ -26,6 +26,14 @@ SGF_INLINE F32x8 fma(F32x8 a, F32x8 b, F32x8 c) { return {_mm256_fmadd_ps(a.v, b
 SGF_INLINE F64x4 fma(F64x4 a, F64x4 b, F64x4 c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
 SGF_INLINE F32x8 mul(F32x8 a, F32x8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
 SGF_INLINE F64x4 mul(F64x4 a, F64x4 b) { return {_mm256_mul_pd(a.v, b.v)}; }
+SGF_INLINE F32x8 sub(F32x8 a, F32x8 b) { return {_mm256_sub_ps(a.v, b.v)}; }
+SGF_INLINE F64x4 sub(F64x4 a, F64x4 b) { return {_mm256_sub_pd(a.v, b.v)}; }
+SGF_INLINE F32x8 clamp(F32x8 x, F32x8 low, F32x8 high) {
+  return {_mm256_min_ps(_mm256_max_ps(x.v, low.v), high.v)};
+}
+SGF_INLINE F64x4 clamp(F64x4 x, F64x4 low, F64x4 high) {
+  return {_mm256_min_pd(_mm256_max_pd(x.v, low.v), high.v)};
+}
 SGF_INLINE F32x8 flip_sign(F32x8 x, F32x8 mask) { return {_mm256_xor_ps(x.v, mask.v)}; }
 SGF_INLINE F64x4 flip_sign(F64x4 x, F64x4 mask) { return {_mm256_xor_pd(x.v, mask.v)}; }
 
