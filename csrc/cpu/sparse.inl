@@ -47,6 +47,29 @@ void sparse_accumulate(const void* param, const void* grad, void* momentum, void
   });
 }
 
+// Calls body as registers_of does, but only for registers of which something is kept. They are
+// listed first, without a branch: a few in a hundred are, where no branch can be predicted, and the
+// memory that the body needs is fetched for many of them at a time.
+template <class V, class C, class Body>
+SGF_INLINE void kept_registers_of(const C* v, std::int64_t n, key_t<C> cut, const Body& body) {
+  constexpr int width = Memory<V>::width, most = 64;
+  std::int64_t i = 0;
+  while (i + width <= n) {
+    std::int16_t listed[most];
+    const auto registers = static_cast<int>(n - i < most * width ? (n - i) / width : most);
+    int count = 0;
+    for (int r = 0; r < registers; ++r) {
+      listed[count] = static_cast<std::int16_t>(r * width);
+      count += lane_bits(at_least(Memory<V>::load(v + i + r * width), cut)) != 0;
+    }
+    for (int l = 0; l < count; ++l) body(i + listed[l]);
+    i += registers * width;
+  }
+  if constexpr (width > 1) {
+    if (i < n) body(i, static_cast<int>(n - i));
+  }
+}
+
 // Applies what is kept. A register of which nothing is kept costs the look at its residual: neither
 // its parameters nor its momentum are touched, unless all parameters shrink. Returns how many
 // elements were kept. `momentum` is null where it is not to be forgotten.
@@ -56,25 +79,26 @@ std::int64_t sparse_release(void* param, void* momentum, void* residual, std::in
   using V = Vec<C>;
   using M = Memory<V>;
   const Release<C, decay> release(params);
+  const auto key = static_cast<key_t<C>>(cut);
   P* w = static_cast<P*>(param);
   C* m = static_cast<C*>(momentum);
   C* v = static_cast<C*>(residual);
   std::int64_t count = 0;
-  registers_of<V>(n, [&](std::int64_t i, auto... rest) {
-    V held = M::load(v + i, rest...);
-    const auto kept = at_least(held, static_cast<key_t<C>>(cut));
-    const unsigned bits = lane_bits(kept) & valid_lanes(rest...);
-    if (decay == Decay::none && bits == 0) return;
-    V weight = M::load(w + i, rest...), buffer{};
-    const bool forget = m != nullptr && bits != 0;
-    if (forget) buffer = M::load(m + i, rest...);
+  const auto body = [&](std::int64_t i, auto... rest) {
+    V held = M::load(v + i, rest...), weight = M::load(w + i, rest...), buffer{};
+    if (m != nullptr) buffer = M::load(m + i, rest...);
+    const auto kept = at_least(held, key);
     release(kept, weight, buffer, held);
     M::store(w + i, weight, rest...);
-    if (bits == 0) return;
-    if (forget) M::store(m + i, buffer, rest...);
+    if (m != nullptr) M::store(m + i, buffer, rest...);
     M::store(v + i, held, rest...);
-    count += count_lanes(bits);
-  });
+    count += count_lanes(lane_bits(kept) & valid_lanes(rest...));
+  };
+  if constexpr (decay == Decay::none) {
+    kept_registers_of<V>(v, n, key, body);
+  } else {
+    registers_of<V>(n, body);
+  }
   return count;
 }
 
@@ -96,15 +120,16 @@ std::int64_t sparse_take(void* residual, void* taken, std::int64_t n, std::uint6
   return count;
 }
 
-// Decoupled weight decay is no part of a direction, and momentum has the arithmetic's type: the
-// other cells of the table stay empty.
+// Decoupled weight decay and a proximal step are no part of a direction, and momentum has the
+// arithmetic's type: the other cells of the table stay empty.
 template <int rule, int types>
 constexpr AccumulateKernel accumulate_kernel() {
   constexpr DenseTypes t = kDenseTypes[types];
   using P = element_t<t.param>;
   using C = compute_t<P>;
   constexpr bool reads_param = kSgdRows[rule].decay == Decay::coupled;
-  if constexpr (kSgdRows[rule].decay == Decay::decoupled || t.momentum != compute_dtype(t.param)) {
+  if constexpr (kSgdRows[rule].decay == Decay::decoupled || kSgdRows[rule].prox != Prox::none ||
+                t.momentum != compute_dtype(t.param)) {
     return nullptr;
   } else if constexpr (reads_param) {
     return &sparse_accumulate<SgdRule<C, rule>, true, C, P, element_t<t.grad>>;
@@ -114,13 +139,15 @@ constexpr AccumulateKernel accumulate_kernel() {
 }
 
 template <int rule, int types>
-constexpr void fill_accumulate(KernelTable& table) {
+constexpr void fill_accumulate_rule(KernelTable& table) {
   table.accumulate[rule][types] = accumulate_kernel<rule, types>();
-  if constexpr (types + 1 < kDenseTypeRows) {
-    fill_accumulate<rule, types + 1>(table);
-  } else if constexpr (rule + 1 < kSgdRules) {
-    fill_accumulate<rule + 1, 0>(table);
-  }
+  if constexpr (types + 1 < kDenseTypeRows) fill_accumulate_rule<rule, types + 1>(table);
+}
+
+template <int rule>
+constexpr void fill_accumulate(KernelTable& table) {
+  fill_accumulate_rule<rule, 0>(table);
+  if constexpr (rule + 1 < kSgdRules) fill_accumulate<rule + 1>(table);
 }
 
 template <DType type>
@@ -132,7 +159,7 @@ constexpr void fill_release(KernelTable& table) {
 }
 
 constexpr void fill_sparse(KernelTable& table) {
-  fill_accumulate<0, 0>(table);
+  fill_accumulate<0>(table);
   fill_release<DType::f32>(table);
   fill_release<DType::f64>(table);
   fill_release<DType::bf16>(table);

@@ -1,4 +1,4 @@
-"""How a thresholded step decides what is large enough: interchangeable, small, and without arrays."""
+"""How a thresholded step decides what is large enough: small objects that hold no arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from subgrad_fast import _core
 
 
 def count_of(density: float, n: int) -> int:
-    """How many of `n` elements a density means: rounded half up, and one at least unless it is 0."""
+    """How many of `n` elements a density means: rounded half up, and at least one unless 0."""
     return max(1, math.floor(density * n + 0.5)) if density > 0.0 and n > 0 else 0
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
 from subgrad_fast.functional import _check_hyperparameters
@@ -33,7 +35,7 @@ class SparseResult:
         sizes: how many elements there are, likewise.
         thresholds: the least magnitude that was applied (of exact selection: the k-th largest), one
             for each tensor; infinity where nothing was to be kept.
-        energies: sums of squares (of what was kept, of what was not), one pair for each tensor; None
+        energies: sums of squares (of what was kept, of what was not), a pair for each tensor; None
             unless measured. The same bits on every instruction set and number of threads.
         selections: what was applied, one `Selection` for each tensor; None unless asked for.
     """
@@ -111,10 +113,9 @@ def result_of(
     chosen = None
     if emit is not None:
         chosen = []
-        for param, (indices, values), threshold in zip(params, selections, by_tensor, strict=True):
-            if is_torch(param):
-                torch = sys.modules["torch"]
-                indices, values = torch.from_numpy(indices), torch.from_numpy(values)
+        for param, arrays, threshold in zip(params, selections, by_tensor, strict=True):
+            kind = sys.modules["torch"].from_numpy if is_torch(param) else np.asarray
+            indices, values = map(kind, arrays)
             chosen.append(Selection(indices, values, threshold))
     return SparseResult(kept, [size_of(p) for p in params], by_tensor, energies or None, chosen)
 
@@ -162,11 +163,12 @@ def sparse_step(
     decay) that is accumulated; what is kept becomes the gradient of the momentum, 0 elsewhere, and
     ``w`` and ``m`` move everywhere.
 
-    Nothing is lost: without momentum, weight decay and momentum masking, ``w + (-lr) * v`` after any
-    number of steps is what dense steps give, up to the rounding of each addition. With a density of
-    1 (or a threshold of 0) and ``momentum_masking=False`` the step has the bits of `sgd_step` whose
-    momentum buffers have the dtypes of these. A residual that holds nothing is -0.0: that plus x is
-    x for every x, zeros' signs included.
+    Nothing is lost: ``w - lr * v`` after any number of steps is what dense steps give, up to the
+    rounding of each addition (at a constant `lr`, without weight decay and momentum masking, and
+    with momentum correction if there is momentum). With a density of 1, or a threshold of 0, and
+    ``momentum_masking=False`` the step has the bits of `sgd_step` whose momentum buffers have these
+    dtypes. A residual that holds nothing is -0.0: that plus x is x for every x, signs of zeros
+    included.
 
     Results have the same bits on every instruction set and number of threads. Threshold selectors
     take one pass over memory, an exact density two; where nothing is kept neither the parameter's
