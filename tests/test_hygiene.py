@@ -116,7 +116,7 @@ PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
     {"_batches"},
-    {"functional", "optim", "sampling", "loader", "distributed", "sparsity"},
+    {"functional", "optim", "sampling", "selection", "sparsity", "loader", "distributed"},
     {"__init__"},
     {"__main__", "_demo"},
 ]

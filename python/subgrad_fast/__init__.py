@@ -28,6 +28,7 @@ try:
         WeightedSampler,
         choose,
     )
+    from subgrad_fast.selection import Selection, kth_magnitude, select
     from subgrad_fast.sparsity import (
         Mask,
         apply_mask_,
@@ -51,6 +52,7 @@ __all__ = [
     "GroupSampler",
     "Mask",
     "Permutation",
+    "Selection",
     "StratifiedSampler",
     "WeightedSampler",
     "__version__",
@@ -62,7 +64,9 @@ __all__ = [
     "get_num_threads",
     "group_soft_threshold_",
     "hard_threshold_",
+    "kth_magnitude",
     "n_m_",
+    "select",
     "set_num_threads",
     "sgd_step",
     "soft_threshold_",
