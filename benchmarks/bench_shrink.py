@@ -49,19 +49,30 @@ def l1_in_the_step() -> list[Contender]:
 def in_place(
     ours: Callable[[Tensors], object], torchs: Callable[[Tensors], object]
 ) -> list[Contender]:
-    """Ours and torch's idiom, each on weights of its own, which stay as they are from step 2 on."""
-    return [Contender(TORCH, partial(torchs, weights())), Contender(OURS, partial(ours, weights()))]
+    """Ours and torch's idiom, each on weights of its own, which are restored before every step."""
+    start = weights()
+
+    def contender(name: str, change: Callable[[Tensors], object]) -> Contender:
+        tensors = weights()
+
+        def restore() -> None:
+            for tensor, w in zip(tensors, start, strict=True):
+                tensor.copy_(w)
+
+        return Contender(name, partial(change, tensors), restore)
+
+    return [contender(TORCH, torchs), contender(OURS, ours)]
 
 
 def torch_soft(tensors: Tensors) -> None:
     for w in tensors:
-        w.copy_(torch.nn.functional.softshrink(w, 1e-6))
+        w.copy_(torch.nn.functional.softshrink(w, 0.1))
 
 
 def torch_group(tensors: Tensors) -> None:
     for w in tensors:
         norms = torch.linalg.vector_norm(w.view(len(w), -1), dim=1).view(-1, *[1] * (w.dim() - 1))
-        w.mul_((1 - 1e-6 / norms).clamp_(min=0))
+        w.mul_((1 - 0.1 / norms).clamp_(min=0))
 
 
 def torch_n_m(tensors: Tensors) -> None:
@@ -109,14 +120,14 @@ def rows(threads: int) -> list[Row]:
         row("l1", "the step with l1, momentum 0.9, weight decay", l1_in_the_step,
             Target(PLAIN, 1.05), step_bytes),
         row("soft", "soft threshold",
-            partial(in_place, partial(sf.soft_threshold_, lam=1e-6), torch_soft),
+            partial(in_place, partial(sf.soft_threshold_, lam=0.1), torch_soft),
             Target(TORCH, 1.0), read_and_write),
         row("group", "group soft threshold over rows",
-            partial(in_place, partial(sf.group_soft_threshold_, lam=1e-6), torch_group),
+            partial(in_place, partial(sf.group_soft_threshold_, lam=0.1), torch_group),
             Target(TORCH, 1.0), read_and_write),
         row("hard", "hard threshold, a tenth of each tensor",
             partial(in_place, partial(sf.hard_threshold_, density=0.1), torch_hard),
-            Target(TORCH, 1 / 10), 3 * read_and_write // 2),
+            Target(TORCH, 1 / 5), 3 * read_and_write // 2),
         row("2:4", "2:4 pattern",
             partial(in_place, lambda x: sf.n_m_(fours(x)), lambda x: torch_n_m(fours(x))),
             Target(TORCH, 1 / 5), read_and_write),

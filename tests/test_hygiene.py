@@ -115,7 +115,7 @@ def test_a_bad_include_is_found(tmp_path: Path, path: str, line: str, finding: s
 PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
-    {"_batches", "selectors"},
+    {"_batches", "selection", "selectors"},
     {
         "functional",
         "sparse",

@@ -12,7 +12,15 @@ import pytest
 torch = pytest.importorskip("torch")  # what needs it is imported below
 
 from torch.nn import Parameter
-from torch_twins import TorchSteps, assert_same, give_gradients, parameters, snapshot, train
+from torch_twins import (
+    TorchSteps,
+    assert_same,
+    give_gradients,
+    parameters,
+    snapshot,
+    strided,
+    train,
+)
 
 import subgrad_fast as sf
 from subgrad_fast.optim import SGD
@@ -208,6 +216,35 @@ def test_pickles_and_copies_go_on_with_the_same_bits() -> None:
         results.append(snapshot(params))
     assert_same(results[0], results[2])
     assert_same(results[1], results[2])
+
+
+# --- the functions, on tensors ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", ["plain", "channels last", "transposed", "sliced"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: sf.soft_threshold_(x, 0.4),
+        lambda x: sf.group_soft_threshold_(x, 5.0),
+        lambda x: sf.hard_threshold_(x, density=0.3),
+        lambda x: sf.n_m_(x, 1, 4),
+        lambda x: sf.apply_mask_(x, [a > 0 for a in x] if isinstance(x, list) else x > 0),
+    ],
+    ids=["soft", "group", "hard", "1:4", "mask"],
+)
+def test_tensors_in_every_order(change: Any, kind: str, dtype: torch.dtype) -> None:
+    x = strided(kind, (6, 4, 5, 8), dtype).requires_grad_()
+    want = x.detach().float().contiguous().numpy().copy()
+    if dtype == torch.bfloat16:
+        ml_dtypes = pytest.importorskip("ml_dtypes")
+        want = want.astype(ml_dtypes.bfloat16)
+    version = x._version
+    change([x, Parameter(torch.ones(2, 4))])
+    change(want)
+    assert x._version > version
+    assert_same(x.detach().float().contiguous(), torch.from_numpy(want.astype("float32")))
 
 
 # --- masks --------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ std::uint64_t kth_key(const std::vector<Span>& spans, std::int64_t k) {
   for (; shift >= 0; shift -= kDigitBits) {
     const std::vector<std::int64_t> counts = digit_counts(blocks, threads, key, end, shift);
     std::size_t digit = kDigitBins - 1;
-    for (; k > counts[digit]; --digit) k -= counts[digit];
+    for (; digit > 0 && k > counts[digit]; --digit) k -= counts[digit];
     key |= std::uint64_t{digit} << shift;
     end = key + (std::uint64_t{1} << shift);
     if (end > nan) end = nothing;

@@ -33,7 +33,7 @@ std::int64_t find_equal(const Block& b, std::uint64_t key, std::int64_t skipped)
   with_element(b.dtype, [&](auto element) {
     using T = decltype(element);
     const T* x = static_cast<const T*>(b.data);
-    for (;; ++i) {
+    for (; i < b.n; ++i) {
       if (magnitude_key(widen<compute_t<T>>(x[i])) == key && skipped-- == 0) return;
     }
   });
@@ -57,12 +57,14 @@ Found gather(const Block& b, std::uint64_t key, Scratch& scratch) {
   return {scratch.indices, scratch.values, count};
 }
 
-// Writes what a cut keeps of what a block has; `all`: it keeps everything.
+// Writes what a cut keeps of what a block has: `kept` elements, and no more even if another thread
+// of the caller changes the array meanwhile.
 template <class I, class T>
-void write(const Block& b, const Found& found, const Cut& cut, bool all, I* indices, T* values) {
+void write(const Block& b, const Found& found, const Cut& cut, std::int64_t kept, I* indices,
+           T* values) {
   using C = compute_t<T>;
   const C* x = static_cast<const C*>(found.values);
-  if (all) {
+  if (kept == found.count) {
     for (std::int64_t i = 0; i < found.count; ++i) {
       indices[i] = static_cast<I>(b.begin + found.indices[i]);
     }
@@ -70,11 +72,12 @@ void write(const Block& b, const Found& found, const Cut& cut, bool all, I* indi
     return;
   }
   const std::int64_t part = part_before(b, cut);
-  for (std::int64_t i = 0; i < found.count; ++i) {
+  for (std::int64_t i = 0; i < found.count && kept > 0; ++i) {
     const std::uint64_t key = found.indices[i] < part ? cut.key : cut.behind;
     if (!at_least(x[i], static_cast<key_t<C>>(key))) continue;
     *indices++ = static_cast<I>(b.begin + found.indices[i]);
     *values++ = Narrow<T>::of(x[i]);
+    --kept;
   }
 }
 
@@ -132,15 +135,14 @@ class Selector {
       const Selected& s = selection.spans[b.span];
       Scratch scratch;
       const Found found = w.stored != kNotStored ? stored(w) : gather(b, cut.key, scratch);
-      const bool all = w.kept == found.count;
       with_element(b.dtype, [&](auto element) {
         auto* values = reinterpret_cast<decltype(element)*>(s.values.get()) + w.out;
         if (type == IndexType::i32) {
           auto* indices = reinterpret_cast<std::int32_t*>(s.indices.get()) + w.out;
-          subgrad::write(b, found, cut, all, indices, values);
+          subgrad::write(b, found, cut, w.kept, indices, values);
         } else {
           auto* indices = reinterpret_cast<std::int64_t*>(s.indices.get()) + w.out;
-          subgrad::write(b, found, cut, all, indices, values);
+          subgrad::write(b, found, cut, w.kept, indices, values);
         }
       });
     });

@@ -28,6 +28,7 @@ try:
         WeightedSampler,
         choose,
     )
+    from subgrad_fast.selection import Selection, kth_magnitude, select
     from subgrad_fast.selectors import Absolute, Exact, Reused, Sampled
     from subgrad_fast.sparse import SparseResult, sparse_step
     from subgrad_fast.sparsity import (
@@ -57,6 +58,7 @@ __all__ = [
     "Permutation",
     "Reused",
     "Sampled",
+    "Selection",
     "SparseResult",
     "StratifiedSampler",
     "WeightedSampler",
@@ -69,9 +71,11 @@ __all__ = [
     "get_num_threads",
     "group_soft_threshold_",
     "hard_threshold_",
+    "kth_magnitude",
     "n_m_",
+    "select",
     "set_num_threads",
     "sgd_step",
-    "sparse_step",
     "soft_threshold_",
+    "sparse_step",
 ]

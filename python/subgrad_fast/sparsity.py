@@ -9,6 +9,7 @@ import numpy as np
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch, raw_view
+from subgrad_fast.selection import check_amount, is_together
 
 
 def _check_penalty(name: str, value: float) -> None:
@@ -112,17 +113,8 @@ def hard_threshold_(
         TypeError, ValueError: as `soft_threshold_` does; and unless exactly one of `k`, `density`
             and `threshold` is given and in range.
     """
-    given = {"k": k, "density": density, "threshold": threshold}
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) != 1:
-        raise ValueError(f"expected one of k, density and threshold, got {names or 'none'}")
-    if density is not None and not 0.0 <= density <= 1.0:
-        raise ValueError(f"density: expected a number from 0 to 1, got {density!r}")
-    if threshold is not None and not threshold >= 0.0:
-        raise ValueError(f"threshold: expected a number >= 0, got {threshold!r}")
-    if scope not in ("tensor", "global"):
-        raise ValueError(f"scope: expected 'tensor' or 'global', got {scope!r}")
-    _core.hard_threshold(as_sequence(x), threshold, density, k, scope == "global")
+    amount = check_amount("hard_threshold_", threshold, density, k)
+    _core.hard_threshold(as_sequence(x), *amount, is_together(scope))
 
 
 def n_m_(x: Arrays, n: int = 2, m: int = 4) -> None:
