@@ -116,7 +116,16 @@ PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
     {"_batches", "selectors"},
-    {"functional", "sparse", "optim", "_threshold_sgd", "sampling", "loader", "distributed"},
+    {
+        "functional",
+        "sparse",
+        "selection",
+        "optim",
+        "_threshold_sgd",
+        "sampling",
+        "loader",
+        "distributed",
+    },
     {"__init__"},
     {"__main__", "_demo"},
 ]

@@ -28,6 +28,7 @@ try:
         WeightedSampler,
         choose,
     )
+    from subgrad_fast.selection import Selection, kth_magnitude, select
     from subgrad_fast.selectors import Absolute, Exact, Reused, Sampled
     from subgrad_fast.sparse import SparseResult, sparse_step
 except ImportError:
@@ -47,6 +48,7 @@ __all__ = [
     "Permutation",
     "Reused",
     "Sampled",
+    "Selection",
     "SparseResult",
     "StratifiedSampler",
     "WeightedSampler",
@@ -55,6 +57,8 @@ __all__ = [
     "build_info",
     "choose",
     "get_num_threads",
+    "kth_magnitude",
+    "select",
     "set_num_threads",
     "sgd_step",
     "sparse_step",

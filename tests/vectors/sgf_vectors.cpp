@@ -11,6 +11,7 @@
 
 #include "core/convert.h"
 #include "cpu/kernel_table.h"
+#include "rules/threshold.h"
 
 namespace {
 
@@ -95,6 +96,12 @@ std::uint64_t run_case(int rule, int types, std::size_t n) {
   return hash(momentum, m, hash(param, w, 0xcbf29ce484222325ULL));
 }
 
+std::uint64_t bits_of(double x) {
+  std::uint64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
 // FNV-1a over words.
 std::uint64_t hash(const std::vector<std::uint64_t>& words) {
   std::uint64_t h = 0xcbf29ce484222325ULL;
@@ -125,9 +132,57 @@ void run_sampling(std::map<std::string, std::uint64_t>& results) {
   }
 }
 
+// The selection kernels at cuts within the range of keys and at its ends.
+template <class C>
+void run_selection(DType type, std::map<std::string, std::uint64_t>& results) {
+  const subgrad::KernelTable& table = subgrad::kernels();
+  const int t = static_cast<int>(type);
+  using Keys = subgrad::Keys<C>;
+  const subgrad::key_t<C> one = subgrad::magnitude_key(C(1));
+  for (const std::size_t n : {1u, 2u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 515u, 4096u}) {
+    const auto x = array(type, n, 4 + n);
+    const auto size = static_cast<std::int64_t>(n);
+    for (const auto cut : {subgrad::key_t<C>{0}, one, Keys::inf, Keys::nan, Keys::nothing}) {
+      const subgrad::KeyCounts counts = table.count_keys[t](x.data(), size, cut);
+      std::vector<std::int32_t> indices(n + subgrad::kGatherSlack);
+      std::vector<C> values(n + subgrad::kGatherSlack);
+      const std::int64_t found =
+          table.gather_keys[t](x.data(), size, cut, indices.data(), values.data());
+      const subgrad::Energy energy = table.sum_squares[t](x.data(), size, cut);
+      const int shift = sizeof(C) == 8 ? 44 : 11;
+      std::vector<std::uint32_t> bins(subgrad::kDigitTables * subgrad::kDigitBins);
+      table.count_digits[t](x.data(), size, one / 2, cut, shift,
+                            reinterpret_cast<std::uint32_t(*)[subgrad::kDigitBins]>(bins.data()));
+
+      std::vector<std::uint64_t> words{static_cast<std::uint64_t>(counts.at_least),
+                                       static_cast<std::uint64_t>(counts.above),
+                                       static_cast<std::uint64_t>(found)};
+      for (std::size_t i = 0; i < static_cast<std::size_t>(found); ++i) {
+        words.push_back(static_cast<std::uint64_t>(indices[i]));
+        words.push_back(subgrad::magnitude_key(values[i]));
+        words.push_back(values[i] < 0 ? 1 : 0);
+      }
+      for (const double sum : {energy.kept, energy.rest}) {
+        words.push_back(std::isnan(sum) ? 0 : bits_of(sum));
+      }
+      for (std::size_t digit = 0; digit < subgrad::kDigitBins; ++digit) {
+        std::uint64_t sum = 0;
+        for (std::size_t i = digit; i < bins.size(); i += subgrad::kDigitBins) sum += bins[i];
+        words.push_back(sum);
+      }
+      results["select " + std::string(name_of(type)) + " n " + std::to_string(n) + " cut " +
+              std::to_string(cut)] = hash(words);
+    }
+  }
+}
+
 std::map<std::string, std::uint64_t> run_all() {
   std::map<std::string, std::uint64_t> results;
   run_sampling(results);
+  run_selection<float>(DType::f32, results);
+  run_selection<double>(DType::f64, results);
+  run_selection<float>(DType::bf16, results);
+  run_selection<float>(DType::f16, results);
   for (int rule = 0; rule < subgrad::kSgdRules; ++rule) {
     for (int types = 0; types < subgrad::kDenseTypeRows; ++types) {
       for (const std::size_t n : {1u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 515u}) {
