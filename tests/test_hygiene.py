@@ -116,7 +116,9 @@ PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
     {"_batches"},
-    {"functional", "optim", "sampling", "loader", "distributed"},
+    {"functional", "sampling", "loader", "distributed"},
+    {"_rows"},
+    {"optim"},
     {"__init__"},
     {"__main__", "_demo"},
 ]
