@@ -40,7 +40,7 @@ def _dense_on_cpu(tensor: Tensor) -> bool:
 
 
 def _new_buffer(like: Tensor, *, zeros: bool = False) -> Tensor:
-    """A tensor like `like`, of memory that a plan may point into (see buffers.h): empty or zeros."""
+    """A tensor like `like`, empty or of zeros, of memory that a plan may point into (buffers.h)."""
     buffer: Tensor = torch.utils.dlpack.from_dlpack(_core.new_buffer(like.detach(), zeros))
     return buffer
 
@@ -86,13 +86,13 @@ class SGD(torch.optim.SGD):
     operation. A new momentum buffer has its parameter's dtype also where gradients have another
     (``Tensor.grad_dtype``): torch gives it the gradient's until a ``state_dict`` is loaded.
 
-    Row-sparse gradients (of ``Embedding(sparse=True)`` and ``EmbeddingBag(sparse=True)``, or any COO
+    Row-sparse gradients (of ``Embedding(sparse=True)``, ``EmbeddingBag(sparse=True)``, or any COO
     tensor with one sparse and some dense dimensions) step the rows that they name and no others:
-    momentum and weight decay, which torch refuses here, act on a row when it is named, as in
-    ``torch.optim.SparseAdam``. torch goes on moving every row that was ever named. The momentum
-    buffer is dense, zero in rows that hold nothing; a row's first step is ``m = g``. Without
-    momentum and weight decay the result is torch's, save for the order in which the gradients of a
-    row that is named more than once are added: here in the order in which they come.
+    momentum and weight decay act on a row when it is named, as in ``torch.optim.SparseAdam``.
+    (``torch.optim.SGD`` refuses weight decay here, and its momentum goes on moving every row that
+    was ever named.) The momentum buffer is dense, zero in rows that hold nothing; the first step of
+    a row is ``m = g``. Without momentum and weight decay the result is torch's, save for rows that
+    are named more than once: their gradients are added first, in the order in which they come.
 
     What the kernels do not cover (other sparse gradients, complex numbers, other devices, tensor
     subclasses, tensors that share memory, a learning rate that wants a gradient) is stepped by
@@ -145,8 +145,9 @@ class SGD(torch.optim.SGD):
         self._plan = None
         for slots in self.state.values():
             buffer = slots.get("momentum_buffer") if isinstance(slots, dict) else None
+            # torch's for sparse gradients
             if isinstance(buffer, Tensor) and buffer.layout is torch.sparse_coo and self._is_ours():
-                buffer = slots["momentum_buffer"] = buffer.to_dense()  # torch's for sparse gradients
+                buffer = slots["momentum_buffer"] = buffer.to_dense()
             if isinstance(buffer, Tensor) and _dense_on_cpu(buffer) and not buffer.requires_grad:
                 slots["momentum_buffer"] = _new_buffer(buffer).copy_(buffer)
 
@@ -201,7 +202,8 @@ class SGD(torch.optim.SGD):
                 self._step_with_torch(group, group["params"], False, False)
             return loss
         if leftover:
-            torchs, with_rows = defaultdict(list), defaultdict(list)
+            torchs: dict[int, list[Tensor]] = defaultdict(list)
+            with_rows: dict[int, list[Tensor]] = defaultdict(list)
             for index, param, sparse in leftover:
                 buffers.pop(param, None)
                 rows = sparse and _row_sparse(param, self._momentum_of(param))
@@ -259,7 +261,7 @@ class SGD(torch.optim.SGD):
     def _row_step(
         self, group: Group, params: list[Tensor], new: dict[Tensor, Tensor]
     ) -> _core.RowStep:
-        """A checked step on the rows that gradients name; buffers that it needs are put in `new`."""
+        """A checked step on the rows that gradients name. Buffers made for it go into `new`."""
         buffers = []
         if group["momentum"] != 0:
             for param in params:
