@@ -73,6 +73,15 @@ std::uint64_t dict_version(PyObject* dict) {
 #endif
 }
 
+// The C function behind a tensor type's `grad`, called without the look-up that an attribute costs,
+// or null where the type is not plain: its gradient is then asked for like any attribute.
+PyGetSetDef* gradient_getter(PyTypeObject* type) {
+  if (type->tp_getattro != PyObject_GenericGetAttr) return nullptr;
+  const auto grad = py::getattr(reinterpret_cast<PyObject*>(type), "grad", py::none());
+  if (Py_TYPE(grad.ptr()) != &PyGetSetDescr_Type) return nullptr;
+  return reinterpret_cast<PyGetSetDescrObject*>(grad.ptr())->d_getset;
+}
+
 PyObject* momentum_key() {
   static PyObject* const key = interned("momentum_buffer");
   return key;
@@ -88,9 +97,13 @@ OptimizerPlan::OptimizerPlan(const py::list& param_groups, const py::dict& state
     const auto entry = py::reinterpret_borrow<py::tuple>(item);
     const py::object param = entry[1], momentum = entry[2];
     const auto index = static_cast<std::ptrdiff_t>(entries_.size());
-    Entry e{param.ptr(), exchange_api(Py_TYPE(param.ptr())),
-            nullptr,     entry[0].cast<int>(),
-            -1,          entry[3].cast<bool>()};
+    PyTypeObject* const type = Py_TYPE(param.ptr());
+    Entry e;
+    e.param = param.ptr();
+    e.api = exchange_api(type);
+    e.grad = gradient_getter(type);
+    e.group = entry[0].cast<int>();
+    e.first = entry[3].cast<bool>();
     params_.append(param);
     if (entry[4].cast<bool>()) {
       e.tensor = static_cast<int>(plan_.size());
@@ -272,19 +285,20 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
   stepped_.clear();
   py::list leftover;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
-    PyObject* grad = PyObject_GetAttr(entries_[i].param, grad_name);
+    const Entry& e = entries_[i];
+    PyObject* grad = e.grad != nullptr ? e.grad->get(e.param, e.grad->closure)
+                                       : PyObject_GetAttr(e.param, grad_name);
     if (grad == nullptr) throw py::error_already_set();
     auto owner = py::reinterpret_steal<py::object>(grad);
     if (grad == Py_None) continue;
     const Bound bound = bind(i, std::move(owner));
     switch (bound) {
       case Bound::yes:
-        stepped_.push_back(entries_[i].param);
+        stepped_.push_back(e.param);
         break;
       case Bound::torch:
       case Bound::sparse:
-        leftover.append(py::make_tuple(entries_[i].group, py::handle(entries_[i].param),
-                                       bound == Bound::sparse));
+        leftover.append(py::make_tuple(e.group, py::handle(e.param), bound == Bound::sparse));
         break;
       case Bound::stale:
         return py::bool_(false);

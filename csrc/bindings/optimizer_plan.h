@@ -32,9 +32,10 @@ class OptimizerPlan {
   struct Entry {
     PyObject* param;               // owned by params_
     const DLPackExchangeAPI* api;  // of the parameter's type; null: the slow way
-    PyObject* momentum;            // owned by momenta_; null: none
+    PyGetSetDef* grad;             // the getter of the parameter's `grad`; null: the slow way
+    PyObject* momentum = nullptr;  // owned by momenta_; null: none
     int group;
-    int tensor;  // in plan_, or -1: torch's
+    int tensor = -1;  // in plan_, or -1: torch's
     bool first;
     bool foreign = false;       // its momentum's memory is not ours: look where it is at every step
     bool watch_layout = false;  // a gradient of this parameter was not dense before

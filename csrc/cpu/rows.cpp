@@ -8,7 +8,6 @@
 #include "cpu/kernel_table.h"
 #include "cpu/parallel.h"
 #include "cpu/row_chains.h"
-#include "cpu/share.h"
 
 namespace subgrad {
 namespace {
@@ -16,10 +15,18 @@ namespace {
 // What a row costs beside its bytes, in bytes: finding it, calls, prologues and tails.
 constexpr std::int64_t kRowBytes = 64;
 
-// Work is dealt into buckets of about this many bytes: enough of them to balance the threads,
-// though one row may have many gradients, and so small that the table of a bucket's rows is cached.
-constexpr std::int64_t kBucketBytes = 1 << 20;
-constexpr std::int64_t kMaxBuckets = 1024;
+// Below this many bytes a thread, a parallel region costs more than it saves.
+constexpr std::int64_t kBytesPerThread = 128 << 10;
+
+// Row numbers are dealt into buckets of about this many, so that the table of a bucket's rows is
+// cached; and into more buckets than threads, unless those get too small, for balance: one row may
+// have many gradients. No more than that: within a bucket the values are met in ascending order,
+// as far as rows are not named twice.
+constexpr std::int64_t kBucketNumbers = 8 << 10, kMaxBuckets = 1024;
+constexpr std::int64_t kBucketsPerThread = 4, kMinBucketBytes = 64 << 10;
+
+// Below this many row numbers a thread, dealing them costs less than a parallel region.
+constexpr std::int64_t kDealt = 64 << 10;
 
 // Rows of this many elements are shared among threads one by one.
 constexpr std::int64_t kLongRow = 64 << 10;
@@ -82,6 +89,14 @@ std::int64_t work_bytes(const RowSegment& s) {
 }
 
 bool is_shared(const RowSegment& s) { return s.length >= kLongRow; }
+
+std::int64_t buckets_for(const RowSegment& s, int threads) {
+  if (is_shared(s)) return 1;
+  const std::int64_t balance = threads == 1 ? 1 : threads * kBucketsPerThread;
+  return std::clamp<std::int64_t>(
+      std::max(s.n / kBucketNumbers, std::min(work_bytes(s) / kMinBucketBytes, balance)), 1,
+      kMaxBuckets);
+}
 
 // A segment with the kernels that step one of its rows.
 class RowStepper {
@@ -209,13 +224,17 @@ class RowStepper {
 }  // namespace
 
 void run_rows(const std::vector<RowSegment>& segments, const SgdParams& params) {
-  std::int64_t total = 0, longest = 0;  // longest: of the rows that are shared
+  std::int64_t total = 0, numbers = 0, longest = 0;  // longest: of the rows that are shared
   for (const RowSegment& s : segments) {
     total += work_bytes(s);
+    numbers += s.n;
     if (is_shared(s)) longest = std::max(longest, s.length);
   }
-  const int threads =
-      static_cast<int>(std::clamp<std::int64_t>(total / kBytesPerThread, 1, num_threads()));
+  const auto threads_for = [](std::int64_t shares) {
+    return static_cast<int>(std::clamp<std::int64_t>(shares, 1, num_threads()));
+  };
+  const int threads = threads_for(total / kBytesPerThread);
+  const int dealing_threads = threads_for(numbers / kDealt);
 
   struct Slot {
     std::size_t segment;
@@ -227,25 +246,25 @@ void run_rows(const std::vector<RowSegment>& segments, const SgdParams& params) 
   chains.reserve(segments.size());  // their addresses are kept
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const RowSegment& s = segments[i];
-    const std::int64_t parts =
-        is_shared(s) ? 1 : std::clamp<std::int64_t>(work_bytes(s) / kBucketBytes, 1, kMaxBuckets);
-    chains.emplace_back(s.rows, s.n, parts, std::min<std::int64_t>(threads, parts));
+    chains.emplace_back(s.rows, s.n, buckets_for(s, threads), dealing_threads);
     steppers.emplace_back(s, params, chains[i]);
     for (std::int64_t c = 0; c < chains[i].chunks(); ++c) chunks.push_back({i, c});
     for (std::int64_t b = 0; b < chains[i].buckets(); ++b) buckets.push_back({i, b});
   }
   std::vector<double> sum(static_cast<std::size_t>(longest));
 
-  const auto for_all = [&](const std::vector<Slot>& slots, const auto& body) {
-    parallel_for(threads, static_cast<std::int64_t>(slots.size()), [&](std::int64_t slot) {
+  const auto for_all = [&](int team, const std::vector<Slot>& slots, const auto& body) {
+    parallel_for(team, static_cast<std::int64_t>(slots.size()), [&](std::int64_t slot) {
       const Slot& s = slots[static_cast<std::size_t>(slot)];
       body(s.segment, s.part);
     });
   };
-  for_all(chunks, [&](std::size_t i, std::int64_t chunk) { chains[i].count(chunk); });
+  for_all(dealing_threads, chunks,
+          [&](std::size_t i, std::int64_t chunk) { chains[i].count(chunk); });
   for (RowChains& c : chains) c.place();
-  for_all(chunks, [&](std::size_t i, std::int64_t chunk) { chains[i].deal(chunk); });
-  for_all(buckets, [&](std::size_t i, std::int64_t bucket) {
+  for_all(dealing_threads, chunks,
+          [&](std::size_t i, std::int64_t chunk) { chains[i].deal(chunk); });
+  for_all(threads, buckets, [&](std::size_t i, std::int64_t bucket) {
     chains[i].link(bucket);
     if (!is_shared(segments[i])) steppers[i].step(bucket);
   });
