@@ -118,6 +118,41 @@ def sgd(
         return x.astype(w.dtype), m if m is None or momentum == 0.0 else buf.astype(m.dtype)
 
 
+def sgd_rows(
+    w: np.ndarray,
+    rows: np.ndarray,
+    values: np.ndarray,
+    m: np.ndarray | None = None,
+    *,
+    momentum: float = 0.0,
+    first_step: bool = False,
+    **rule: float,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`sgd` on each row that is named, once, with the sum of its gradients in order."""
+    w, m = w.copy(), None if m is None else m.copy()
+    wide = np.float64 if w.dtype == np.float64 else np.float32
+    if m is not None and first_step:
+        m[...] = 0
+    for row in dict.fromkeys(np.asarray(rows).tolist()):
+        total = np.full(w.shape[1:], -0.0, wide)
+        with np.errstate(all="ignore"):
+            for value in values[np.asarray(rows) == row]:
+                total = total + value.astype(wide)
+        holds_nothing = m is not None and not m[row].any()
+        new_w, new_m = sgd(
+            w[row : row + 1],
+            total[None],
+            None if m is None else m[row : row + 1],
+            momentum=momentum,
+            first_step=holds_nothing,
+            **rule,  # type: ignore[arg-type]
+        )
+        w[row] = new_w[0]
+        if m is not None and new_m is not None:
+            m[row] = new_m[0]
+    return w, m
+
+
 def assert_same_bits(got: np.ndarray, want: np.ndarray, what: str = "") -> None:
     """Equal bit for bit, zeros' signs too; a NaN equals any NaN. Names the distance in ULPs."""
     got, want = np.asarray(got), np.asarray(want)

@@ -136,7 +136,7 @@ void register_update(py::module_& m) {
 
   py::register_local_exception<Overlap>(m, "OverlapError", PyExc_ValueError);
 
-  m.def("new_buffer", &new_buffer, "like"_a);
+  m.def("new_buffer", &new_buffer, "like"_a, "zeros"_a = false);
 
   py::class_<HeldPlan>(m, "HeldPlan", collected<HeldPlan>())
       .def(py::init<const py::object&, const py::object&>(), "params"_a, "momentum_buffers"_a)

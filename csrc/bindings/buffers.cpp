@@ -1,6 +1,8 @@
 #include "bindings/buffers.h"
 
 #include <atomic>
+#include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <unordered_map>
@@ -23,9 +25,13 @@ Registry& registry() {
   return *r;
 }
 
-std::shared_ptr<void> allocate(std::size_t bytes) {
-  void* p = ::operator new(bytes > 0 ? bytes : 1, std::align_val_t(kAlignment));
-  return {p, [](void* q) { ::operator delete(q, std::align_val_t(kAlignment)); }};
+// calloc has fresh pages from the system, which are zeros already, and knows it.
+std::shared_ptr<void> allocate(std::size_t bytes, bool zeros) {
+  std::size_t room = bytes + kAlignment;
+  void* p = zeros ? std::calloc(room, 1) : std::malloc(room);
+  if (p == nullptr) throw std::bad_alloc();
+  const std::shared_ptr<void> owner(p, std::free);
+  return {owner, std::align(kAlignment, bytes, p, room)};
 }
 
 // What DLPack's deleter gets: called by whoever holds the tensor, from any thread, without the GIL.
@@ -53,10 +59,10 @@ DLDataType dl_dtype(DType t) {
 
 }  // namespace
 
-py::capsule new_buffer(py::handle like) {
+py::capsule new_buffer(py::handle like, bool zeros) {
   const Extents extents(view_array(like, {"like"}));
   auto loan = std::make_unique<Loan>();
-  loan->memory = allocate(static_cast<std::size_t>(extents.size * extents.itemsize()));
+  loan->memory = allocate(static_cast<std::size_t>(extents.size * extents.itemsize()), zeros);
   loan->shape.assign(extents.shape.data(), extents.shape.data() + extents.ndim());
   loan->strides.resize(loan->shape.size());
   std::int64_t row_major = 1;

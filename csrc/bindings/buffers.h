@@ -11,9 +11,9 @@
 
 namespace subgrad {
 
-// A DLPack capsule of uninitialised memory with the dtype, shape and order of elements of `like`;
-// row-major where that is not dense.
-py::capsule new_buffer(py::handle like);
+// A DLPack capsule of memory with the dtype, shape and order of elements of `like`; row-major where
+// that is not dense. Uninitialised, or of zeros: pages that nobody has touched then take no memory.
+py::capsule new_buffer(py::handle like, bool zeros);
 
 // A share in the memory that begins at `data`, which keeps it from being freed; null if it is not
 // ours.

@@ -38,6 +38,11 @@ class DensePlan {
             bool use_momentum, bool first);
   void run(const std::vector<SgdParams>& rows);  // releases the GIL where that pays
 
+  // Throws Overlap if an array meets memory that a step writes.
+  void refuse(const ArrayView& read, const Where& where) const {
+    written_.refuse(read, where, Extents());
+  }
+
  private:
   // What every step reads of a tensor, close together: inside a training loop the caches are cold
   // and the step's cost is the lines it touches.

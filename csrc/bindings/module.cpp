@@ -6,6 +6,7 @@
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled kernels of subgrad_fast. Private: import subgrad_fast instead.";
   subgrad::register_gather(m);
+  subgrad::register_rows(m);
   subgrad::register_runtime(m);
   subgrad::register_update(m);
   subgrad::register_sample(m);

@@ -261,14 +261,14 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
   static PyObject* const tensor_type =
       py::getattr(py::module_::import("torch"), "Tensor").release().ptr();
   if (reinterpret_cast<PyObject*>(Py_TYPE(grad.ptr())) != tensor_type) return Bound::torch;
-  if (e.watch_layout && !has_strided_layout(grad)) return Bound::torch;
+  if (e.watch_layout && !has_strided_layout(grad)) return Bound::sparse;
   bool same_layout;
   if (e.api != nullptr) {  // a parameter's type and torch.Tensor share their exchange table
     const Quick quick = quick_view(e.api, grad.ptr(), view);
     if (quick == Quick::no_memory) view_array(grad, where);  // raises
     if (quick != Quick::ok) {
       e.watch_layout = true;
-      return Bound::torch;
+      return has_strided_layout(grad) ? Bound::torch : Bound::sparse;
     }
     // Negated views come from the imaginary part of a conjugate, whose strides no dense parameter
     // has, save where there are none. Asking only then keeps the question off the common path.
@@ -276,7 +276,8 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
     const bool ask = !same_layout || view.ndim == 0 || !plan_.one_run(tensor);
     if (ask && has_negation(grad)) return Bound::torch;
   } else {
-    if (!has_strided_layout(grad) || has_negation(grad)) return Bound::torch;
+    if (!has_strided_layout(grad)) return Bound::sparse;
+    if (has_negation(grad)) return Bound::torch;
     view = view_array(grad, where);
     same_layout = param.same_layout(view);
   }
@@ -304,12 +305,14 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
     if (grad == nullptr) throw py::error_already_set();
     auto owner = py::reinterpret_steal<py::object>(grad);
     if (grad == Py_None) continue;
-    switch (bind(i, std::move(owner))) {
+    const Bound bound = bind(i, std::move(owner));
+    switch (bound) {
       case Bound::yes:
         stepped_.push_back(e.param);
         break;
       case Bound::torch:
-        leftover.append(py::make_tuple(e.group, py::handle(e.param)));
+      case Bound::sparse:
+        leftover.append(py::make_tuple(e.group, py::handle(e.param), bound == Bound::sparse));
         break;
       case Bound::stale:
         return py::bool_(false);

@@ -18,8 +18,9 @@ class OptimizerPlan {
 
   // One step. Returns None when it is done; False when groups, state, a parameter's memory or the
   // need for a momentum buffer has changed, so that the plan must be rebuilt (nothing has been
-  // written then); or the list of (group index, param) that torch has to step. In that last case
-  // the rest waits for finish(), so that nothing is written if torch raises.
+  // written then); or the list of (group index, param, sparse) that the plan cannot step; sparse:
+  // only for the gradient's layout. In that last case the rest waits for finish(), so that nothing
+  // is written if one of those raises.
   py::object step(const py::list& param_groups, const py::dict& state);
   void finish();
 
@@ -47,7 +48,7 @@ class OptimizerPlan {
     py::object param, dict, momentum;
     std::uint64_t version = 0;  // of the dict, when it last held that momentum
   };
-  enum class Bound { yes, torch, stale };
+  enum class Bound { yes, torch, sparse, stale };
 
   bool same_momentum(const Entry& entry) const;
   bool same_buffers();

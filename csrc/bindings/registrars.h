@@ -6,6 +6,7 @@
 namespace subgrad {
 
 void register_gather(pybind11::module_& m);
+void register_rows(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
 void register_update(pybind11::module_& m);
 void register_sample(pybind11::module_& m);

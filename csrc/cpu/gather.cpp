@@ -3,35 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/macros.h"
+#include "cpu/hints.h"
 
 namespace subgrad {
 namespace {
-
-constexpr std::int64_t kLineBytes = 64;
-
-// Rows come in random order, so the processor cannot guess which one is next; the indices can tell
-// it. They are hinted into the second-level cache, whose queue of misses is several times longer
-// than the first's, this far ahead of the copy.
-constexpr std::int64_t kAheadBytes = 16 << 10;
-
-// Of a long row only the beginning is hinted: the rest is a stream, which the processor sees
-// itself.
-constexpr std::int64_t kMaxHintBytes = 2048;
-
-void hint(const char* line) {
-#if defined(__GNUC__)
-  __builtin_prefetch(line, 0, 2);
-#else
-  (void)line;
-#endif
-}
-
-SGF_INLINE void hint_row(const char* row, std::int64_t bytes) {
-  const std::int64_t end = std::min(bytes, kMaxHintBytes);
-  for (std::int64_t at = 0; at < end; at += kLineBytes) hint(row + at);
-  if (bytes > 16) hint(row + end - 1);  // rows need not begin on a line; NumPy aligns to 16 bytes
-}
 
 // `bytes`: the size of a row where the compiler should know it, so that a copy is a few registers
 // and not a call; 0 where memcpy, which has the machine's widest registers, does better.
@@ -42,8 +17,7 @@ void copy_rows(const RowSource& source, char* out, const std::int64_t* indices, 
   const auto copy = [&](std::int64_t i) {
     std::memcpy(out + i * row_bytes, row(i), static_cast<std::size_t>(row_bytes));
   };
-  const std::int64_t ahead = std::min(
-      std::max<std::int64_t>(2, kAheadBytes / std::clamp(row_bytes, kLineBytes, kMaxHintBytes)), n);
+  const std::int64_t ahead = std::min(rows_ahead(row_bytes), n);
   for (std::int64_t i = 0; i < ahead; ++i) hint_row(row(i), row_bytes);
   for (std::int64_t i = 0; i < n - ahead; ++i) {
     hint_row(row(i + ahead), row_bytes);

@@ -16,7 +16,7 @@ def _check_hyperparameters(
     dampening: float,
     weight_decay: float,
     nesterov: bool,
-    l1: float,
+    l1: float = 0.0,
 ) -> None:
     not_negative = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "l1": l1}
     for name, value in not_negative.items():

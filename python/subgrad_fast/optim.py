@@ -19,6 +19,7 @@ from torch.optim.optimizer import (
 from torch.optim.sgd import sgd as torch_sgd
 
 from subgrad_fast import _core
+from subgrad_fast._rows import has_contiguous_rows, make_row_step
 from subgrad_fast._threshold_sgd import ThresholdSGD
 from subgrad_fast.sparsity import soft_threshold_
 
@@ -40,9 +41,9 @@ def _dense_on_cpu(tensor: Tensor) -> bool:
     )
 
 
-def _new_buffer(like: Tensor) -> Tensor:
-    """An uninitialised tensor like `like`, of memory that a plan may point into (see buffers.h)."""
-    buffer: Tensor = torch.utils.dlpack.from_dlpack(_core.new_buffer(like.detach()))
+def _new_buffer(like: Tensor, *, zeros: bool = False) -> Tensor:
+    """A tensor like `like`, empty or of zeros, of memory that a plan may point into (buffers.h)."""
+    buffer: Tensor = torch.utils.dlpack.from_dlpack(_core.new_buffer(like.detach(), zeros))
     return buffer
 
 
@@ -84,6 +85,25 @@ def _covers(param: Tensor, buffer: Tensor | None) -> bool:
     )
 
 
+def _row_sparse(param: Tensor, buffer: Tensor | None) -> bool:
+    """Whether the gradient names whole rows, and the kernels can step those.
+
+    `param` and `buffer` are such as `_covers` says yes to, and the gradient is not strided.
+    """
+    grad = param.grad
+    return (
+        type(grad) is Tensor
+        and grad.layout is torch.sparse_coo
+        and grad.sparse_dim() == 1
+        and grad.dense_dim() > 0
+        and grad.device.type == "cpu"
+        and grad.dtype in _DTYPES
+        and (grad.dtype == param.dtype or grad.dtype is not torch.float64)
+        and has_contiguous_rows(param)
+        and (buffer is None or has_contiguous_rows(buffer))
+    )
+
+
 class SGD(torch.optim.SGD):
     """``torch.optim.SGD``, its step fused into one pass over memory for all tensors of all groups.
 
@@ -93,7 +113,15 @@ class SGD(torch.optim.SGD):
     operation. A new momentum buffer has its parameter's dtype also where gradients have another
     (``Tensor.grad_dtype``): torch gives it the gradient's until a ``state_dict`` is loaded.
 
-    What the kernels do not cover (sparse gradients, complex numbers, other devices, tensor
+    Row-sparse gradients (of ``Embedding(sparse=True)``, ``EmbeddingBag(sparse=True)``, or any COO
+    tensor with one sparse and some dense dimensions) step the rows that they name and no others:
+    momentum and weight decay act on a row when it is named, as in ``torch.optim.SparseAdam``.
+    (``torch.optim.SGD`` refuses weight decay here, and its momentum goes on moving every row that
+    was ever named.) The momentum buffer is dense, zero in rows that hold nothing; the first step of
+    a row is ``m = g``. Without momentum and weight decay the result is torch's, save for rows that
+    are named more than once: their gradients are added first, in the order in which they come.
+
+    What the kernels do not cover (other sparse gradients, complex numbers, other devices, tensor
     subclasses, tensors that share memory, a learning rate that wants a gradient) is stepped by
     torch's own code, tensor by tensor, in the same call.
 
@@ -158,6 +186,9 @@ class SGD(torch.optim.SGD):
                 group.setdefault("l1", old["l1"])
         for slots in self.state.values():
             buffer = slots.get("momentum_buffer") if isinstance(slots, dict) else None
+            # torch's for sparse gradients
+            if isinstance(buffer, Tensor) and buffer.layout is torch.sparse_coo and self._is_ours():
+                buffer = slots["momentum_buffer"] = buffer.to_dense()
             if isinstance(buffer, Tensor) and _dense_on_cpu(buffer) and not buffer.requires_grad:
                 slots["momentum_buffer"] = _new_buffer(buffer).copy_(buffer)
 
@@ -188,8 +219,7 @@ class SGD(torch.optim.SGD):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        defaults = self.defaults
-        if defaults["foreach"] is not None or defaults["fused"] is False:
+        if not self._is_ours():
             self._check_l1()
             for group in self.param_groups:
                 self._step_with_torch(group, group["params"], group["foreach"], group["fused"])
@@ -215,12 +245,20 @@ class SGD(torch.optim.SGD):
                 self._step_with_torch(group, group["params"], False, False)
             return loss
         if leftover:
-            by_group = defaultdict(list)
-            for index, param in leftover:
-                by_group[index].append(param)
+            torchs: dict[int, list[Tensor]] = defaultdict(list)
+            with_rows: dict[int, list[Tensor]] = defaultdict(list)
+            for index, param, sparse in leftover:
                 buffers.pop(param, None)
-            for index, params in by_group.items():
+                rows = sparse and _row_sparse(param, self._momentum_of(param))
+                (with_rows if rows else torchs)[index].append(param)
+            row_steps = [
+                self._row_step(self.param_groups[index], params, buffers)
+                for index, params in with_rows.items()
+            ]
+            for index, params in torchs.items():
                 self._step_with_torch(self.param_groups[index], params, False, False)
+            for row_step in row_steps:
+                row_step.run()
             plan.finish()
         # Only now, when they hold something, do new buffers become state. A plan that made some is
         # used up: to it, each step would be the first.
@@ -232,6 +270,10 @@ class SGD(torch.optim.SGD):
     def _check_l1(self) -> None:
         for group in self.param_groups:
             _l1(group)
+
+    def _is_ours(self) -> bool:
+        """Whether no argument chose torch's own implementation."""
+        return self.defaults["foreach"] is None and self.defaults["fused"] is not False
 
     @torch._disable_dynamo  # type: ignore[attr-defined]  # not for torch.compile
     def _make_plan(self) -> tuple[_core.OptimizerPlan, dict[Tensor, Tensor]]:
@@ -247,7 +289,7 @@ class SGD(torch.optim.SGD):
         entries: list[tuple[int, Tensor, Tensor | None, bool, bool]] = []
         for index, group in enumerate(self.param_groups):
             for param in group["params"]:
-                buffer = self.state[param].get("momentum_buffer") if param in self.state else None
+                buffer = self._momentum_of(param)
                 covered = _covers(param, buffer)
                 first = (
                     covered and buffer is None and group["momentum"] != 0 and param.grad is not None
@@ -256,6 +298,38 @@ class SGD(torch.optim.SGD):
                     buffer = new[param] = _new_buffer(param)
                 entries.append((index, param, buffer if covered else None, first, covered))
         return _core.OptimizerPlan(self.param_groups, self.state, entries), new
+
+    def _momentum_of(self, param: Tensor) -> Tensor | None:
+        buffer: Tensor | None = (
+            self.state[param].get("momentum_buffer") if param in self.state else None
+        )
+        return buffer
+
+    def _row_step(
+        self, group: Group, params: list[Tensor], new: dict[Tensor, Tensor]
+    ) -> _core.RowStep:
+        """A checked step on the rows that gradients name. Buffers made for it go into `new`."""
+        buffers = []
+        if group["momentum"] != 0:
+            for param in params:
+                buffer = self._momentum_of(param)
+                if buffer is None:
+                    buffer = new[param] = _new_buffer(param, zeros=True)
+                buffers.append(buffer)
+        return make_row_step(
+            params,
+            [p.grad for p in params],
+            buffers,
+            lr=float(group["lr"]),
+            momentum=float(group["momentum"]),
+            dampening=float(group["dampening"]),
+            weight_decay=float(group["weight_decay"]),
+            nesterov=bool(group["nesterov"]),
+            maximize=bool(group["maximize"]),
+            decoupled_weight_decay=False,
+            l1=float(_l1(group)),
+            first_step=False,
+        )
 
     def _step_with_torch(
         self, group: Group, params: Iterable[Tensor], foreach: bool | None, fused: bool | None

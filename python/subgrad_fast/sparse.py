@@ -6,24 +6,18 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
+from subgrad_fast._rows import is_row_sparse, row_step
 from subgrad_fast.functional import _check_hyperparameters
+from subgrad_fast.selection import Selection
 from subgrad_fast.selectors import Reused, Selector, make_selector, next_threshold, request
 
 INDEX_BYTES = {None: 0, "int32": 4, "int64": 8}
-
-
-class Selection(NamedTuple):
-    """What was kept of one array: indices into the flattened array, ascending, and the values."""
-
-    indices: Array
-    values: Array
-    threshold: float
 
 
 @dataclass(frozen=True)
@@ -177,7 +171,10 @@ def sparse_step(
 
     Args:
         params: one array or a sequence of arrays, as in `sgd_step`.
-        grads: as many arrays of the same shapes, as in `sgd_step`.
+        grads: as many arrays of the same shapes, as in `sgd_step`. Or gradients that name rows: for
+            each parameter a tuple (rows, values) or a torch COO tensor. They are applied as they
+            are, momentum and weight decay included, to the rows that they name, duplicates added;
+            nothing is selected or held back then, and ``kept`` counts the gradients' values.
         residuals: as many arrays of the same shapes, float64 for float64 parameters and float32 for
             all others. Needed unless `error_feedback` is False, and then neither read nor written.
         momentum_buffers: as many arrays of the same shapes and of the residuals' dtypes. Needed if
@@ -206,6 +203,29 @@ def sparse_step(
             argument and its index. Nothing has been written then.
     """
     _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov)
+    params, grads = as_sequence(params), as_sequence(grads)
+    each_grad = grads if isinstance(params, list | tuple) else [grads]
+    if any(map(is_row_sparse, each_grad)):
+        if (threshold, density, k, selector, residuals, emit) != (None,) * 6:
+            raise ValueError(
+                "grads: row-sparse gradients are applied as they are: no threshold, density, k, "
+                "selector, residuals or emit"
+            )
+        row_step(
+            params,
+            grads,
+            momentum_buffers,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
+            decoupled_weight_decay=decoupled_weight_decay,
+            first_step=first_step,
+        )
+        named = [size_of(g[1] if isinstance(g, tuple) else g._values()) for g in each_grad]
+        return SparseResult(named, list(map(size_of, as_list(params))), [0.0] * len(named))
     chosen = make_selector(selector, threshold, density, k)
     check_scope(scope)
     if emit not in INDEX_BYTES:
@@ -214,7 +234,6 @@ def sparse_step(
         raise ValueError("residuals: needed, unless error_feedback is False")
     if momentum != 0.0 and momentum_buffers is None:
         raise ValueError("momentum_buffers: needed, since momentum is not 0")
-    params, grads = as_sequence(params), as_sequence(grads)
     residuals = as_sequence(residuals) if error_feedback else None
     momentum_buffers = as_sequence(momentum_buffers) if momentum != 0.0 else None
 
