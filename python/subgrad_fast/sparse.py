@@ -204,7 +204,7 @@ def sparse_step(
     """
     _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov)
     params, grads = as_sequence(params), as_sequence(grads)
-    each_grad = grads if isinstance(params, list | tuple) else [grads]
+    each_grad: Any = grads if isinstance(params, list | tuple) else [grads]
     if any(map(is_row_sparse, each_grad)):
         if (threshold, density, k, selector, residuals, emit) != (None,) * 6:
             raise ValueError(
