@@ -11,6 +11,7 @@
 
 #include "core/convert.h"
 #include "cpu/kernel_table.h"
+#include "cpu/select.h"
 #include "rules/threshold.h"
 
 namespace {
@@ -202,6 +203,27 @@ void run_selection(DType type, std::map<std::string, std::uint64_t>& results) {
   }
 }
 
+// The whole of a selection: a sampled bound, one that misleads, and none.
+void run_top(DType type, std::map<std::string, std::uint64_t>& results) {
+  const std::size_t n = 70'001;
+  const auto x = array(type, n, 5), y = array(type, 333, 6);
+  const std::vector<subgrad::Span> spans = {{y.data(), type, 333},
+                                            {x.data(), type, static_cast<std::int64_t>(n)}};
+  for (const std::int64_t k : {0, 1, 700, 3500, 8000, 40'000, 70'334}) {
+    const subgrad::Selection top = subgrad::select_top(spans, k, subgrad::IndexType::i64);
+    std::vector<std::uint64_t> words{top.cut.key, static_cast<std::uint64_t>(top.cut.boundary)};
+    for (const subgrad::Selected& s : top.spans) {
+      const auto count = static_cast<std::size_t>(s.count);
+      words.push_back(count);
+      for (std::size_t i = 0; i < count; ++i) {
+        words.push_back(
+            read<std::uint64_t>(reinterpret_cast<const unsigned char*>(s.indices.get()) + 8 * i));
+      }
+    }
+    results["top " + std::to_string(k) + " " + name_of(type)] = hash(words);
+  }
+}
+
 std::map<std::string, std::uint64_t> run_all() {
   std::map<std::string, std::uint64_t> results;
   run_sampling(results);
@@ -210,6 +232,7 @@ std::map<std::string, std::uint64_t> run_all() {
   run_selection<double>(DType::f64, results);
   run_selection<float>(DType::bf16, results);
   run_selection<float>(DType::f16, results);
+  for (int t = 0; t < subgrad::kDTypes; ++t) run_top(static_cast<DType>(t), results);
   for (int rule = 0; rule < subgrad::kSgdRules; ++rule) {
     for (int types = 0; types < subgrad::kDenseTypeRows; ++types) {
       for (const std::size_t n : {1u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 515u}) {
