@@ -9,6 +9,7 @@ void register_gather(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
 void register_update(pybind11::module_& m);
 void register_sample(pybind11::module_& m);
+void register_select(pybind11::module_& m);
 void register_weighted(pybind11::module_& m);
 
 }  // namespace subgrad

@@ -4,6 +4,8 @@
 //
 #include "cpu/sample.inl"
 //
+#include "cpu/select.inl"
+//
 #include "cpu/dense.inl"
 
 namespace subgrad {

@@ -23,12 +23,46 @@ using PhiloxKernel = void (*)(std::uint64_t key, std::uint64_t low, std::uint64_
 using PermuteKernel = void (*)(const Permutation& permutation, std::uint64_t* values,
                                std::int64_t count);
 
+// Selection by magnitude; cuts and keys as in rules/threshold.h, by the element type that is
+// computed in: 32 bits, or 64 for f64.
+
+// Of n elements, how many have a key of at least `cut`, and of more than that.
+struct KeyCounts {
+  std::int64_t at_least, above;
+};
+using CountKeysKernel = KeyCounts (*)(const void* x, std::int64_t n, std::uint64_t cut);
+
+// Writes index (counted from `first`) and value of every element whose key is at least `cut`, in
+// order. `count` is their number, and nothing behind is touched.
+using EmitKeysKernel = void (*)(const void* x, std::int64_t n, std::uint64_t cut,
+                                std::int64_t first, std::int64_t count, void* indices,
+                                void* values);
+// The index type, and whether values stay in the array's type or become the one computed in.
+enum class Emit { i64, i32, i32_computed };
+inline constexpr int kEmits = 3;
+
+// Adds to the bins of the keys' digits at `shift`, those keys that go on from `prefix` (their bits
+// above the digit); all others are counted in the last bin.
+inline constexpr int kDigitBits = 11, kDigitBins = (1 << kDigitBits) + 1, kDigitTables = 4;
+using CountDigitsKernel = void (*)(const void* x, std::int64_t n, std::uint64_t prefix, int shift,
+                                   std::uint32_t (*bins)[kDigitBins]);
+
+// Sums of squares of what is kept and of the rest.
+struct Energy {
+  double kept, rest;
+};
+using SumSquaresKernel = Energy (*)(const void* x, std::int64_t n, std::uint64_t cut);
+
 struct KernelTable {
   const char* isa;
   DenseKernel dense[kSgdRules][kDenseTypeRows];
   PhiloxKernel philox;
   PermuteKernel permute;
   PermuteKernel unpermute;
+  CountKeysKernel count_keys[kDTypes];
+  EmitKeysKernel emit_keys[kDTypes][kEmits];
+  CountDigitsKernel count_digits[kDTypes];
+  SumSquaresKernel sum_squares[kDTypes];
 };
 
 // Defined in isa_*.cpp, one each; which of them are built is CMake's decision (SGF_HAVE_*).
