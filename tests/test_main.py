@@ -90,6 +90,17 @@ def test_bench_measures_a_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize(
+    ("arguments", "row"),
+    [([], "loop-64@1"), (["update"], "loop-64@1"), (["sampling"], "images-128@1")],
+)
+def test_bench_lists_the_rows_of_the_benchmark_named(arguments: list[str], row: str) -> None:
+    status, printed, _ = run("bench", *arguments, "--list")
+    assert status == 0
+    assert row in printed.split()
+
+
+@pytest.mark.torch
 def test_bench_refuses_an_unknown_row() -> None:
     pytest.importorskip("torch")
     status, _, errors = run("bench", "--rows", "no-such-row")

@@ -73,8 +73,14 @@ def benchmarks_root() -> Path | None:
     return None
 
 
+BENCHMARKS = ("update", "sampling")
+
+
 def bench(arguments: list[str]) -> int:
     """Hand over to the benchmarks, which live in the repository and not in the wheel."""
+    name = BENCHMARKS[0]
+    if arguments and arguments[0] in BENCHMARKS:
+        name, *arguments = arguments
     root = benchmarks_root()
     if root is None:
         print(
@@ -84,7 +90,7 @@ def bench(arguments: list[str]) -> int:
         )
         return 2
     sys.path.insert(0, str(root))
-    module = attempt("benchmarks.bench_update")
+    module = attempt(f"benchmarks.bench_{name}")
     if isinstance(module, str):
         print(f"bench: {module}", file=sys.stderr)
         return 2
@@ -111,7 +117,9 @@ def parse(arguments: list[str] | None) -> tuple[str, dict[str, int], list[str]]:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="print what is installed and how it runs")
     commands.add_parser(
-        "bench", add_help=False, help="time the step against its peers (needs a checkout)"
+        "bench",
+        add_help=False,
+        help=f"time our work against its peers': {', '.join(BENCHMARKS)} (needs a checkout)",
     )
     training = commands.add_parser(
         "demo",
