@@ -116,7 +116,7 @@ PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
     {"_batches"},
-    {"functional", "optim", "sampling", "loader", "distributed"},
+    {"functional", "optim", "sampling", "selection", "loader", "distributed"},
     {"__init__"},
     {"__main__", "_demo"},
 ]

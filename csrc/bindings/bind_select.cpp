@@ -14,13 +14,6 @@
 namespace subgrad {
 namespace {
 
-// The elements of arrays in row-major order: where they lie, or in a copy if they are strided.
-struct Rows {
-  std::vector<py::object> owners;
-  std::vector<Span> spans;
-  std::vector<Where> wheres;
-};
-
 bool row_major(const ArrayView& view) {
   if (reinterpret_cast<std::uintptr_t>(view.data) % size_of(view.dtype) != 0) return false;
   std::int64_t stride = view.itemsize();
@@ -38,47 +31,69 @@ py::object row_major_copy(const py::object& array, const ArrayView& view) {
   return numpy.attr("require")(source, py::none(), "CA");
 }
 
-Rows rows_of(const py::object& arrays, const char* name) {
-  const ArrayList list = array_list(arrays, name);
-  Rows rows;
-  for (std::size_t i = 0; i < list.items.size(); ++i) {
-    const Where where = list.where(name, i);
-    py::object owner = list.items[i];
-    ArrayView view = view_array(owner, where);
-    if (view.size() > 0 && !row_major(view)) {
-      owner = row_major_copy(owner, view);
-      view = view_array(owner, where);
-    }
-    rows.owners.push_back(owner);
-    rows.spans.push_back({view.data, view.dtype, view.size()});
-    rows.wheres.push_back(where);
-  }
-  return rows;
-}
-
-// The groups that are ranked together: all arrays, or each on its own.
-std::vector<std::vector<Span>> scopes_of(const Rows& rows, bool together) {
-  if (!together) {
-    std::vector<std::vector<Span>> scopes;
-    for (const Span& span : rows.spans) scopes.push_back({span});
-    return scopes;
-  }
-  for (std::size_t i = 1; i < rows.spans.size(); ++i) {
-    const DType first = rows.spans[0].dtype, other = rows.spans[i].dtype;
-    if ((first == DType::f64) != (other == DType::f64)) {
-      throw py::type_error(rows.wheres[i].text() + ": " + name_of(other) +
-                           " cannot be ranked together with " + name_of(first) + " of " +
-                           rows.wheres[0].text());
-    }
-  }
-  return {rows.spans};
-}
-
 void require_k(std::int64_t k, std::int64_t least, std::int64_t n, const std::string& whose) {
   if (k >= least && k <= n) return;
   throw py::value_error("k: expected " + std::to_string(least) + " to " + std::to_string(n) +
                         ", the elements of " + whose + ", got " + std::to_string(k));
 }
+
+// The arrays of one call. `together`: they are ranked as one, otherwise each on its own.
+class Operands {
+ public:
+  Operands(const py::object& arrays, bool together) : together_(together) {
+    const ArrayList list = array_list(arrays, "x");
+    for (std::size_t i = 0; i < list.items.size(); ++i) {
+      const Where where = list.where("x", i);
+      const ArrayView view = view_array(list.items[i], where);
+      arrays_.push_back(list.items[i]);
+      wheres_.push_back(where);
+      spans_.push_back({view.data, view.dtype, view.size()});
+      if (together && (view.dtype == DType::f64) != is_f64(spans_)) {
+        throw py::type_error(where.text() + ": " + name_of(view.dtype) +
+                             " cannot be ranked together with " + name_of(spans_[0].dtype) +
+                             " of " + wheres_[0].text());
+      }
+    }
+  }
+
+  std::int64_t size() const { return elements(spans_); }
+
+  void require_k(std::int64_t k, std::int64_t least) const {
+    if (together_) return subgrad::require_k(k, least, size(), "all arrays");
+    for (std::size_t i = 0; i < spans_.size(); ++i) {
+      subgrad::require_k(k, least, spans_[i].n, wheres_[i].text());
+    }
+  }
+
+  void require_int32() const {
+    for (std::size_t i = 0; i < spans_.size(); ++i) {
+      if (spans_[i].n - 1 <= std::numeric_limits<std::int32_t>::max()) continue;
+      throw py::value_error("index_dtype: int32 cannot number the " + std::to_string(spans_[i].n) +
+                            " elements of " + wheres_[i].text());
+    }
+  }
+
+  // What is ranked together, in row-major order; arrays that lie otherwise are copied, and live as
+  // long as this does. Call it when all arguments have been checked.
+  std::vector<std::vector<Span>> scopes() {
+    for (std::size_t i = 0; i < arrays_.size(); ++i) {
+      const ArrayView view = view_array(arrays_[i], wheres_[i]);
+      if (view.size() == 0 || row_major(view)) continue;
+      arrays_[i] = row_major_copy(arrays_[i], view);
+      spans_[i].data = view_array(arrays_[i], wheres_[i]).data;
+    }
+    if (together_) return {spans_};
+    std::vector<std::vector<Span>> each;
+    for (const Span& span : spans_) each.push_back({span});
+    return each;
+  }
+
+ private:
+  bool together_;
+  std::vector<py::object> arrays_;
+  std::vector<Where> wheres_;
+  std::vector<Span> spans_;
+};
 
 // Half is rounded up, and of something at least one is kept.
 std::int64_t k_of(double density, std::int64_t n) {
@@ -93,62 +108,49 @@ py::array own(LargeArray<char> memory, const char* dtype, std::int64_t count) {
   return py::array(py::dtype(dtype), {count}, {}, data, owner);
 }
 
-const char* raw_dtype(DType t) { return t == DType::f64 ? "u8" : t == DType::f32 ? "u4" : "u2"; }
+const char* bits_dtype(DType t) { return t == DType::f64 ? "u8" : t == DType::f32 ? "u4" : "u2"; }
 
 // One of `threshold`, `density` and `k` is given. A list of (indices, bits of the values, smallest
 // magnitude kept), one an array.
 py::list select(const py::object& x, std::optional<double> threshold, std::optional<double> density,
                 std::optional<std::int64_t> k, bool together, bool narrow) {
-  const Rows rows = rows_of(x, "x");
-  const auto scopes = scopes_of(rows, together);
-  std::int64_t all = 0;
-  for (std::size_t i = 0; i < rows.spans.size(); ++i) {
-    const std::int64_t n = rows.spans[i].n;
-    all += n;
-    if (narrow && n - 1 > std::numeric_limits<std::int32_t>::max()) {
-      throw py::value_error("index_dtype: int32 cannot number the " + std::to_string(n) +
-                            " elements of " + rows.wheres[i].text());
-    }
-    if (k.has_value() && !together) require_k(*k, 0, n, rows.wheres[i].text());
-  }
-  if (k.has_value() && together) require_k(*k, 0, all, "all arrays");
+  Operands operands(x, together);
+  if (k.has_value()) operands.require_k(*k, 0);
+  if (narrow) operands.require_int32();
+  const auto scopes = operands.scopes();
 
   const IndexType type = narrow ? IndexType::i32 : IndexType::i64;
-  std::vector<Selection> selections(scopes.size());
-  without_gil(all, [&] {
-    for (std::size_t i = 0; i < scopes.size(); ++i) {
-      selections[i] =
-          threshold.has_value()
-              ? select_above(scopes[i], *threshold, type)
-              : select_top(scopes[i], k.has_value() ? *k : k_of(*density, elements(scopes[i])),
-                           type);
+  std::vector<Selection> selections;
+  without_gil(operands.size(), [&] {
+    for (const auto& spans : scopes) {
+      if (threshold.has_value()) {
+        selections.push_back(select_above(spans, *threshold, type));
+      } else {
+        selections.push_back(
+            select_top(spans, k.has_value() ? *k : k_of(*density, elements(spans)), type));
+      }
     }
   });
 
   py::list parts;
-  for (std::size_t i = 0; i < selections.size(); ++i) {
-    const double kept = magnitude_of(selections[i].cut.key, scopes[i]);
-    for (std::size_t j = 0; j < selections[i].spans.size(); ++j) {
+  for (std::size_t i = 0; i < scopes.size(); ++i) {
+    const double smallest = magnitude_of(selections[i].cut.key, scopes[i]);
+    for (std::size_t j = 0; j < scopes[i].size(); ++j) {
       Selected& s = selections[i].spans[j];
       parts.append(py::make_tuple(own(std::move(s.indices), narrow ? "i4" : "i8", s.count),
-                                  own(std::move(s.values), raw_dtype(scopes[i][j].dtype), s.count),
-                                  kept));
+                                  own(std::move(s.values), bits_dtype(scopes[i][j].dtype), s.count),
+                                  smallest));
     }
   }
   return parts;
 }
 
 std::vector<double> kth_magnitudes(const py::object& x, std::int64_t k, bool together) {
-  const Rows rows = rows_of(x, "x");
-  const auto scopes = scopes_of(rows, together);
-  std::int64_t all = 0;
-  for (std::size_t i = 0; i < scopes.size(); ++i) {
-    const std::int64_t n = elements(scopes[i]);
-    all += n;
-    require_k(k, 1, n, together ? "all arrays" : rows.wheres[i].text());
-  }
+  Operands operands(x, together);
+  operands.require_k(k, 1);
+  const auto scopes = operands.scopes();
   std::vector<double> magnitudes;
-  without_gil(all, [&] {
+  without_gil(operands.size(), [&] {
     for (const auto& spans : scopes) {
       magnitudes.push_back(magnitude_of(kth_magnitude(spans, k).key, spans));
     }
@@ -166,8 +168,10 @@ void register_select(py::module_& m) {
   m.def(
       "energy",
       [](const py::object& x, std::int64_t k) {
-        const Rows rows = rows_of(x, "x");
-        const Energy e = energy(rows.spans, kth_magnitude(rows.spans, k));
+        Operands operands(x, true);
+        operands.require_k(k, 0);
+        const auto spans = operands.scopes()[0];
+        const Energy e = energy(spans, kth_magnitude(spans, k));
         return py::make_tuple(e.kept, e.rest);
       },
       "x"_a, "k"_a);

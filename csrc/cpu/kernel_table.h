@@ -32,20 +32,18 @@ struct KeyCounts {
 };
 using CountKeysKernel = KeyCounts (*)(const void* x, std::int64_t n, std::uint64_t cut);
 
-// Writes index (counted from `first`) and value of every element whose key is at least `cut`, in
-// order. `count` is their number, and nothing behind is touched.
-using EmitKeysKernel = void (*)(const void* x, std::int64_t n, std::uint64_t cut,
-                                std::int64_t first, std::int64_t count, void* indices,
-                                void* values);
-// The index type, and whether values stay in the array's type or become the one computed in.
-enum class Emit { i64, i32, i32_computed };
-inline constexpr int kEmits = 3;
+// Writes index and value, in the type that is computed in, of every element whose key is at least
+// `cut`, in order, and returns their number. Both outputs have room for kGatherSlack more: whole
+// registers are stored.
+inline constexpr int kGatherSlack = 16;
+using GatherKeysKernel = std::int64_t (*)(const void* x, std::int64_t n, std::uint64_t cut,
+                                          std::int32_t* indices, void* values);
 
-// Adds to the bins of the keys' digits at `shift`, those keys that go on from `prefix` (their bits
-// above the digit); all others are counted in the last bin.
-inline constexpr int kDigitBits = 11, kDigitBins = (1 << kDigitBits) + 1, kDigitTables = 4;
-using CountDigitsKernel = void (*)(const void* x, std::int64_t n, std::uint64_t prefix, int shift,
-                                   std::uint32_t (*bins)[kDigitBins]);
+// Adds to the bins of the digits at `shift` those keys that lie in [first, end), of which both are
+// cuts.
+inline constexpr int kDigitBits = 11, kDigitBins = 1 << kDigitBits, kDigitTables = 4;
+using CountDigitsKernel = void (*)(const void* x, std::int64_t n, std::uint64_t first,
+                                   std::uint64_t end, int shift, std::uint32_t (*bins)[kDigitBins]);
 
 // Sums of squares of what is kept and of the rest.
 struct Energy {
@@ -60,7 +58,7 @@ struct KernelTable {
   PermuteKernel permute;
   PermuteKernel unpermute;
   CountKeysKernel count_keys[kDTypes];
-  EmitKeysKernel emit_keys[kDTypes][kEmits];
+  GatherKeysKernel gather_keys[kDTypes];
   CountDigitsKernel count_digits[kDTypes];
   SumSquaresKernel sum_squares[kDTypes];
 };

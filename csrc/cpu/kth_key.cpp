@@ -6,13 +6,14 @@
 #include "core/convert.h"
 #include "cpu/kernel_table.h"
 #include "cpu/large_array.h"
+#include "rules/threshold.h"
 
 namespace subgrad {
 namespace {
 
-// How many keys that go on from `prefix` have which digit at `shift`.
-std::vector<std::int64_t> digit_counts(std::vector<Block>& blocks, int threads,
-                                       std::uint64_t prefix, int shift) {
+// How many keys in [first, end) have which digit at `shift`.
+std::vector<std::int64_t> digit_counts(std::vector<Block>& blocks, int threads, std::uint64_t first,
+                                       std::uint64_t end, int shift) {
   std::vector<std::atomic<std::int64_t>> totals(kDigitBins);
   const KernelTable& table = kernels();
   // Long slots, since each clears its tables and adds them up; and enough of them to share. The
@@ -24,11 +25,11 @@ std::vector<std::int64_t> digit_counts(std::vector<Block>& blocks, int threads,
   const auto slots = static_cast<std::int64_t>((blocks.size() + per_slot - 1) / per_slot);
   parallel_for(threads, slots, [&](std::int64_t slot) {
     std::uint32_t bins[kDigitTables][kDigitBins] = {};
-    const std::size_t first = static_cast<std::size_t>(slot) * per_slot;
-    const std::size_t end = std::min(blocks.size(), first + per_slot);
-    for (std::size_t i = first; i < end; ++i) {
+    const std::size_t from = static_cast<std::size_t>(slot) * per_slot;
+    const std::size_t to = std::min(blocks.size(), from + per_slot);
+    for (std::size_t i = from; i < to; ++i) {
       const Block& b = blocks[i];
-      table.count_digits[static_cast<int>(b.dtype)](b.data, b.n, prefix, shift, bins);
+      table.count_digits[static_cast<int>(b.dtype)](b.data, b.n, first, end, shift, bins);
     }
     for (std::size_t digit = 0; digit < kDigitBins; ++digit) {
       std::int64_t sum = 0;
@@ -39,9 +40,9 @@ std::vector<std::int64_t> digit_counts(std::vector<Block>& blocks, int threads,
   return {totals.begin(), totals.end()};
 }
 
-// One element in 64, in runs that fill a cache line of f32. Which run of its group is taken is
+// One element in 128, in runs that fill a cache line of f32. Which run of its group is taken is
 // hashed, so that no period in the data meets the sample's.
-constexpr std::int64_t kSampleRun = 16, kSampleRuns = 64, kSampleGroup = kSampleRun * kSampleRuns;
+constexpr std::int64_t kSampleRun = 16, kSampleRuns = 128, kSampleGroup = kSampleRun * kSampleRuns;
 
 std::int64_t sample_size(std::int64_t n) {
   return n / kSampleGroup * kSampleRun + n % kSampleGroup / kSampleRuns;
@@ -55,7 +56,7 @@ void take_sample(const Block& b, C* out) {
     const std::uint64_t hash =
         static_cast<std::uint64_t>(b.position + group + 1) * 0x9e3779b97f4a7c15u;
     const std::int64_t start =
-        left == kSampleGroup ? static_cast<std::int64_t>(hash >> 58) * kSampleRun : 0;
+        left == kSampleGroup ? static_cast<std::int64_t>(hash >> 57) * kSampleRun : 0;
     const std::int64_t run = left / kSampleRuns;
     for (std::int64_t i = 0; i < run; ++i) *out++ = widen<C>(x[group + start + i]);
   }
@@ -86,14 +87,19 @@ std::uint64_t sampled_key(const std::vector<Span>& spans, DType type, std::int64
 std::uint64_t kth_key(const std::vector<Span>& spans, std::int64_t k) {
   std::vector<Block> blocks = blocks_of(spans);
   const int threads = threads_for(spans);
-  std::uint64_t key = 0;
-  // The first digit has what the others leave of 31 or 63 bits.
+  const std::uint64_t nan = is_f64(spans) ? Keys<double>::nan : Keys<float>::nan;
+  const std::uint64_t nothing = is_f64(spans) ? Keys<double>::nothing : Keys<float>::nothing;
+  // What is known of the key: [key, end). The first digit has what the others leave of 31 or 63
+  // bits.
+  std::uint64_t key = 0, end = nothing;
   int shift = (is_f64(spans) ? 62 : 30) / kDigitBits * kDigitBits;
   for (; shift >= 0; shift -= kDigitBits) {
-    const std::vector<std::int64_t> counts = digit_counts(blocks, threads, key, shift);
-    std::size_t digit = kDigitBins - 2;
-    for (; k > counts[digit]; --digit) k -= counts[digit];
-    key = key << kDigitBits | digit;
+    const std::vector<std::int64_t> counts = digit_counts(blocks, threads, key, end, shift);
+    std::size_t digit = kDigitBins - 1;
+    for (; digit > 0 && k > counts[digit]; --digit) k -= counts[digit];
+    key |= std::uint64_t{digit} << shift;
+    end = key + (std::uint64_t{1} << shift);
+    if (end > nan) end = nothing;
   }
   return key;
 }

@@ -33,35 +33,76 @@ std::int64_t find_equal(const Block& b, std::uint64_t key, std::int64_t skipped)
   with_element(b.dtype, [&](auto element) {
     using T = decltype(element);
     const T* x = static_cast<const T*>(b.data);
-    for (;; ++i) {
+    for (; i < b.n; ++i) {
       if (magnitude_key(widen<compute_t<T>>(x[i])) == key && skipped-- == 0) return;
     }
   });
   return i;
 }
 
-// Finds a cut and writes what it keeps. The pass that counts what reaches a key, which may be lower
-// than the one that is looked for, also stores copies of that, so that the rest of the work is
-// about those and the arrays are read once. What there is no room for is read again.
+// What a block has that reaches a key: index in the block, value in the type that is computed in.
+struct Found {
+  const std::int32_t* indices;
+  const void* values;
+  std::int64_t count;
+};
+struct Scratch {
+  std::int32_t indices[kBlockElements + kGatherSlack];
+  double values[kBlockElements + kGatherSlack];
+};
+
+Found gather(const Block& b, std::uint64_t key, Scratch& scratch) {
+  const GatherKeysKernel kernel = kernels().gather_keys[static_cast<int>(b.dtype)];
+  const std::int64_t count = kernel(b.data, b.n, key, scratch.indices, scratch.values);
+  return {scratch.indices, scratch.values, count};
+}
+
+// Writes what a cut keeps of what a block has: `kept` elements, and no more even if another thread
+// of the caller changes the array meanwhile.
+template <class I, class T>
+void write(const Block& b, const Found& found, const Cut& cut, std::int64_t kept, I* indices,
+           T* values) {
+  using C = compute_t<T>;
+  const C* x = static_cast<const C*>(found.values);
+  if (kept == found.count) {
+    for (std::int64_t i = 0; i < found.count; ++i) {
+      indices[i] = static_cast<I>(b.begin + found.indices[i]);
+    }
+    for (std::int64_t i = 0; i < found.count; ++i) values[i] = Narrow<T>::of(x[i]);
+    return;
+  }
+  const std::int64_t part = part_before(b, cut);
+  for (std::int64_t i = 0; i < found.count && kept > 0; ++i) {
+    const std::uint64_t key = found.indices[i] < part ? cut.key : cut.behind;
+    if (!at_least(x[i], static_cast<key_t<C>>(key))) continue;
+    *indices++ = static_cast<I>(b.begin + found.indices[i]);
+    *values++ = Narrow<T>::of(x[i]);
+    --kept;
+  }
+}
+
+// Finds a cut and writes what it keeps. The pass that looks for what reaches a key, which may be
+// lower than the one that is wanted, keeps copies, so that the rest of the work is about those and
+// the arrays are read once. What there is no room for is read again.
 class Selector {
  public:
   explicit Selector(const std::vector<Span>& spans)
       : spans_(spans), threads_(threads_for(spans)), f64_(is_f64(spans)) {
-    for (const Block& b : blocks_of(spans)) blocks_.push_back({b, {0, 0}, kNotStored, 0, 0, 0});
+    for (const Block& b : blocks_of(spans)) blocks_.push_back({b});
   }
 
   Cut find_top(std::int64_t k) {
     if (k == 0) return cut_at(f64_ ? Keys<double>::nothing : Keys<float>::nothing, 0, f64_);
     if (const auto bound = sampled_bound(spans_, k)) {
       collect(*bound, 2 * k + (64 << 10));
-      const KeyCounts reached = total();
-      if (reached.at_least >= k && reached.above < k) return cut_among_equals(*bound, k);
-      if (reached.at_least >= k && all_stored()) {
-        const DType computed = f64_ ? DType::f64 : DType::f32;
-        const std::uint64_t key = kth_key({{values_.get(), computed, reached.at_least}}, k);
-        count_stored(key);
+      const std::int64_t reached = total().at_least;
+      if (reached >= k && all_stored()) {
+        const std::uint64_t key = kth_key({{values_.get(), computed(), reached}}, k);
+        count(key);
         return cut_among_equals(key, k);
       }
+      count(*bound);  // a bound that too many reach may be the key, with many equal to it
+      if (reached >= k && total().above < k) return cut_among_equals(*bound, k);
     }
     const std::uint64_t key = kth_key(spans_, k);
     collect(key, 0);
@@ -77,11 +118,10 @@ class Selector {
   // The cut must be the one that was found last.
   Selection write(const Cut& cut, IndexType type) {
     Selection selection{cut, std::vector<Selected>(spans_.size())};
-    each_block(threads_, blocks_, [&](std::size_t, Work& w) { count_kept(w, cut); });
+    each_block(threads_, blocks_, [&](std::size_t, Work& w) { w.kept = kept(w, cut); });
     for (Work& w : blocks_) {
-      std::int64_t& count = selection.spans[w.block.span].count;
-      w.out = count;
-      count += w.kept_before + w.kept_behind;
+      w.out = selection.spans[w.block.span].count;
+      selection.spans[w.block.span].count += w.kept;
     }
     const std::size_t index_size = type == IndexType::i32 ? 4 : 8;
     for (std::size_t i = 0; i < spans_.size(); ++i) {
@@ -90,16 +130,19 @@ class Selector {
       s.values = large_array<char>(static_cast<std::size_t>(s.count) * size_of(spans_[i].dtype));
     }
     each_block(threads_, blocks_, [&](std::size_t, const Work& w) {
-      if (w.kept_before + w.kept_behind == 0) return;
-      Selected& s = selection.spans[w.block.span];
-      with_element(w.block.dtype, [&](auto element) {
+      if (w.kept == 0) return;
+      const Block& b = w.block;
+      const Selected& s = selection.spans[b.span];
+      Scratch scratch;
+      const Found found = w.stored != kNotStored ? stored(w) : gather(b, cut.key, scratch);
+      with_element(b.dtype, [&](auto element) {
         auto* values = reinterpret_cast<decltype(element)*>(s.values.get()) + w.out;
         if (type == IndexType::i32) {
-          write(w, cut, Emit::i32, reinterpret_cast<std::int32_t*>(s.indices.get()) + w.out,
-                values);
+          auto* indices = reinterpret_cast<std::int32_t*>(s.indices.get()) + w.out;
+          subgrad::write(b, found, cut, w.kept, indices, values);
         } else {
-          write(w, cut, Emit::i64, reinterpret_cast<std::int64_t*>(s.indices.get()) + w.out,
-                values);
+          auto* indices = reinterpret_cast<std::int64_t*>(s.indices.get()) + w.out;
+          subgrad::write(b, found, cut, w.kept, indices, values);
         }
       });
     });
@@ -110,50 +153,56 @@ class Selector {
   static constexpr std::int64_t kNotStored = -1;
   struct Work {
     Block block;
-    KeyCounts counts;     // at the key that was counted last
-    std::int64_t stored;  // where the block's copies begin, or kNotStored
-    std::int64_t candidates;
-    std::int64_t kept_before, kept_behind;  // on either side of the boundary
-    std::int64_t out = 0;                   // where in the span's output
+    KeyCounts counts = {0, 0};         // at the key that was counted last
+    std::int64_t found = 0;            // how many reached the key that was collected at
+    std::int64_t stored = kNotStored;  // where their copies begin
+    std::int64_t kept = 0, out = 0;    // how many are written, and where in the span's output
   };
 
+  // Counts every block at a key and copies what reaches it, while there is room.
   void collect(std::uint64_t key, std::int64_t room) {
-    const auto size = static_cast<std::size_t>(room);
-    indices_ = large_array<std::int32_t>(size);
-    values_ = large_array<char>(size * (f64_ ? 8 : 4));
+    indices_ = large_array<std::int32_t>(static_cast<std::size_t>(room));
+    values_ = large_array<char>(static_cast<std::size_t>(room) * size_of(computed()));
     std::atomic<std::int64_t> used{0};
     each_block(threads_, blocks_, [&](std::size_t, Work& w) {
-      const Block& b = w.block;
-      w.counts = count_keys(b, 0, b.n, key);
-      w.candidates = w.counts.at_least;
-      if (w.candidates == 0 || used.load(std::memory_order_relaxed) + w.candidates > room) return;
-      const std::int64_t at = used.fetch_add(w.candidates, std::memory_order_relaxed);
-      if (at + w.candidates > room) return;
+      w.stored = kNotStored;
+      if (used.load(std::memory_order_relaxed) >= room) {
+        w.counts = count_keys(w.block, 0, w.block.n, key);
+        w.found = w.counts.at_least;
+        return;
+      }
+      Scratch scratch;
+      const Found found = gather(w.block, key, scratch);
+      w.found = w.counts.at_least = found.count;
+      if (found.count == 0) return;
+      const std::int64_t at = used.fetch_add(found.count, std::memory_order_relaxed);
+      if (at + found.count > room) return;
       w.stored = at;
-      emit(Emit::i32_computed, b, 0, b.n, key, 0, w.candidates, indices_.get() + at, value(at));
+      const auto count = static_cast<std::size_t>(found.count);
+      std::memcpy(indices_.get() + at, found.indices, count * sizeof(std::int32_t));
+      std::memcpy(value(at), found.values, count * size_of(computed()));
     });
   }
 
-  static void emit(Emit kind, const Block& b, std::int64_t begin, std::int64_t end,
-                   std::uint64_t key, std::int64_t first, std::int64_t count, void* indices,
-                   void* values) {
-    kernels().emit_keys[static_cast<int>(b.dtype)][static_cast<int>(kind)](
-        b.at(begin), end - begin, key, first, count, indices, values);
+  DType computed() const { return f64_ ? DType::f64 : DType::f32; }
+  char* value(std::int64_t i) const {
+    return values_.get() + i * static_cast<std::int64_t>(size_of(computed()));
   }
-
-  void* value(std::int64_t i) const { return values_.get() + i * (f64_ ? 8 : 4); }
-
+  Found stored(const Work& w) const {
+    return {indices_.get() + w.stored, value(w.stored), w.found};
+  }
   bool all_stored() const {
     return std::all_of(blocks_.begin(), blocks_.end(),
-                       [](const Work& w) { return w.stored != kNotStored || w.candidates == 0; });
+                       [](const Work& w) { return w.stored != kNotStored || w.found == 0; });
   }
 
-  // Counts again, at a higher key, among the copies.
-  void count_stored(std::uint64_t key) {
-    const CountKeysKernel count =
-        kernels().count_keys[static_cast<int>(f64_ ? DType::f64 : DType::f32)];
+  // Counts again, at the same or a higher key, among the copies where there are any.
+  void count(std::uint64_t key) {
+    const CountKeysKernel kernel = kernels().count_keys[static_cast<int>(computed())];
     each_block(threads_, blocks_, [&](std::size_t, Work& w) {
-      if (w.candidates > 0) w.counts = count(value(w.stored), w.candidates, key);
+      if (w.found == 0) return;
+      w.counts = w.stored != kNotStored ? kernel(value(w.stored), w.found, key)
+                                        : count_keys(w.block, 0, w.block.n, key);
     });
   }
 
@@ -179,44 +228,20 @@ class Selector {
     return cut_at(key, elements(spans_), f64_);
   }
 
-  static void count_kept(Work& w, const Cut& cut) {
-    const Block& b = w.block;
-    const std::int64_t part = part_before(b, cut);
-    w.kept_before = part == b.n ? w.counts.at_least
-                    : part == 0 ? 0
-                                : count_keys(b, 0, part, cut.key).at_least;
-    w.kept_behind = part == b.n ? 0
-                    : part == 0 ? w.counts.above
-                                : count_keys(b, part, b.n, cut.behind).at_least;
-  }
-
-  template <class I, class T>
-  void write(const Work& w, const Cut& cut, Emit kind, I* indices, T* values) const {
-    const Block& b = w.block;
-    const std::int64_t part = part_before(b, cut);
-    if (w.stored == kNotStored) {
-      emit(kind, b, 0, part, cut.key, b.begin, w.kept_before, indices, values);
-      emit(kind, b, part, b.n, cut.behind, b.begin + part, w.kept_behind, indices + w.kept_before,
-           values + w.kept_before);
-      return;
-    }
-    using C = compute_t<T>;
-    const std::int32_t* candidate = indices_.get() + w.stored;
-    const C* x = static_cast<const C*>(value(w.stored));
-    for (std::int64_t i = 0; i < w.candidates; ++i) {
-      const std::uint64_t key = candidate[i] < part ? cut.key : cut.behind;
-      if (!at_least(x[i], static_cast<key_t<C>>(key))) continue;
-      *indices++ = static_cast<I>(b.begin + candidate[i]);
-      *values++ = Narrow<T>::of(x[i]);
-    }
+  static std::int64_t kept(const Work& w, const Cut& cut) {
+    const std::int64_t part = part_before(w.block, cut);
+    if (part == w.block.n) return w.counts.at_least;
+    if (part == 0) return w.counts.above;
+    return count_keys(w.block, 0, part, cut.key).at_least +
+           count_keys(w.block, part, w.block.n, cut.behind).at_least;
   }
 
   const std::vector<Span>& spans_;
   const int threads_;
   const bool f64_;
   std::vector<Work> blocks_;
-  LargeArray<std::int32_t> indices_;  // of the copies, counted within their block
-  LargeArray<char> values_;           // in the type that is computed in
+  LargeArray<std::int32_t> indices_;  // of the copies
+  LargeArray<char> values_;
 };
 
 }  // namespace

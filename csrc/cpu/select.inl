@@ -35,60 +35,45 @@ KeyCounts count_keys(const void* x, std::int64_t n, std::uint64_t cut) {
   return counts;
 }
 
-// Where kept elements go: index and value, whole registers while there is room for them.
-template <class V, class I, class O>
-struct Emitter {
-  I* indices;
-  O* values;
-  std::int64_t left;
-
-  SGF_INLINE void put(V v, unsigned bits, std::int64_t first) {
-    constexpr int width = Memory<V>::width;
-    const int kept = count_lanes(bits);
-    const V packed = compact(v, bits);
-    if (left >= width) {
-      LaneNumbers<V>::store(indices, first, bits);
-      Memory<V>::store(values, packed);
-    } else if constexpr (width > 1) {  // what lies behind may belong to another thread
-      I numbers[width];
-      LaneNumbers<V>::store(numbers, first, bits);
-      for (int lane = 0; lane < kept; ++lane) indices[lane] = numbers[lane];
-      Memory<V>::store(values, packed, kept);
-    }
-    indices += kept;
-    values += kept;
-    left -= kept;
-  }
-};
-
-template <class T, class I, class O>
-void emit_keys(const void* x, std::int64_t n, std::uint64_t cut, std::int64_t first,
-               std::int64_t count, void* indices, void* values) {
-  using V = Vec<compute_t<T>>;
-  const auto key = static_cast<key_t<V>>(cut);
-  Emitter<V, I, O> out{static_cast<I*>(indices), static_cast<O*>(values), count};
+template <class T>
+std::int64_t gather_keys(const void* x, std::int64_t n, std::uint64_t cut, std::int32_t* indices,
+                         void* values) {
+  using C = compute_t<T>;
+  using V = Vec<C>;
+  const auto key = static_cast<key_t<C>>(cut);
+  C* out = static_cast<C*>(values);
+  std::int64_t count = 0;
   each_register<V>(static_cast<const T*>(x), n, [&](V v, unsigned lanes, std::int64_t i) {
     const unsigned bits = lane_bits(at_least(v, key)) & lanes;
-    if (bits != 0) out.put(v, bits, first + i);
+    if (bits == 0) return;
+    LaneNumbers<V>::store(indices + count, i, bits);
+    Memory<V>::store(out + count, compact(v, bits));
+    count += count_lanes(bits);
   });
+  return count;
 }
 
 // Four tables in turn: equal neighbours would make each increment wait for the one before it.
 template <class T>
-void count_digits(const void* x, std::int64_t n, std::uint64_t prefix, int shift,
+void count_digits(const void* x, std::int64_t n, std::uint64_t first, std::uint64_t end, int shift,
                   std::uint32_t (*bins)[kDigitBins]) {
   using C = compute_t<T>;
   using V = Vec<C>;
-  constexpr std::uint64_t digit_mask = (1u << kDigitBits) - 1u;
+  constexpr int width = Memory<V>::width;
+  const auto low = static_cast<key_t<C>>(first), high = static_cast<key_t<C>>(end);
   each_register<V>(static_cast<const T*>(x), n, [&](V v, unsigned lanes, std::int64_t i) {
-    constexpr int width = Memory<V>::width;
+    unsigned in = lane_bits(at_least(v, low)) & ~lane_bits(at_least(v, high)) & lanes;
+    if (in == 0) return;
     C values[width];
     Memory<V>::store(values, v);
-    for (int lane = 0; lane < width && (lanes >> lane) != 0; ++lane) {
-      const std::uint64_t key = magnitude_key(values[lane]);
-      const std::uint64_t digit = key >> shift & digit_mask;
-      ++bins[(static_cast<int>(i) + lane) % kDigitTables]
-            [key >> shift >> kDigitBits == prefix ? digit : digit_mask + 1];
+    const auto count = [&](int lane) {
+      const auto digit = magnitude_key(values[lane]) >> shift & (kDigitBins - 1);
+      ++bins[(static_cast<int>(i) + lane) % kDigitTables][digit];
+    };
+    if (in == (1u << width) - 1u) {
+      for (int lane = 0; lane < width; ++lane) count(lane);
+    } else {
+      for (; in != 0; in &= in - 1) count(first_lane(in));
     }
   });
 }
@@ -137,11 +122,8 @@ Energy sum_squares(const void* x, std::int64_t n, std::uint64_t cut) {
 template <int t>
 constexpr void fill_select(KernelTable& table) {
   using T = element_t<static_cast<DType>(t)>;
-  using C = compute_t<T>;
   table.count_keys[t] = &count_keys<T>;
-  table.emit_keys[t][int(Emit::i64)] = &emit_keys<T, std::int64_t, T>;
-  table.emit_keys[t][int(Emit::i32)] = &emit_keys<T, std::int32_t, T>;
-  table.emit_keys[t][int(Emit::i32_computed)] = &emit_keys<T, std::int32_t, C>;
+  table.gather_keys[t] = &gather_keys<T>;
   table.count_digits[t] = &count_digits<T>;
   table.sum_squares[t] = &sum_squares<T>;
   if constexpr (t + 1 < kDTypes) fill_select<t + 1>(table);

@@ -29,8 +29,8 @@ inline std::int64_t elements(const std::vector<Span>& spans) {
   return n;
 }
 
-// The unit of work: 32 KiB of f32, so that a second look at a block finds it in the cache.
-constexpr std::int64_t kBlockElements = 8 << 10;
+// The unit of work: what is found in a block fits on a thread's stack and in its first-level cache.
+constexpr std::int64_t kBlockElements = 4 << 10;
 
 struct Block {
   const void* data;
@@ -70,12 +70,16 @@ inline int threads_for(const std::vector<Span>& spans) {
   return static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, num_threads()));
 }
 
-// body(i, blocks[i]) for every block, on so many threads.
+// body(i, blocks[i]) for every block, on so many threads; a few blocks are handed out at a time.
 template <class T, class Body>
 void each_block(int threads, std::vector<T>& blocks, const Body& body) {
-  parallel_for(threads, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t slot) {
-    const auto i = static_cast<std::size_t>(slot);
-    body(i, blocks[i]);
+  const std::size_t share = blocks.size() / (static_cast<std::size_t>(threads) * 16);
+  const std::size_t per_slot = std::clamp<std::size_t>(share, 1, 16);
+  const std::size_t slots = (blocks.size() + per_slot - 1) / per_slot;
+  parallel_for(threads, static_cast<std::int64_t>(slots), [&](std::int64_t slot) {
+    const std::size_t first = static_cast<std::size_t>(slot) * per_slot;
+    const std::size_t end = std::min(blocks.size(), first + per_slot);
+    for (std::size_t i = first; i < end; ++i) body(i, blocks[i]);
   });
 }
 

@@ -28,6 +28,7 @@ try:
         WeightedSampler,
         choose,
     )
+    from subgrad_fast.selection import Selection, kth_magnitude, select
 except ImportError:
     # `python -m subgrad_fast info` imports this package first, and is there to report this very
     # error.
@@ -41,6 +42,7 @@ __all__ = [
     "FusedSGD",
     "GroupSampler",
     "Permutation",
+    "Selection",
     "StratifiedSampler",
     "WeightedSampler",
     "__version__",
@@ -48,6 +50,8 @@ __all__ = [
     "build_info",
     "choose",
     "get_num_threads",
+    "kth_magnitude",
+    "select",
     "set_num_threads",
     "sgd_step",
 ]

@@ -28,6 +28,7 @@ struct Memory {
 // Lanes as bits of an integer: bit i is lane i. Counting and compaction start from these.
 SGF_INLINE unsigned lane_bits(bool mask) { return mask ? 1u : 0u; }
 SGF_INLINE int count_lanes(unsigned bits) { return static_cast<int>(bits); }
+SGF_INLINE int first_lane(unsigned) { return 0; }
 
 // The lanes of `bits` moved to the front, in their order; what lies behind them is anything.
 template <class V>

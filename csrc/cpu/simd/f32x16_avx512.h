@@ -173,6 +173,7 @@ SGF_INLINE F64x8 blend(Mask64x8 mask, F64x8 yes, F64x8 no) {
 SGF_INLINE unsigned lane_bits(Mask32x16 mask) { return mask.m; }
 SGF_INLINE unsigned lane_bits(Mask64x8 mask) { return mask.m; }
 SGF_INLINE int count_lanes(unsigned bits) { return __builtin_popcount(bits); }
+SGF_INLINE int first_lane(unsigned bits) { return __builtin_ctz(bits); }
 
 // The lanes of `bits` moved to the front, in their order; what lies behind them is anything. In a
 // register: compressing into memory is microcoded on Zen 4.

@@ -155,6 +155,7 @@ SGF_INLINE unsigned lane_bits(Mask64x2 mask) {
   return static_cast<unsigned>(vaddvq_u64(vandq_u64(mask.m, weights)));
 }
 SGF_INLINE int count_lanes(unsigned bits) { return __builtin_popcount(bits); }
+SGF_INLINE int first_lane(unsigned bits) { return __builtin_ctz(bits); }
 
 inline constexpr LaneTable<4> kLanes;  // its first 4 rows serve two lanes too
 

@@ -156,6 +156,7 @@ SGF_INLINE unsigned lane_bits(Mask64x4 mask) {
   return static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(mask.m)));
 }
 SGF_INLINE int count_lanes(unsigned bits) { return __builtin_popcount(bits); }
+SGF_INLINE int first_lane(unsigned bits) { return __builtin_ctz(bits); }
 
 inline constexpr LaneTable<8> kLanes;  // its first 16 rows serve four lanes too
 
