@@ -5,6 +5,7 @@
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled kernels of subgrad_fast. Private: import subgrad_fast instead.";
+  subgrad::register_entries(m);
   subgrad::register_gather(m);
   subgrad::register_rows(m);
   subgrad::register_runtime(m);

@@ -1,0 +1,55 @@
+// Sparse vectors on their way between processes: (index, value) entries are packed into one run of
+// bytes, and those of all processes are averaged into a dense vector.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/types.h"
+
+namespace subgrad {
+
+// How entries lie in a payload: all indices (4 bytes, or 8), ascending, then as many values. There
+// is room for as many entries as fit; a multiple of 16 keeps everything aligned.
+struct EntryFormat {
+  DType dtype;
+  bool wide;
+
+  std::int64_t index_bytes() const { return wide ? 8 : 4; }
+  std::int64_t bytes() const { return index_bytes() + static_cast<std::int64_t>(size_of(dtype)); }
+};
+inline constexpr std::int64_t kEntryGranule = 16;
+
+// What was selected of one tensor: ascending indices of the format's size, counted within the
+// tensor, and values. Values that come from a residual have the type that is computed in, and the
+// residual keeps what is lost when a value is rounded to the format's; without one they have the
+// format's.
+struct SelectedEntries {
+  const void* indices;
+  const void* values;
+  std::int64_t count;
+  std::int64_t offset;  // of the tensor in the packed vector
+  void* residual;
+};
+
+// Packs the entries of tensors that lie in ascending order in the vector. `capacity`: how many
+// entries the payload has room for, at least all of them.
+void pack_entries(const std::vector<SelectedEntries>& tensors, const EntryFormat& format,
+                  std::int64_t capacity, char* payload);
+
+struct Payload {
+  const char* data;
+  std::int64_t count;
+};
+
+// Whether a payload's indices ascend and lie below n.
+bool valid_entries(const Payload& payload, const EntryFormat& format, std::int64_t n);
+
+// out[i] = sum over the payloads, in their order, of value * scale, for all i < n; -0.0, the
+// additive identity, where none has an entry. The products are rounded to out's type, as they are
+// where they go through memory; those of 16-bit types are then summed in f32. The entries must be
+// valid.
+void merge_entries(const std::vector<Payload>& payloads, const EntryFormat& format,
+                   std::int64_t capacity, double scale, void* out, std::int64_t n);
+
+}  // namespace subgrad

@@ -1,0 +1,446 @@
+"""A DistributedDataParallel communication hook that exchanges only the gradients that matter."""
+
+# No `from __future__ import annotations`: DistributedDataParallel looks at a hook's annotations and
+# wants the classes themselves.
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import GradBucket
+from torch.nn import Module
+from torch.nn.parallel import DistributedDataParallel
+
+from subgrad_fast import _core
+
+__all__ = ["SparseState", "mean_state", "sparse_hook"]
+
+# The gradients that are exchanged, and the type that they are accumulated in.
+_RESIDUAL_DTYPES = {
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.bfloat16: torch.float32,
+    torch.float16: torch.float32,
+}
+
+_INT32_MAX = 2**31 - 1
+
+
+def _bucket_strides(parameter: Tensor) -> tuple[int, ...]:
+    """How DistributedDataParallel lays out a gradient; GradBucket.gradients() does not know."""
+    if torch.ops.aten.is_non_overlapping_and_dense(parameter):
+        return parameter.stride()
+    return torch.empty(parameter.shape, device="meta").stride()
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """The memory of a dense tensor, whatever the order of its dimensions."""
+    return tensor.as_strided((tensor.numel(),), (1,))
+
+
+class _Exchange:
+    """What this rank sends of one bucket, on its way.
+
+    How much each rank sends is gathered first, and the entries afterwards, in messages of one
+    length. Between the two this rank computes the gradients of the next bucket.
+    """
+
+    def __init__(self, bucket: Tensor, parts: list[Any], wide: bool, group: Any) -> None:
+        self.bucket = bucket
+        self.parts = parts
+        self.wide = wide
+        self.group = group
+        self.world_size = dist.get_world_size(group)
+        self.count = sum(len(indices) for indices, *_ in parts)
+        self.future: torch.futures.Future[Tensor] = torch.futures.Future()
+        self.counts = torch.empty(self.world_size, dtype=torch.int64)
+        self._counting = dist.all_gather(
+            list(self.counts.view(-1, 1)), torch.tensor([self.count]), group=group, async_op=True
+        )
+
+    def send(self) -> int:
+        """Starts the exchange of the entries, and returns the bytes that this rank sends."""
+        self._counting.wait()
+        entry_bytes = self.bucket.element_size() + (8 if self.wide else 4)
+        capacity = -(-int(self.counts.max()) // _core.ENTRY_GRANULE) * _core.ENTRY_GRANULE
+        payload = torch.zeros(capacity * entry_bytes, dtype=torch.uint8)
+        _core.pack_entries(payload.numpy(), self.bucket, self.wide, self.parts)
+        self.parts = []
+        gathered = payload.new_empty(self.world_size, payload.numel())
+        # Rows that nobody has anything to say in cannot be gathered.
+        if payload.numel() == 0:
+            self._merge(gathered)
+            self.future.set_result(self.bucket)
+            return 0
+        work = dist.all_gather(list(gathered), payload, group=self.group, async_op=True)
+        work.get_future().then(lambda arrived: self._finish(arrived, gathered))
+        return payload.numel()
+
+    def _finish(self, arrived: "torch.futures.Future[Any]", gathered: Tensor) -> None:
+        try:
+            arrived.value()
+            self._merge(gathered)
+        except Exception as error:  # noqa: BLE001  # it belongs to whoever waits for the bucket
+            self.future.set_exception(error)  # type: ignore[arg-type]
+        else:
+            self.future.set_result(self.bucket)
+
+    def _merge(self, gathered: Tensor) -> None:
+        _core.merge_entries(
+            self.bucket, gathered.numpy(), self.counts.tolist(), self.wide, 1.0 / self.world_size
+        )
+
+
+class SparseState:
+    """What `sparse_hook` keeps between steps, and what it is told to send.
+
+    Exactly one of `threshold`, `density` and `k` is given. They are attributes and may be changed
+    between steps.
+
+    Args:
+        model: the module whose gradients are exchanged, wrapped or not. Residuals are kept by the
+            names of its parameters, so they survive that DistributedDataParallel rebuilds its
+            buckets. A state belongs to one model.
+        threshold: send entries of at least this magnitude, and every NaN. 0 sends everything.
+        density: send this share of the entries, those of largest magnitude; between 0 and 1. At
+            least one of every tensor (or bucket) is sent, unless it is 0.
+        k: send so many entries, those of largest magnitude, or all where there are fewer.
+        scope: what `density` and `k` refer to, and what is ranked together: each "tensor", or each
+            "bucket", whose content is DistributedDataParallel's choice.
+        error_feedback: keep what was not sent and add it to the next gradient (Seide et al. 2014;
+            Karimireddy et al. 2019, arXiv:1901.09847). If False it is dropped.
+        start_step: average densely, as without a hook, in so many steps first.
+        process_group: the group to exchange with, the same as DistributedDataParallel's; None is
+            the default group.
+
+    Raises:
+        TypeError: `model` is no module.
+        ValueError: a number is out of range, or `scope` is unknown.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        *,
+        threshold: float | None = None,
+        density: float | None = None,
+        k: int | None = None,
+        scope: str = "tensor",
+        error_feedback: bool = True,
+        start_step: int = 0,
+        process_group: Any = None,
+    ) -> None:
+        self.threshold = threshold
+        self.density = density
+        self.k = k
+        self.scope = scope
+        self.error_feedback = error_feedback
+        self.start_step = start_step
+        self.process_group = process_group
+        self._step = 0
+        self._residuals: dict[str, Tensor] = {}
+        self._pending: _Exchange | None = None
+        self._bytes = self._last_bytes = 0
+        self._entries = self._last_entries = 0
+        self._check_choices()
+        self.bind(model)
+
+    def bind(self, model: Module) -> None:
+        """Tells a state that was unpickled or copied which model it belongs to.
+
+        Raises:
+            TypeError: `model` is no module.
+            ValueError: the state holds residuals of parameters that `model` does not have.
+        """
+        if not isinstance(model, Module):
+            raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        module = model.module if isinstance(model, DistributedDataParallel) else model
+        parameters = dict(module.named_parameters())
+        _check_residuals(self._residuals, parameters)
+        self._parameters = parameters
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in parameters.items()}
+
+    @property
+    def step(self) -> int:
+        """How many steps have been exchanged, the dense ones at the start included."""
+        return self._step
+
+    @property
+    def residuals(self) -> dict[str, Tensor]:
+        """What this rank holds back, by parameter name; float64 or float32. Not copies."""
+        return self._residuals
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that this rank handed to every other rank in the last sparse step."""
+        return self._last_bytes
+
+    @property
+    def sent_entries(self) -> int:
+        """Entries that this rank sent in the last sparse step."""
+        return self._last_entries
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on with the same bits, on this rank of this many.
+
+        Every rank has residuals of its own: save one state per rank. The tensors are references,
+        as in optimizers. Settings (`density`, `scope` ...) are not part of it.
+        """
+        return {
+            "version": 1,
+            "rank": dist.get_rank(self.process_group),
+            "world_size": dist.get_world_size(self.process_group),
+            "step": self._step,
+            "residuals": dict(self._residuals),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over a copy of a state that this rank saved, or of one made by `mean_state`.
+
+        Raises:
+            ValueError: the state is of another rank or world size, or holds residuals of
+                parameters or shapes that the model does not have. Nothing is loaded then.
+        """
+        if state_dict.get("version") != 1:
+            raise ValueError(f"state_dict: unknown version {state_dict.get('version')!r}")
+        if state_dict["rank"] is not None:
+            saved = (state_dict["rank"], state_dict["world_size"])
+            here = (dist.get_rank(self.process_group), dist.get_world_size(self.process_group))
+            if saved != here:
+                raise ValueError(
+                    f"state_dict: saved by rank {saved[0]} of {saved[1]}, loaded by rank {here[0]} "
+                    f"of {here[1]}; save one per rank, and combine them with mean_state if the "
+                    "world size changes"
+                )
+        residuals: dict[str, Tensor] = state_dict["residuals"]
+        self._bound()
+        _check_residuals(residuals, self._parameters)
+        self._residuals = {name: residual.clone() for name, residual in residuals.items()}
+        self._step = int(state_dict["step"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the process group and the model; a copy needs `bind`."""
+        left_out = ("process_group", "_parameters", "_names", "_pending")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The process group is the default one; assign `process_group` if it is another."""
+        vars(self).update(state, process_group=None, _parameters={}, _names={}, _pending=None)
+
+    def _check_choices(self) -> None:
+        """Raises ValueError unless the settings, which may have been changed, make sense."""
+        given = [n for n in ("threshold", "density", "k") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "threshold, density, k: expected exactly one of them, "
+                f"got {' and '.join(given) or 'none'}"
+            )
+        if self.threshold is not None and not self.threshold >= 0.0:
+            raise ValueError(f"threshold: expected a number >= 0, got {self.threshold!r}")
+        if self.density is not None and not 0.0 <= self.density <= 1.0:
+            raise ValueError(f"density: expected a number from 0 to 1, got {self.density!r}")
+        if self.k is not None and not self.k >= 0:
+            raise ValueError(f"k: expected a number >= 0, got {self.k!r}")
+        if self.scope not in ("tensor", "bucket"):
+            raise ValueError(f"scope: expected 'tensor' or 'bucket', got {self.scope!r}")
+        if not self.start_step >= 0:
+            raise ValueError(f"start_step: expected a number >= 0, got {self.start_step!r}")
+
+    def _bound(self) -> None:
+        if not self._parameters:
+            raise ValueError("state: knows no model; call its bind(model) after unpickling it")
+
+    def _reduce(self, bucket: GradBucket) -> "torch.futures.Future[Tensor]":
+        buffer = bucket.buffer()
+        self._check_choices()
+        self._bound()
+        _check_gradients(buffer, bucket.parameters(), bucket.index())
+        # The same collectives in the same order on all ranks: the counts of a bucket, then the
+        # entries of the one before it.
+        if self._step < self.start_step:
+            future = self._average(buffer)
+        else:
+            if bucket.index() == 0:
+                self._pending = None  # of a backward pass that failed
+                self._bytes = self._entries = 0
+            wide = buffer.numel() > _INT32_MAX
+            exchange = _Exchange(buffer, self._select(bucket, wide), wide, self.process_group)
+            self._entries += exchange.count
+            self._send()
+            self._pending = exchange
+            if bucket.is_last():
+                self._send()
+                self._last_bytes, self._last_entries = self._bytes, self._entries
+            # An error that was set on a future of Python reaches C++ through a callback only.
+            future = exchange.future.then(lambda done: done.value())
+        if bucket.is_last():
+            self._step += 1
+        return future
+
+    def _send(self) -> None:
+        if self._pending is not None:
+            self._bytes += self._pending.send()
+        self._pending = None
+
+    def _average(self, buffer: Tensor) -> "torch.futures.Future[Tensor]":
+        buffer.mul_(1.0 / dist.get_world_size(self.process_group))  # as without a hook
+        work = dist.all_reduce(buffer, group=self.process_group, async_op=True)
+        future: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
+        return future
+
+    def _select(self, bucket: GradBucket, wide: bool) -> list[Any]:
+        """What to send of each tensor: indices, values, its offset, and what holds the rest."""
+        buffer = bucket.buffer()
+        parameters = bucket.parameters()
+        names = [self._name(parameter, bucket) for parameter in parameters]
+        flat = [_flat(gradient) for gradient in bucket.gradients()]
+        offsets = [gradient.storage_offset() - buffer.storage_offset() for gradient in flat]
+        if not self.error_feedback:
+            parts = self._choose(flat, wide)
+            return [
+                (indices, values, offset, None)
+                for (indices, values, _), offset in zip(parts, offsets, strict=True)
+            ]
+        held = [
+            _flat(self._residual(name, parameter, _RESIDUAL_DTYPES[buffer.dtype]))
+            for name, parameter in zip(names, parameters, strict=True)
+        ]
+        # residual += gradient, as a step of length 1 up the gradient.
+        _core.sgd_step(held, flat, None, 1.0, 0.0, 0.0, 0.0, False, True, False, False)
+        # What is sent for a parameter that no rank used would be lost; see sparse_hook.
+        active = [i for i in range(len(flat)) if not _vanishes(flat[i]) or _vanishes(held[i])]
+        parts = self._choose([held[i] for i in active], wide)
+        return [
+            (indices, values, offsets[i], held[i])
+            for i, (indices, values, _) in zip(active, parts, strict=True)
+        ]
+
+    def _choose(self, tensors: list[Tensor], wide: bool) -> list[Any]:
+        """Indices, values and threshold of every tensor."""
+        together = self.scope == "bucket"
+        if self.k is None:
+            return _core.select(tensors, self.threshold, self.density, None, together, not wide)
+        scopes = [tensors] if together else [[tensor] for tensor in tensors]
+        parts = []
+        for scope in scopes:
+            k = min(self.k, sum(tensor.numel() for tensor in scope))
+            parts += _core.select(scope, None, None, k, True, not wide)
+        return parts
+
+    def _residual(self, name: str, parameter: Tensor, dtype: torch.dtype) -> Tensor:
+        """The residual of a parameter, which lies in memory as its gradient does in the bucket."""
+        residual = self._residuals.get(name)
+        strides = _bucket_strides(parameter)
+        if residual is None or residual.stride() != strides or residual.dtype != dtype:
+            moved = torch.empty_strided(parameter.shape, strides, dtype=dtype)
+            # -0.0 is nothing: -0.0 + x is x for every x, and 0.0 + -0.0 is not.
+            residual = moved.fill_(-0.0) if residual is None else moved.copy_(residual)
+            self._residuals[name] = residual
+        return residual
+
+    def _name(self, parameter: Tensor, bucket: GradBucket) -> str:
+        name = self._names.get(parameter)
+        if name is None:
+            raise ValueError(
+                f"state: bucket {bucket.index()} has a parameter of shape "
+                f"{tuple(parameter.shape)} that the state's model does not have; a SparseState "
+                "belongs to one model"
+            )
+        return name
+
+
+def sparse_hook(state: SparseState, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """Averages gradients over the ranks of which each sends only its largest entries.
+
+    A communication hook for ``DistributedDataParallel.register_comm_hook``::
+
+        model = DistributedDataParallel(net)
+        state = SparseState(net, density=0.01)
+        model.register_comm_hook(state, sparse_hook)
+
+    In each step a rank adds its gradient to what it held back (error feedback), sends the entries
+    that the state's settings select as (index, value) to all others, and keeps the rest. All ranks
+    then add up what has arrived in the order of the ranks, each value multiplied by 1 / world size
+    first, so that they get the same bits. Nothing is lost: what a rank has not sent is in its
+    residual. A gradient that nobody sent anything of is -0.0.
+
+    With ``threshold=0`` everything is sent. With one or two ranks that gives the bits of
+    DistributedDataParallel without a hook; with more, gloo adds in an order that depends on where
+    in a bucket an element lies, here it is always that of the ranks. bfloat16 and float16 are added
+    up in float32.
+
+    A tensor whose gradient is all zero keeps what it holds for later: DistributedDataParallel
+    ignores what is sent for a parameter that no rank used.
+
+    Gradients are dense CPU tensors of dtype float32, float64, bfloat16 or float16.
+
+    Args:
+        state: what to send, and the residuals.
+        bucket: comes from DistributedDataParallel.
+
+    Returns:
+        A future of the bucket's averaged gradients.
+
+    Raises:
+        TypeError: gradients of another dtype or layout.
+        ValueError: gradients on another device, a state of another model, or settings out of range.
+    """
+    return state._reduce(bucket)
+
+
+def mean_state(state_dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One state for every rank of any world size, made of those that all ranks have saved.
+
+    Every rank then holds the mean of what the old ranks held: the mean that is still to come stays
+    what it was, up to rounding. For when the world size changes; to go on with the same bits on the
+    same ranks, load each rank's own state.
+
+    Args:
+        state_dicts: of all ranks of a run, in any order, after the same step.
+
+    Raises:
+        ValueError: these are not the states of all ranks after the same step.
+    """
+    states = sorted(state_dicts, key=lambda state: int(state["rank"]))
+    ranks = [state["rank"] for state in states]
+    if not states or ranks != list(range(states[0]["world_size"])):
+        raise ValueError(f"state_dicts: expected one of each rank of a run, got ranks {ranks}")
+    if len({state["step"] for state in states}) != 1:
+        raise ValueError("state_dicts: expected states after the same step")
+    residuals: dict[str, Tensor] = {}
+    for state in states:
+        for name, residual in state["residuals"].items():
+            share = residual / len(states)
+            residuals[name] = residuals[name] + share if name in residuals else share
+    return {**states[0], "rank": None, "residuals": residuals}
+
+
+def _check_residuals(residuals: dict[str, Tensor], parameters: dict[str, Any]) -> None:
+    for name, residual in residuals.items():
+        if name not in parameters:
+            raise ValueError(f"residuals: the model has no parameter {name!r}")
+        if residual.shape != parameters[name].shape:
+            raise ValueError(
+                f"residuals[{name!r}]: expected shape {tuple(parameters[name].shape)}, "
+                f"got {tuple(residual.shape)}"
+            )
+
+
+def _check_gradients(buffer: Tensor, parameters: Sequence[Tensor], index: int) -> None:
+    if buffer.layout is not torch.strided:
+        raise TypeError(f"bucket {index}: expected dense gradients, got {buffer.layout}")
+    if buffer.device.type != "cpu":
+        raise ValueError(f"bucket {index}: expected gradients on the CPU, got {buffer.device}")
+    # The buffer of complex gradients says that it is real.
+    for dtype in (buffer.dtype, *(p.dtype for p in parameters if p.is_complex())):
+        if dtype not in _RESIDUAL_DTYPES:
+            raise TypeError(
+                f"bucket {index}: expected gradients of dtype float32, float64, bfloat16 or "
+                f"float16, got {dtype}"
+            )
+
+
+def _vanishes(gradient: Tensor) -> bool:
+    """Whether all elements are zero; most often the first ones say no."""
+    return not (bool(gradient[:256].any()) or bool(gradient.any()))
