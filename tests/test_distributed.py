@@ -306,6 +306,15 @@ def test_traffic(ranks: Ranks) -> None:
     assert 8 * entries <= sent_bytes < 8 * (entries + 16 * buckets)
 
 
+def test_buckets_of_more_than_2_to_31_elements_are_numbered_in_64_bits(ranks: Ranks) -> None:
+    settings = {"density": 0.1}
+    narrow = ranks.run("train", 2, settings=settings)
+    wide = ranks.run("train_wide", 2, settings=settings)
+    assert_same_training(wide, narrow)
+    assert wide[0]["sent"][0] == narrow[0]["sent"][0]
+    assert wide[0]["sent"][1] == narrow[0]["sent"][1] // 8 * 12
+
+
 def test_ranks_with_uneven_batches(ranks: Ranks) -> None:
     results = ranks.run("uneven", 3, settings={"density": 0.1})
     for rank, result in enumerate(results):
