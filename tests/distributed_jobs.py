@@ -5,6 +5,7 @@ import io
 import pickle
 import time
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from subgrad_fast import _core
+from subgrad_fast import _core, distributed
 from subgrad_fast.distributed import SparseState, mean_state, sparse_hook
 
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -99,7 +100,7 @@ def train(
     branch: "always" used, "sometimes" by some ranks only and at times by none.
     accumulate: backward passes a step, all but the last under no_sync().
     nap: seconds that rank 0 sleeps in every step, so that the ranks are out of step.
-    resume: what `checkpoint` returned.
+    resume: step, net, optimizer and perhaps state as they were saved.
     """
     net = make_net(dtype, unused=options.get("find_unused_parameters", False))
     model = DistributedDataParallel(
@@ -171,6 +172,12 @@ def train(
     }
 
 
+def train_wide(group: Any, rank: int, **arguments: Any) -> dict[str, Any]:
+    """`train` with 64-bit indices, as if 32 bits could not number any bucket."""
+    with mock.patch.object(distributed, "_INT32_MAX", 0):
+        return train(group, rank, **arguments)
+
+
 def saved(state: dict[str, Any]) -> bytes:
     file = io.BytesIO()
     torch.save(state, file)
@@ -182,7 +189,7 @@ def loaded(state: bytes) -> dict[str, Any]:
 
 
 def resume(group: Any, rank: int, *, saves: dict[str, bytes], **arguments: Any) -> dict[str, Any]:
-    """`train` from where `saves` (step, net, optimizer and perhaps state) were made."""
+    """`train` from where `saves` were made."""
     resume = {name: loaded(v) if isinstance(v, bytes) else v for name, v in saves.items()}
     return train(group, rank, resume=resume, **arguments)
 
@@ -272,21 +279,15 @@ def complaint(group: Any, rank: int, *, case: str) -> str:
     state = SparseState(nn.Linear(4, 4) if case == "other model" else net, density=0.5)
     state.process_group = group
     model.register_comm_hook(state, sparse_hook)
-    merge = _core.merge_entries
     if case == "settings":
         state.threshold = 0.1
-    elif case == "merge":
-
-        def broken(*_: Any) -> None:
-            raise ValueError("broken on purpose")
-
-        _core.merge_entries = broken  # type: ignore[assignment]
-    try:
-        model(batch).abs().sum().backward()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    finally:
-        _core.merge_entries = merge
+    broken = ValueError("broken on purpose") if case == "merge" else None
+    merge = mock.Mock(side_effect=broken, wraps=_core.merge_entries)
+    with mock.patch.object(_core, "merge_entries", merge):
+        try:
+            model(batch).abs().sum().backward()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
     return ""
 
 

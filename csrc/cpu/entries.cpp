@@ -73,8 +73,11 @@ void merge(const std::vector<Payload>& payloads, std::int64_t capacity, double s
     for (const Payload& payload : payloads) {
       const I* const indices = indices_of<I>(payload);
       const T* const values = values_of<I, T>(payload, capacity);
-      std::int64_t i = std::lower_bound(indices, indices + payload.count, begin) - indices;
-      for (; i < payload.count && indices[i] < begin + n; ++i) {
+      const auto place = [&](std::int64_t at) {
+        return std::lower_bound(indices, indices + payload.count, at) - indices;
+      };
+      const std::int64_t last = place(begin + n);
+      for (std::int64_t i = place(begin); i < last; ++i) {
         const T share = Narrow<T>::of(widen<C>(values[i]) * static_cast<C>(scale));
         sums[indices[i] - begin] += widen<C>(share);
       }
