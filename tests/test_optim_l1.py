@@ -162,6 +162,16 @@ def test_numbers_that_want_a_gradient() -> None:
         assert p.tolist() == [0.75, -1.75, 0.0]
 
 
+def test_an_infinite_rate_does_what_the_fused_step_does() -> None:
+    results = []
+    for flags in ({}, {"foreach": False}):
+        p = Parameter(torch.tensor([1.0, -2.0, 0.0]))
+        p.grad = torch.tensor([1.0, 1.0, 0.0])
+        SGD([p], lr=float("inf"), l1=1.0, **flags).step()
+        results.append(p.detach())
+    assert_same(results[0], results[1])
+
+
 def test_subclasses_and_shared_memory() -> None:
     class Tagged(torch.Tensor):
         """A subclass that does nothing of its own."""

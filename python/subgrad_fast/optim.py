@@ -21,7 +21,6 @@ from torch.optim.sgd import sgd as torch_sgd
 from subgrad_fast import _core
 from subgrad_fast._rows import has_contiguous_rows, make_row_step
 from subgrad_fast._threshold_sgd import ThresholdSGD
-from subgrad_fast.sparsity import soft_threshold_
 
 __all__ = ["SGD", "ThresholdSGD"]
 
@@ -63,7 +62,7 @@ def _shrink(param: Tensor, group: Group, *, differentiable: bool) -> None:
     """The proximal step of the L1 penalty for a parameter that torch has stepped."""
     lr, l1 = group["lr"], group["l1"]
     if _dense_on_cpu(param) and not differentiable:
-        soft_threshold_(param.detach(), _number(lr) * _number(l1))
+        _core.shrink(param.detach(), _number(lr) * _number(l1), 1.0)
         return
     w, threshold = param.clone(), lr * l1  # a clone, since autograd keeps what it has seen
     if w.is_complex():
