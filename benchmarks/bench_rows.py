@@ -6,8 +6,9 @@
 
 A step is `optimizer.step()` with momentum 0.9 for one table of float32 rows and a batch of Zipf
 distributed row numbers, as `Embedding(sparse=True)` gives them: with duplicates, in no order. Every
-step has another batch. torch's sparse momentum has been through 40 steps before it is timed: it
-grows by the rows of each. The dense steps have the whole gradient, ready made.
+step has another batch. Those that take row-sparse gradients have been through 40 steps before they
+are timed: torch's momentum grows by the rows of each, and ours has met its memory's pages for the
+first time. The dense steps have the whole gradient, ready made.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def contenders(rows: int, width: int, batch: int) -> list[Contender]:
         gradients: Sequence[torch.Tensor],
         before: int = 0,
     ) -> Contender:
-        table = torch.nn.Parameter(torch.zeros(rows, width))
+        table = torch.nn.Parameter(torch.ones(rows, width))
         optimizer = cls([table], **HYPERPARAMETERS)
         following = cycle(gradients)
 
@@ -81,7 +82,7 @@ def contenders(rows: int, width: int, batch: int) -> list[Contender]:
         contender(SPARSE, torch.optim.SGD, sparse, STEPS_BEFORE),
         contender(FUSED, partial(torch.optim.SGD, fused=True), dense),
         contender(OURS_DENSE, SGD, dense),
-        contender(OURS, SGD, sparse),
+        contender(OURS, SGD, sparse, STEPS_BEFORE),
     ]
 
 

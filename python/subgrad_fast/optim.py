@@ -132,8 +132,8 @@ class SGD(torch.optim.SGD):
         l1: L1 penalty, >= 0, as in ``subgrad_fast.sgd_step``: a proximal step within the step that
             makes weights exactly 0. Param groups may have their own. Where it is used, groups and
             ``state_dict`` have this one key more than torch's, and a ``state_dict`` without it
-            leaves it as it is. Of complex weights the modulus shrinks; rows that a sparse gradient
-            does not touch shrink too.
+            leaves it as it is. Of complex weights the modulus shrinks; of a parameter with a
+            row-sparse gradient only the rows that it names.
 
     The choice is made by these arguments, not by what a loaded ``state_dict`` says of its writer.
     Under ``torch.amp.GradScaler`` gradients are unscaled before the step, as for ``fused=False``.
