@@ -38,8 +38,9 @@ SGF_INLINE V compact(V x, unsigned) {
 // Their numbers, counted from `first`; a whole register's worth is stored.
 template <class V>
 struct LaneNumbers {
-  static SGF_INLINE void store(std::int32_t* p, std::int64_t first, unsigned) {
-    *p = static_cast<std::int32_t>(first);
+  template <class I>
+  static SGF_INLINE void store(I* p, std::int64_t first, unsigned) {
+    *p = static_cast<I>(first);
   }
 };
 

@@ -197,19 +197,35 @@ template <class V>
 struct LaneNumbers;
 template <>
 struct LaneNumbers<F32x16> {
-  static SGF_INLINE void store(std::int32_t* p, std::int64_t first, unsigned bits) {
+  static SGF_INLINE __m512i of(unsigned bits) {
     const __m512i all = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i lanes = _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), all);
-    _mm512_storeu_si512(p, _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(first)), lanes));
+    return _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), all);
+  }
+  static SGF_INLINE void store(std::int32_t* p, std::int64_t first, unsigned bits) {
+    const __m512i base = _mm512_set1_epi32(static_cast<int>(first));
+    _mm512_storeu_si512(p, _mm512_add_epi32(base, of(bits)));
+  }
+  static SGF_INLINE void store(std::int64_t* p, std::int64_t first, unsigned bits) {
+    const __m512i base = _mm512_set1_epi64(first);
+    const __m512i lanes = of(bits);
+    const __m512i low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(lanes));
+    const __m512i high = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(lanes, 1));
+    _mm512_storeu_si512(p, _mm512_add_epi64(base, low));
+    _mm512_storeu_si512(p + 8, _mm512_add_epi64(base, high));
   }
 };
 template <>
 struct LaneNumbers<F64x8> {
+  static SGF_INLINE __m512i numbers(std::int64_t first, unsigned bits) {
+    const __m512i all = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m512i lanes = _mm512_maskz_compress_epi64(static_cast<__mmask8>(bits), all);
+    return _mm512_add_epi64(_mm512_set1_epi64(first), lanes);
+  }
   static SGF_INLINE void store(std::int32_t* p, std::int64_t first, unsigned bits) {
-    const __m256i all = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const __m256i lanes = _mm256_maskz_compress_epi32(static_cast<__mmask8>(bits), all);
-    const __m256i base = _mm256_set1_epi32(static_cast<int>(first));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_add_epi32(base, lanes));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi64_epi32(numbers(first, bits)));
+  }
+  static SGF_INLINE void store(std::int64_t* p, std::int64_t first, unsigned bits) {
+    _mm512_storeu_si512(p, numbers(first, bits));
   }
 };
 

@@ -196,12 +196,19 @@ struct LaneNumbers<F32x4> {
     const uint32x4_t base = vdupq_n_u32(static_cast<std::uint32_t>(first));
     vst1q_s32(p, vreinterpretq_s32_u32(vaddq_u32(base, four_lanes(bits))));
   }
+  static SGF_INLINE void store(std::int64_t* p, std::int64_t first, unsigned bits) {
+    const uint64x2_t base = vdupq_n_u64(static_cast<std::uint64_t>(first));
+    const uint32x4_t lanes = four_lanes(bits);
+    vst1q_s64(p, vreinterpretq_s64_u64(vaddw_u32(base, vget_low_u32(lanes))));
+    vst1q_s64(p + 2, vreinterpretq_s64_u64(vaddw_u32(base, vget_high_u32(lanes))));
+  }
 };
 template <>
 struct LaneNumbers<F64x2> {
-  static SGF_INLINE void store(std::int32_t* p, std::int64_t first, unsigned bits) {
-    p[0] = static_cast<std::int32_t>(first + (bits == 2 ? 1 : 0));
-    p[1] = static_cast<std::int32_t>(first + 1);
+  template <class I>
+  static SGF_INLINE void store(I* p, std::int64_t first, unsigned bits) {
+    p[0] = static_cast<I>(first + (bits == 2 ? 1 : 0));
+    p[1] = static_cast<I>(first + 1);
   }
 };
 

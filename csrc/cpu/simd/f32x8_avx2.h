@@ -194,6 +194,14 @@ struct LaneNumbers<F32x8> {
     const __m256i lanes = _mm256_cvtepu8_epi32(packed_lanes(bits));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_add_epi32(base, lanes));
   }
+  static SGF_INLINE void store(std::int64_t* p, std::int64_t first, unsigned bits) {
+    const __m256i base = _mm256_set1_epi64x(first);
+    const __m128i packed = packed_lanes(bits);
+    const __m256i low = _mm256_cvtepu8_epi64(packed);
+    const __m256i high = _mm256_cvtepu8_epi64(_mm_srli_si128(packed, 4));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_add_epi64(base, low));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 4), _mm256_add_epi64(base, high));
+  }
 };
 template <>
 struct LaneNumbers<F64x4> {
@@ -201,6 +209,11 @@ struct LaneNumbers<F64x4> {
     const __m128i base = _mm_set1_epi32(static_cast<int>(first));
     const __m128i lanes = _mm_cvtepu8_epi32(packed_lanes(bits));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_add_epi32(base, lanes));
+  }
+  static SGF_INLINE void store(std::int64_t* p, std::int64_t first, unsigned bits) {
+    const __m256i base = _mm256_set1_epi64x(first);
+    const __m256i lanes = _mm256_cvtepu8_epi64(packed_lanes(bits));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_add_epi64(base, lanes));
   }
 };
 
