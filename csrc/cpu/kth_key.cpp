@@ -74,7 +74,7 @@ std::uint64_t sampled_key(const std::vector<Span>& spans, DType type, std::int64
     starts.push_back(start);
     start += sample_size(b.n);
   }
-  each_block(threads_for(spans), blocks, [&](std::size_t i, const Block& b) {
+  each_block(threads_for(bytes_of(spans)), blocks, [&](std::size_t i, const Block& b) {
     with_element(b.dtype, [&](auto element) {
       take_sample<decltype(element)>(b, values.get() + starts[i]);
     });
@@ -86,7 +86,7 @@ std::uint64_t sampled_key(const std::vector<Span>& spans, DType type, std::int64
 
 std::uint64_t kth_key(const std::vector<Span>& spans, std::int64_t k) {
   std::vector<Block> blocks = blocks_of(spans);
-  const int threads = threads_for(spans);
+  const int threads = threads_for(bytes_of(spans), kInnerBytesPerThread);
   const std::uint64_t nan = is_f64(spans) ? Keys<double>::nan : Keys<float>::nan;
   const std::uint64_t nothing = is_f64(spans) ? Keys<double>::nothing : Keys<float>::nothing;
   // What is known of the key: [key, end). The first digit has what the others leave of 31 or 63

@@ -87,7 +87,7 @@ void write(const Block& b, const Found& found, const Cut& cut, std::int64_t kept
 class Selector {
  public:
   explicit Selector(const std::vector<Span>& spans)
-      : spans_(spans), threads_(threads_for(spans)), f64_(is_f64(spans)) {
+      : spans_(spans), threads_(threads_for(bytes_of(spans))), f64_(is_f64(spans)) {
     for (const Block& b : blocks_of(spans)) blocks_.push_back({b});
   }
 
@@ -118,8 +118,8 @@ class Selector {
   // The cut must be the one that was found last.
   Selection write(const Cut& cut, IndexType type) {
     Selection selection{cut, std::vector<Selected>(spans_.size())};
-    each_block(threads_, blocks_, [&](std::size_t, Work& w) { w.kept = kept(w, cut); });
     for (Work& w : blocks_) {
+      w.kept = kept(w, cut);
       w.out = selection.spans[w.block.span].count;
       selection.spans[w.block.span].count += w.kept;
     }
@@ -129,7 +129,7 @@ class Selector {
       s.indices = large_array<char>(static_cast<std::size_t>(s.count) * index_size);
       s.values = large_array<char>(static_cast<std::size_t>(s.count) * size_of(spans_[i].dtype));
     }
-    each_block(threads_, blocks_, [&](std::size_t, const Work& w) {
+    each_block(threads_over_found(), blocks_, [&](std::size_t, const Work& w) {
       if (w.kept == 0) return;
       const Block& b = w.block;
       const Selected& s = selection.spans[b.span];
@@ -196,10 +196,19 @@ class Selector {
                        [](const Work& w) { return w.stored != kNotStored || w.found == 0; });
   }
 
+  // For work on the copies, if that is all there is to do.
+  int threads_over_found() const {
+    if (!all_stored()) return threads_;
+    std::int64_t found = 0;
+    for (const Work& w : blocks_) found += w.found;
+    return threads_for(found * static_cast<std::int64_t>(size_of(computed())),
+                       kInnerBytesPerThread);
+  }
+
   // Counts again, at the same or a higher key, among the copies where there are any.
   void count(std::uint64_t key) {
     const CountKeysKernel kernel = kernels().count_keys[static_cast<int>(computed())];
-    each_block(threads_, blocks_, [&](std::size_t, Work& w) {
+    each_block(threads_over_found(), blocks_, [&](std::size_t, Work& w) {
       if (w.found == 0) return;
       w.counts = w.stored != kNotStored ? kernel(value(w.stored), w.found, key)
                                         : count_keys(w.block, 0, w.block.n, key);
@@ -269,7 +278,7 @@ double magnitude_of(std::uint64_t key, const std::vector<Span>& spans) {
 Energy energy(const std::vector<Span>& spans, const Cut& cut) {
   std::vector<Block> blocks = blocks_of(spans);
   std::vector<Energy> sums(blocks.size());
-  each_block(threads_for(spans), blocks, [&](std::size_t i, const Block& b) {
+  each_block(threads_for(bytes_of(spans)), blocks, [&](std::size_t i, const Block& b) {
     const SumSquaresKernel sum = kernels().sum_squares[static_cast<int>(b.dtype)];
     const std::int64_t part = part_before(b, cut);
     const Energy before = sum(b.data, part, cut.key);

@@ -61,13 +61,19 @@ inline std::vector<Block> blocks_of(const std::vector<Span>& spans) {
   return blocks;
 }
 
-// Below this many bytes a thread, a parallel region costs more than it saves.
-constexpr std::int64_t kBytesPerThread = 128 << 10;
-
-inline int threads_for(const std::vector<Span>& spans) {
+inline std::int64_t bytes_of(const std::vector<Span>& spans) {
   std::int64_t bytes = 0;
   for (const Span& s : spans) bytes += s.n * static_cast<std::int64_t>(size_of(s.dtype));
-  return static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, num_threads()));
+  return bytes;
+}
+
+// With fewer bytes a thread, a parallel region costs more than it saves. In the middle of other
+// work the limit is higher: on a busy machine each region waits for the thread that is kept waiting
+// most.
+constexpr std::int64_t kBytesPerThread = 128 << 10, kInnerBytesPerThread = 1 << 20;
+
+inline int threads_for(std::int64_t bytes, std::int64_t per_thread = kBytesPerThread) {
+  return static_cast<int>(std::clamp<std::int64_t>(bytes / per_thread, 1, num_threads()));
 }
 
 // body(i, blocks[i]) for every block, on so many threads; a few blocks are handed out at a time.
