@@ -123,7 +123,7 @@ bool valid_entries(const Payload& payload, const EntryFormat& format, std::int64
 
 void merge_entries(const std::vector<Payload>& payloads, const EntryFormat& format,
                    std::int64_t capacity, double scale, void* out, std::int64_t n) {
-  const int threads = threads_for({{out, format.dtype, n}});
+  const int threads = threads_for(n * static_cast<std::int64_t>(size_of(format.dtype)));
   const std::int64_t slots = (n + kMergeSlotElements - 1) / kMergeSlotElements;
   with_types(format, [&](auto index, auto element) {
     using T = decltype(element);
