@@ -1,4 +1,4 @@
-"""Selection by magnitude against torch's.
+"""Selection by magnitude, and the thresholded step, against torch's.
 
     python -m benchmarks.bench_sparse                # everything, some minutes
     python -m benchmarks.bench_sparse --rows top-    # rows whose name contains the text
@@ -13,11 +13,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import bench_update
+from benchmarks import bench_update, threshold_peers
 from benchmarks import sparse_peers as peers
 from benchmarks.harness import OURS, Row, Target
 
@@ -86,10 +87,41 @@ def row(
     return Row(f"{name}@{threads}", title, threads, build, targets, 1, 12, moved_bytes)
 
 
+def step_rows(density: float, threads: int) -> list[Row]:
+    """The thresholded step, alone and with a report of what it applied."""
+    # Gradient 4, residual 8, and the parameter's 8 where anything in a cache line is kept.
+    moved = round(ELEMENTS * (4 + 8 + 8 * (1 - (1 - density) ** 16)))
+    report = round(ELEMENTS * density * 8)
+
+    def row(name: str, what: str, contenders: Any, targets: list[Target], moved: int) -> Row:
+        title = f"{what} of 25.6M heavy-tailed float32 ({moved / ELEMENTS:.2f} bytes an element)"
+        build = partial(contenders, heavy, ELEMENTS, density)
+        return Row(f"{name}-{density:.1%}@{threads}", title, threads, build, targets, 1, 12,
+                   {OURS: moved})  # fmt: skip
+
+    return [
+        row(
+            "threshold",
+            f"threshold, error feedback and update, {density:.1%}",
+            threshold_peers.threshold,
+            [Target(threshold_peers.OPERATIONS, 1 / 12), Target(threshold_peers.DENSE, 1.5)],
+            moved,
+        ),
+        row(
+            "threshold-reported",
+            f"the same, (index, value) reported, {density:.1%}",
+            threshold_peers.reported,
+            [Target(threshold_peers.UNREPORTED, 1.25)],
+            moved + report,
+        ),
+    ]
+
+
 def all_rows(threads: int) -> list[Row]:
     """Build the whole table."""
     rows = []
     for n in sorted({1, threads}):
+        rows += [row for density in (0.001, 0.01) for row in step_rows(density, n)]
         rows += [
             row(f"top-{share:.1%}", "heavy-tailed float32", heavy, share, 1 / 20, n)
             for share in (0.001, 0.01)

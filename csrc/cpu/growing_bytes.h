@@ -1,10 +1,9 @@
-// Bytes that are appended where nothing may be thrown: inside a parallel region.
+// Bytes that grow where nothing may be thrown: inside a parallel region.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 
 #include "cpu/large_array.h"
@@ -16,21 +15,20 @@ class GrowingBytes {
   const char* data() const { return data_.get(); }
   std::size_t size() const { return size_; }
 
-  // False, and nothing appended, if there is no memory.
-  bool append(const void* bytes, std::size_t count) noexcept {
-    if (count == 0) return true;
+  // Where to write up to `count` bytes more; null if there is no memory. What of them is to stay is
+  // then added.
+  char* room(std::size_t count) noexcept {
     if (size_ + count > capacity_) {
       const std::size_t wanted = std::max(size_ + count, 2 * capacity_);
       void* grown = std::realloc(data_.get(), wanted);
-      if (grown == nullptr) return false;
+      if (grown == nullptr) return nullptr;
       data_.release();
       data_.reset(static_cast<char*>(grown));
       capacity_ = wanted;
     }
-    std::memcpy(data_.get() + size_, bytes, count);
-    size_ += count;
-    return true;
+    return data_.get() + size_;
   }
+  void add(std::size_t count) noexcept { size_ += count; }
 
  private:
   std::unique_ptr<char[], FreeMemory> data_;

@@ -15,14 +15,27 @@ namespace subgrad {
 using DenseKernel = void (*)(void* param, const void* grad, void* momentum, std::int64_t n,
                              const SgdParams& params);
 
+// Where to report what was kept of a run: indices, of 4 or 8 bytes, counted from `first`, and
+// values; nowhere if null. Whole registers are written, so there must be room for kKeptSlack more
+// than the run has elements.
+inline constexpr std::int64_t kKeptSlack = 16;
+struct KeptLanes {
+  void* indices;
+  void* values;
+  std::int64_t first;
+  int index_bytes;
+};
+
 // The parts of the thresholded step on a contiguous run (sparse.inl): the residual takes up the
 // direction; kept elements move the parameter; or kept elements are taken out. The last two return
 // how many were kept: those whose magnitude key is at least `cut` (rules/threshold.h).
 using AccumulateKernel = void (*)(const void* param, const void* grad, void* momentum,
                                   void* residual, std::int64_t n, const SgdParams& params);
 using ReleaseKernel = std::int64_t (*)(void* param, void* momentum, void* residual, std::int64_t n,
-                                       const SgdParams& params, std::uint64_t cut);
-using TakeKernel = std::int64_t (*)(void* residual, void* taken, std::int64_t n, std::uint64_t cut);
+                                       const SgdParams& params, std::uint64_t cut,
+                                       const KeptLanes& to);
+using TakeKernel = std::int64_t (*)(void* residual, void* taken, std::int64_t n, std::uint64_t cut,
+                                    const KeptLanes& to);
 struct ReleaseKernels {
   ReleaseKernel plain;
   ReleaseKernel shrinking;  // with decoupled weight decay

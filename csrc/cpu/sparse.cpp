@@ -127,18 +127,22 @@ class SparseStep {
     if (options_.measure) {
       add(energies_[chunk(segment, begin)], table_.sum_squares[type](v, n, cut));
     }
-    if (run == nullptr) return w.release(begin, n, cut, v, buffers);
-    constexpr std::int64_t room = kSparseChunk + 16;  // whole registers may be written
-    alignas(64) char indices[room * 8], values[room * 8];
-    const Emit emit = options_.index_bytes == 4 ? Emit::i32 : Emit::i64;
-    table_.emit_keys[type][static_cast<std::size_t>(emit)](v, n, cut, begin, room, indices, values);
-    const std::int64_t kept = w.release(begin, n, cut, v, buffers);
-    const auto count = static_cast<std::size_t>(kept);
-    if (run->indices.append(indices, count * static_cast<std::size_t>(options_.index_bytes)) &&
-        run->values.append(values, count * size_of(w.type()))) {
+    KeptLanes to = {};
+    const auto index_bytes = static_cast<std::size_t>(options_.index_bytes);
+    if (run != nullptr) {  // written where it stays: reading it back would wait for the parameters
+      constexpr std::size_t room = kSparseChunk + kKeptSlack;
+      to = {run->indices.room(room * index_bytes), run->values.room(room * size_of(w.type())),
+            begin, options_.index_bytes};
+      if (to.indices == nullptr || to.values == nullptr) {
+        no_memory_.store(true, std::memory_order_relaxed);
+        to = {};
+      }
+    }
+    const std::int64_t kept = w.release(begin, n, cut, v, buffers, to);
+    if (to.indices != nullptr) {
+      run->indices.add(static_cast<std::size_t>(kept) * index_bytes);
+      run->values.add(static_cast<std::size_t>(kept) * size_of(w.type()));
       run->count += kept;
-    } else {
-      no_memory_.store(true, std::memory_order_relaxed);
     }
     return kept;
   }

@@ -50,8 +50,8 @@ struct SparseOptions {
   bool measure = false;  // report sums of squares
 };
 
-// What was kept of a part of a tensor, ascending by index in the order of the elements: indices of
-// the size asked for, and as many values of the arithmetic's type.
+// What was kept of a part of a tensor, ascending in the order of the elements: indices of the size
+// asked for, and as many values of the arithmetic's type.
 struct KeptRun {
   std::size_t segment = 0;
   std::int64_t count = 0;

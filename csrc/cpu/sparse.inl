@@ -70,12 +70,37 @@ SGF_INLINE void kept_registers_of(const C* v, std::int64_t n, key_t<C> cut, cons
   }
 }
 
+// Reports kept lanes, each behind those before it.
+template <class V>
+struct Reporter {
+  const KeptLanes& to;
+  std::int64_t count = 0;
+
+  SGF_INLINE void put(V v, unsigned bits, std::int64_t i) {
+    if (to.indices != nullptr) {
+      if (to.index_bytes == 4) {
+        put_indices<std::int32_t>(bits, i);
+      } else {
+        put_indices<std::int64_t>(bits, i);
+      }
+      Memory<V>::store(static_cast<lane_t<V>*>(to.values) + count, compact(v, bits));
+    }
+    count += count_lanes(bits);
+  }
+
+ private:
+  template <class I>
+  SGF_INLINE void put_indices(unsigned bits, std::int64_t i) {
+    LaneNumbers<V>::store(static_cast<I*>(to.indices) + count, to.first + i, bits);
+  }
+};
+
 // Applies what is kept. A register of which nothing is kept costs the look at its residual: neither
 // its parameters nor its momentum are touched, unless all parameters shrink. Returns how many
 // elements were kept. `momentum` is null where it is not to be forgotten.
 template <class C, class P, Decay decay>
 std::int64_t sparse_release(void* param, void* momentum, void* residual, std::int64_t n,
-                            const SgdParams& params, std::uint64_t cut) {
+                            const SgdParams& params, std::uint64_t cut, const KeptLanes& to) {
   using V = Vec<C>;
   using M = Memory<V>;
   const Release<C, decay> release(params);
@@ -83,41 +108,42 @@ std::int64_t sparse_release(void* param, void* momentum, void* residual, std::in
   P* w = static_cast<P*>(param);
   C* m = static_cast<C*>(momentum);
   C* v = static_cast<C*>(residual);
-  std::int64_t count = 0;
+  Reporter<V> reporter{to};
   const auto body = [&](std::int64_t i, auto... rest) {
     V held = M::load(v + i, rest...), weight = M::load(w + i, rest...), buffer{};
     if (m != nullptr) buffer = M::load(m + i, rest...);
     const auto kept = at_least(held, key);
+    reporter.put(held, lane_bits(kept) & valid_lanes(rest...), i);
     release(kept, weight, buffer, held);
     M::store(w + i, weight, rest...);
     if (m != nullptr) M::store(m + i, buffer, rest...);
     M::store(v + i, held, rest...);
-    count += count_lanes(lane_bits(kept) & valid_lanes(rest...));
   };
   if constexpr (decay == Decay::none) {
     kept_registers_of<V>(v, n, key, body);
   } else {
     registers_of<V>(n, body);
   }
-  return count;
+  return reporter.count;
 }
 
 // Moves what is kept from the residual to `taken`, for a dense step with that as its gradient.
 template <class C>
-std::int64_t sparse_take(void* residual, void* taken, std::int64_t n, std::uint64_t cut) {
+std::int64_t sparse_take(void* residual, void* taken, std::int64_t n, std::uint64_t cut,
+                         const KeptLanes& to) {
   using V = Vec<C>;
   using M = Memory<V>;
   C* v = static_cast<C*>(residual);
   C* t = static_cast<C*>(taken);
-  std::int64_t count = 0;
+  Reporter<V> reporter{to};
   registers_of<V>(n, [&](std::int64_t i, auto... rest) {
     V held = M::load(v + i, rest...);
     const auto kept = at_least(held, static_cast<key_t<C>>(cut));
+    reporter.put(held, lane_bits(kept) & valid_lanes(rest...), i);
     M::store(t + i, take(kept, held), rest...);
     M::store(v + i, held, rest...);
-    count += count_lanes(lane_bits(kept) & valid_lanes(rest...));
   });
-  return count;
+  return reporter.count;
 }
 
 // Decoupled weight decay is no part of a direction, and momentum has the arithmetic's type: the

@@ -99,15 +99,15 @@ char* SparseWork::accumulate(std::int64_t begin, std::int64_t n, SparseBuffers& 
 }
 
 std::int64_t SparseWork::release(std::int64_t begin, std::int64_t n, std::uint64_t cut, char* v,
-                                 SparseBuffers& buffers) const {
+                                 SparseBuffers& buffers, const KeptLanes& to) const {
   char *w = open(s_.param, param_type_, begin, n, buffers.param), *m = nullptr;
   const bool writes_momentum = release_ == nullptr || masks_momentum_;
   if (writes_momentum) m = open(s_.momentum, type_, begin, n, buffers.momentum);
   std::int64_t kept;
   if (release_ != nullptr) {
-    kept = release_(w, m, v, n, application_, cut);
+    kept = release_(w, m, v, n, application_, cut, to);
   } else {
-    kept = take_(v, buffers.grad, n, cut);
+    kept = take_(v, buffers.grad, n, cut, to);
     step_(w, buffers.grad, m, n, application_);
   }
   if (writes_momentum) close(s_.momentum, type_, begin, n, m);

@@ -50,7 +50,7 @@ class SparseWork {
   // Moves the parameter by what is kept of [begin, begin + n), whose residual is at `v`; returns
   // how much that was.
   std::int64_t release(std::int64_t begin, std::int64_t n, std::uint64_t cut, char* v,
-                       SparseBuffers& buffers) const;
+                       SparseBuffers& buffers, const KeptLanes& to) const;
 
  private:
   // Whether the direction depends on them.

@@ -180,7 +180,8 @@ class ThresholdSGD(Optimizer):
         self.__dict__.setdefault("measure", False)
         for group in self.param_groups:
             for name, value in self.defaults.items():
-                group.setdefault(name, value)
+                if name != "differentiable":  # which torch adds here
+                    group.setdefault(name, value)
 
     def __getstate__(self) -> Group:
         """What pickling and copying take along."""

@@ -6,24 +6,17 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
 from subgrad_fast.functional import _check_hyperparameters
+from subgrad_fast.selection import Selection
 from subgrad_fast.selectors import Reused, Selector, make_selector, next_threshold, request
 
 INDEX_BYTES = {None: 0, "int32": 4, "int64": 8}
-
-
-class Selection(NamedTuple):
-    """What was kept of one array: indices into the flattened array, ascending, and the values."""
-
-    indices: Array
-    values: Array
-    threshold: float
 
 
 @dataclass(frozen=True)
