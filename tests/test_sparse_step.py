@@ -618,7 +618,7 @@ def test_int32_indices_of_a_huge_array() -> None:
 def test_selectors_check_their_numbers() -> None:
     for bad in (
         lambda: sf.Absolute(-1.0),
-        lambda: sf.Exact(),
+        sf.Exact,
         lambda: sf.Exact(0.1, 2),
         lambda: sf.Exact(k=-1),
         lambda: sf.Sampled(1.1),

@@ -224,6 +224,59 @@ void run_top(DType type, std::map<std::string, std::uint64_t>& results) {
   }
 }
 
+// The parts of the thresholded step, one after the other, with coefficients that tell them apart.
+void run_sparse(std::map<std::string, std::uint64_t>& results) {
+  const subgrad::KernelTable& table = subgrad::kernels();
+  for (int rule = 0; rule < subgrad::kSgdRules; ++rule) {
+    for (int types = 0; types < subgrad::kDenseTypeRows; ++types) {
+      const subgrad::AccumulateKernel accumulate = table.accumulate[rule][types];
+      if (accumulate == nullptr) continue;
+      const auto& [param, grad, momentum] = subgrad::kDenseTypes[types];
+      for (const std::size_t n : {1u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 1100u}) {
+        const auto size = static_cast<std::int64_t>(n);
+        auto w = array(param, n, 1 + n), g = array(grad, n, 2 + n), m = array(momentum, n, 3 + n);
+        auto v = array(momentum, n, 4 + n), taken = g;
+        taken.resize(n * size_of(momentum));
+        subgrad::SgdParams params;
+        params.lr = 0.1;
+        params.momentum = 0.9;
+        params.weight_decay = 0.01;
+        params.dampening = 0.25;
+        params.maximize = rule % 2 == 1;
+        accumulate(w.data(), g.data(), m.data(), v.data(), size, params);
+        std::uint64_t h = hash(momentum, v, hash(momentum, m, 0xcbf29ce484222325ULL));
+        params.maximize = false;
+        const bool wide = momentum == DType::f64;
+        const std::uint64_t cut = wide ? subgrad::cut_of<double>(0.5) : subgrad::cut_of<float>(0.5);
+        const std::size_t room = n + subgrad::kKeptSlack;
+        std::vector<std::int64_t> indices(room);
+        std::vector<unsigned char> values(room * size_of(momentum));
+        const auto report = [&](std::int64_t kept) {
+          const auto count = static_cast<std::size_t>(kept);
+          values.resize(count * size_of(momentum));
+          h = hash(momentum, values, h);
+          for (std::size_t i = 0; i < count; ++i) {
+            h = (h ^ static_cast<std::uint64_t>(indices[i])) * 0x100000001b3ULL;
+          }
+          values.resize(room * size_of(momentum));
+        };
+        const subgrad::KeptLanes to = {indices.data(), values.data(), 7, 8};
+        const auto& release = table.release[static_cast<int>(param)];
+        auto rest = v;
+        report(table.take[static_cast<int>(momentum)](rest.data(), taken.data(), size, cut, to));
+        h = hash(momentum, taken, hash(momentum, rest, h));
+        for (const subgrad::ReleaseKernel kernel : {release.plain, release.shrinking}) {
+          auto w2 = w, m2 = m, v2 = v;
+          report(kernel(w2.data(), m2.data(), v2.data(), size, params, cut, to));
+          h = hash(momentum, v2, hash(momentum, m2, hash(param, w2, h)));
+        }
+        results["sparse rule " + std::to_string(rule) + " " + name_of(param) + " " + name_of(grad) +
+                " n " + std::to_string(n)] = h;
+      }
+    }
+  }
+}
+
 std::map<std::string, std::uint64_t> run_all() {
   std::map<std::string, std::uint64_t> results;
   run_sampling(results);
@@ -233,6 +286,7 @@ std::map<std::string, std::uint64_t> run_all() {
   run_selection<float>(DType::bf16, results);
   run_selection<float>(DType::f16, results);
   for (int t = 0; t < subgrad::kDTypes; ++t) run_top(static_cast<DType>(t), results);
+  run_sparse(results);
   for (int rule = 0; rule < subgrad::kSgdRules; ++rule) {
     for (int types = 0; types < subgrad::kDenseTypeRows; ++types) {
       for (const std::size_t n : {1u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 515u}) {
