@@ -43,7 +43,8 @@ def test_coo_tensors() -> None:
     w, m, (rows, values) = arrays()
     expected, momentum, g = arrays()
     row_step(expected, g, momentum, **RULE)
-    grad = torch.sparse_coo_tensor(torch.from_numpy(rows)[None], torch.from_numpy(values), (9, 5))
+    indices = torch.from_numpy(rows)[None]
+    grad = torch.sparse_coo_tensor(indices, torch.from_numpy(values), (9, 5), check_invariants=True)
     result = sf.sparse_step([w], [grad], momentum_buffers=[m], **RULE)
     assert_same_bits(w, expected)
     assert result.kept == [20]

@@ -13,6 +13,7 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
 from subgrad_fast import _core
+from subgrad_fast.functional import sgd_step
 
 __all__ = ["SparseState", "mean_state", "sparse_hook"]
 
@@ -307,7 +308,7 @@ class SparseState:
             for name, parameter in zip(names, parameters, strict=True)
         ]
         # residual += gradient, as a step of length 1 up the gradient.
-        _core.sgd_step(held, flat, None, 1.0, 0.0, 0.0, 0.0, False, True, False, False)
+        sgd_step(held, flat, lr=1.0, maximize=True)
         # What is sent for a parameter that no rank used would be lost; see sparse_hook.
         active = [i for i in range(len(flat)) if not _vanishes(flat[i]) or _vanishes(held[i])]
         parts = self._choose([held[i] for i in active], wide)
