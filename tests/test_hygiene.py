@@ -122,6 +122,7 @@ PYTHON_LAYERS = [
         "selection",
         "optim",
         "_threshold_sgd",
+        "_threshold_work",
         "sampling",
         "loader",
         "distributed",
@@ -130,7 +131,7 @@ PYTHON_LAYERS = [
     {"__main__", "_demo"},
 ]
 RANK = {module: rank for rank, layer in enumerate(PYTHON_LAYERS) for module in layer}
-MAY_IMPORT_TORCH = {"optim", "_threshold_sgd", "distributed", "_demo"}
+MAY_IMPORT_TORCH = {"optim", "_threshold_sgd", "_threshold_work", "distributed", "_demo"}
 
 
 def imported_modules(tree: ast.AST) -> set[str]:
