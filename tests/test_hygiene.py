@@ -118,13 +118,13 @@ PYTHON_LAYERS = [
     {"_batches", "selection", "selectors"},
     {"functional", "sparsity", "sampling", "loader"},
     {"_rows"},
-    {"sparse", "_threshold_sgd", "distributed"},
+    {"sparse", "_threshold_work", "_threshold_sgd", "distributed"},
     {"optim"},
     {"__init__"},
     {"__main__", "_demo"},
 ]
 RANK = {module: rank for rank, layer in enumerate(PYTHON_LAYERS) for module in layer}
-MAY_IMPORT_TORCH = {"optim", "_threshold_sgd", "distributed", "_demo"}
+MAY_IMPORT_TORCH = {"optim", "_threshold_sgd", "_threshold_work", "distributed", "_demo"}
 
 
 def imported_modules(tree: ast.AST) -> set[str]:

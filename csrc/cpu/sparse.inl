@@ -48,10 +48,12 @@ void sparse_accumulate(const void* param, const void* grad, void* momentum, void
 }
 
 // Calls body as registers_of does, but only for registers of which something is kept. They are
-// listed first, without a branch: a few in a hundred are, where no branch can be predicted, and the
-// memory that the body needs is fetched for many of them at a time.
-template <class V, class C, class Body>
-SGF_INLINE void kept_registers_of(const C* v, std::int64_t n, key_t<C> cut, const Body& body) {
+// listed first, without a branch: a few in a hundred are, where no branch can be predicted. And
+// their parameters are fetched all at once: stores queue up behind a parameter that is waited for,
+// so that the body by itself would have few of them on their way.
+template <class V, class C, class P, class Body>
+SGF_INLINE void kept_registers_of(const C* v, const P* param, std::int64_t n, key_t<C> cut,
+                                  const Body& body) {
   constexpr int width = Memory<V>::width, most = 64;
   std::int64_t i = 0;
   while (i + width <= n) {
@@ -62,6 +64,7 @@ SGF_INLINE void kept_registers_of(const C* v, std::int64_t n, key_t<C> cut, cons
       listed[count] = static_cast<std::int16_t>(r * width);
       count += lane_bits(at_least(Memory<V>::load(v + i + r * width), cut)) != 0;
     }
+    for (int l = 0; l < count; ++l) SGF_PREFETCH(param + i + listed[l]);
     for (int l = 0; l < count; ++l) body(i + listed[l]);
     i += registers * width;
   }
@@ -120,7 +123,7 @@ std::int64_t sparse_release(void* param, void* momentum, void* residual, std::in
     M::store(v + i, held, rest...);
   };
   if constexpr (decay == Decay::none) {
-    kept_registers_of<V>(v, n, key, body);
+    kept_registers_of<V>(v, w, n, key, body);
   } else {
     registers_of<V>(n, body);
   }

@@ -9,60 +9,17 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from subgrad_fast import _core
-from subgrad_fast.functional import _check_hyperparameters
-from subgrad_fast.selectors import (
-    Absolute,
-    Reused,
-    Selector,
-    check_density,
-    make_selector,
-    next_threshold,
-    request,
+from subgrad_fast._threshold_work import (
+    BUFFERS,
+    SELECTION,
+    Group,
+    Work,
+    check_group,
+    settings,
+    state_dtype,
 )
-from subgrad_fast.sparse import INDEX_BYTES, Scopes, SparseResult, check_scope, result_of
-
-Group = dict[str, Any]
-
-# Where Deep Gradient Compression begins its warm-up.
-_FIRST_DENSITY = 0.25
-
-# What a group's choice of elements is stored as: numbers and names, so that a state_dict loads
-# without classes of ours.
-_SELECTION = ("selector", "threshold", "density", "k")
-
-_BUFFERS = ("momentum_buffer", "residual")
-
-
-def _state_dtype(param: Tensor) -> torch.dtype:
-    return torch.float64 if param.dtype == torch.float64 else torch.float32
-
-
-def _settings(selector: Selector) -> Group:
-    numbers = {name: getattr(selector, name, None) for name in ("threshold", "density", "k")}
-    return {"selector": selector.name, **numbers}
-
-
-def _selector(group: Group) -> Selector:
-    return make_selector(*(group[name] for name in _SELECTION))
-
-
-def _warm(selector: Selector, group: Group) -> Selector:
-    """The selector with the density of this step of the warm-up."""
-    warmup, steps = group["warmup"], group["steps"]
-    if isinstance(selector, Absolute) or selector.density is None:
-        return selector
-    if isinstance(warmup, int):
-        if steps >= warmup or selector.density >= _FIRST_DENSITY or selector.density == 0.0:
-            return selector
-        done = steps / warmup
-        density = _FIRST_DENSITY ** (1.0 - done) * selector.density**done
-    else:
-        phase = steps // group["warmup_steps"]
-        if phase >= len(warmup):
-            return selector
-        density = warmup[phase]
-    return type(selector)(density)
+from subgrad_fast.selectors import Selector, make_selector
+from subgrad_fast.sparse import INDEX_BYTES, SparseResult
 
 
 class ThresholdSGD(Optimizer):
@@ -151,7 +108,7 @@ class ThresholdSGD(Optimizer):
             "warmup": warmup if isinstance(warmup, int) else list(warmup),
             "warmup_steps": warmup_steps,
             "steps": 0,
-            **_settings(make_selector(selector, threshold, density)),
+            **settings(make_selector(selector, threshold, density)),
         }
         super().__init__(params, defaults)
 
@@ -162,15 +119,15 @@ class ThresholdSGD(Optimizer):
             ValueError: a hyper-parameter is out of range, or a parameter is in another group.
         """
         if isinstance(param_group, dict):  # else torch says what it is not
-            own = {name: param_group[name] for name in _SELECTION if name in param_group}
+            own = {name: param_group[name] for name in SELECTION if name in param_group}
             if set(own) == {"selector"} and isinstance(own["selector"], str):
                 own["density"] = self.defaults["density"]
             if set(own) == {"density"} and self.defaults["density"] is not None:
                 own["selector"] = self.defaults["selector"]
             if own:
-                asked = make_selector(*(own.get(name) for name in _SELECTION))
-                param_group = {**param_group, **_settings(asked)}
-            _check_group({**self.defaults, **param_group})
+                asked = make_selector(*(own.get(name) for name in SELECTION))
+                param_group = {**param_group, **settings(asked)}
+            check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
 
     def __setstate__(self, state: Group) -> None:
@@ -211,10 +168,10 @@ class ThresholdSGD(Optimizer):
         params = [p for group in self.param_groups for p in group["params"]]
         for number, param in zip(numbers, params, strict=True):
             saved = loaded["state"].get(number, {})
-            for name in _BUFFERS:
+            for name in BUFFERS:
                 if isinstance(saved.get(name), Tensor):
                     self.state[param][name] = saved[name].to(
-                        param.device, _state_dtype(param), copy=True
+                        param.device, state_dtype(param), copy=True
                     )
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -227,135 +184,7 @@ class ThresholdSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        work = _Work(self)
+        work = Work(self)
         if work.params:
             self.last_result = work.run(self.emit, self.measure)
         return loss
-
-
-def _check_group(group: Group) -> None:
-    _check_hyperparameters(
-        float(group["lr"]),
-        group["momentum"],
-        group["dampening"],
-        group["weight_decay"],
-        group["nesterov"],
-    )
-    check_scope(group["scope"])
-    warmup = group["warmup"]
-    if isinstance(warmup, int):
-        if warmup < 0:
-            raise ValueError(f"warmup: expected a number of steps >= 0, got {warmup}")
-    else:
-        for i, density in enumerate(warmup):
-            check_density(density, f"warmup[{i}]")
-    if group["warmup_steps"] < 1:
-        raise ValueError(f"warmup_steps: expected a number >= 1, got {group['warmup_steps']}")
-    if warmup and group["density"] is None:
-        raise ValueError("warmup: needs a density to end at")
-
-
-class _Work:
-    """One step: what the kernels are given, and what becomes state when they are done.
-
-    Every array is looked at afresh. Nothing is made part of the optimizer's state before the step
-    is done, so that one that raises leaves it as it was.
-    """
-
-    def __init__(self, optimizer: ThresholdSGD) -> None:
-        self.optimizer = optimizer
-        self.params: list[Tensor] = []
-        self.grads: list[Tensor] = []
-        self.residuals: list[Tensor | None] = []
-        self.momenta: list[Tensor | None] = []
-        self.scopes = Scopes()
-        self.rows: list[_core.SparseParams] = []
-        self.selectors: list[tuple[Selector, float | None]] = []  # by scope, and the last threshold
-        self.owners: list[Tensor | Group] = []  # by scope: whose threshold it is
-        self.placements: list[_core.Placement] = []
-        self.new: list[tuple[Tensor, str, Tensor]] = []
-        self.groups = [group for group in optimizer.param_groups if self._add(group)]
-
-    def _add(self, group: Group) -> bool:
-        params = [p for p in group["params"] if p.grad is not None]
-        if not params:
-            return False
-        _check_group(group)
-        selector = _warm(_selector(group), group)
-        self.rows.append(
-            _core.SparseParams(
-                float(group["lr"]),
-                group["momentum"],
-                group["dampening"],
-                group["weight_decay"],
-                group["nesterov"],
-                group["maximize"],
-                group["decoupled_weight_decay"],
-                group["momentum_correction"],
-                group["momentum_masking"],
-            )
-        )
-        for i, param in enumerate(params):
-            if i == 0 or group["scope"] == "tensor":
-                owner = param if group["scope"] == "tensor" else group
-                memory = owner if isinstance(owner, dict) else self.optimizer.state.get(owner, {})
-                self.owners.append(owner)
-                self.selectors.append((selector, memory.get("next_threshold")))
-                self.scopes.open()
-            self.scopes.add(len(self.scopes.sizes) - 1, param.numel())
-            self._add_param(param, group)
-        return True
-
-    def _add_param(self, param: Tensor, group: Group) -> None:
-        self.params.append(param)
-        assert param.grad is not None
-        self.grads.append(param.grad)
-        momentum, first = self._buffer(param, "momentum_buffer", group["momentum"] != 0.0)
-        residual, fresh = self._buffer(param, "residual", group["error_feedback"])
-        self.momenta.append(momentum)
-        self.residuals.append(residual)
-        row, scope = len(self.rows) - 1, len(self.scopes.sizes) - 1
-        self.placements.append(_core.Placement(row, scope, first, fresh))
-
-    def _buffer(self, param: Tensor, name: str, wanted: bool) -> tuple[Tensor | None, bool]:
-        """The buffer of that name, and whether it is new and holds nothing."""
-        if not wanted:
-            return None, False
-        found = self.optimizer.state.get(param, {}).get(name)
-        if found is not None:
-            return found, False
-        made = torch.empty_like(param.detach(), dtype=_state_dtype(param))
-        self.new.append((param, name, made))
-        return made, True
-
-    def run(self, emit: str | None, measure: bool) -> SparseResult:
-        requests = [
-            request(selector, n, last)
-            for (selector, last), n in zip(self.selectors, self.scopes.sizes, strict=True)
-        ]
-        report = _core.sparse_step(
-            self.params,
-            self.grads,
-            self.residuals,
-            self.momenta,
-            self.rows,
-            requests,
-            self.placements,
-            INDEX_BYTES[emit],
-            measure,
-            self.params,
-        )
-        state = self.optimizer.state
-        for param, name, made in self.new:
-            state[param][name] = made
-        for group in self.groups:
-            group["steps"] += 1
-        kept = self.scopes.kept(report[0])
-        for i, (selector, _) in enumerate(self.selectors):
-            if isinstance(selector, Reused):
-                owner = self.owners[i]
-                memory = owner if isinstance(owner, dict) else state[owner]
-                memory["next_threshold"] = next_threshold(
-                    selector, self.scopes.sizes[i], report[1][i], kept[i]
-                )
-        return result_of(self.params, self.scopes, report, emit)
