@@ -3,43 +3,58 @@
 #
 # PYTHON       the interpreter that .venv is made with
 # WERROR       ON: compiler warnings are errors (CI's setting; a newer compiler may know new ones)
+# CUDA         AUTO: the CUDA kernels are built and tested if there is an nvcc; ON or OFF
+# CUDA_ARCHITECTURES
+#              what they are built for: enough for the tests, not what a wheel needs (all-major)
 # TORCH_INDEX  an extra package index, e.g. https://download.pytorch.org/whl/cpu for torch without
 #              the CUDA libraries that its Linux wheels otherwise bring along
 PYTHON ?= python3
 WERROR ?= OFF
+CUDA ?= AUTO
+CUDA_ARCHITECTURES ?= 75;90;120
 TORCH_INDEX ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 
+# With nvcc the CUDA kernels are built, and tested by an interpreter.
+INTERPRETER := $(if $(filter OFF,$(CUDA)),,$(if $(shell command -v nvcc),build/ptxemu/libcudart.so.13))
+
 # Directories are listed too: their time changes when a file is added or removed.
 SOURCES := CMakeLists.txt pyproject.toml \
   $(shell find csrc cmake python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow test-neon lint format bench sdist-check sanitize nvcc-check clean
+.PHONY: help demo test test-slow test-neon test-cuda cuda-mutants lint format bench sdist-check sanitize clean
 
 help:
 	@echo "make demo          train on MNIST with torch's SGD and with this one, compare the bits"
 	@echo "make test          build, install into .venv, run the tests"
 	@echo "make test-slow     the tests that take minutes or many GiB"
 	@echo "make test-neon     the NEON kernels under qemu-aarch64: same bits as here"
+	@echo "make test-cuda     the CUDA kernels: their PTX interpreted, and on a GPU if there is one"
+	@echo "make cuda-mutants  faults put into the CUDA kernels, each of which the tests must find"
 	@echo "make bench         the benchmark table"
 	@echo "make lint, format  ruff, mypy, stubtest, clang-format"
 	@echo "make sdist-check   sdist -> wheel -> import in an empty directory, without torch"
 	@echo "make sanitize      kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
-	@echo "make nvcc-check    every rule compiles as CUDA (needs nvcc)"
 	@echo "make clean         remove .venv and everything built"
 
 demo: $(VENV)/.have-demo $(VENV)/.installed
 	$(PY) -m subgrad_fast demo
 
-test: $(VENV)/.have-test $(VENV)/.installed
+test: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 	$(PY) -m pytest
 
 test-slow: $(VENV)/.have-test $(VENV)/.installed
 	$(PY) -m pytest -m slow
+
+test-cuda: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
+	$(PY) -m pytest tests/cuda tests/test_cuda.py tests/test_cuda_devices.py
+
+cuda-mutants: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
+	$(PY) tools/cuda_mutants.py
 
 test-neon: $(VENV)/.have-build
 	tools/neon_check.sh
@@ -65,18 +80,20 @@ sdist-check: $(VENV)/.have-dist
 sanitize: $(VENV)/.have-test $(VENV)/.have-build
 	tools/sanitize.sh
 
-nvcc-check:
-	tools/nvcc_check.sh
-
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What runs the CUDA kernels where there is no GPU (extern/ptxemu), if there is anything to run.
+build/ptxemu/libcudart.so.13: $(shell find extern/ptxemu/src -type f)
+	@$(MAKE) --no-print-directory -C extern/ptxemu BUILD=$(CURDIR)/build/ptxemu >/dev/null
 
 # Stamps. The build directory is kept (build-dir in pyproject.toml) and the build tools are the
 # ones in .venv, always at the same paths, so a reinstall compiles only what changed.
 $(VENV)/.installed: $(SOURCES) $(VENV)/.have-build
 	@echo "building and installing subgrad_fast"
-	@SKBUILD_CMAKE_DEFINE=SUBGRAD_WERROR=$(WERROR) \
+	@CUDAARCHS='$(CUDA_ARCHITECTURES)' \
+	  SKBUILD_CMAKE_DEFINE='SUBGRAD_WERROR=$(WERROR);SUBGRAD_CUDA=$(CUDA);SUBGRAD_CUDA_EMULATED=ON' \
 	  $(PIP) --no-deps --no-build-isolation --force-reinstall .
 	@touch $@
 

@@ -11,6 +11,7 @@ namespace {
 struct TypeInfo {
   Source source;
   const DLPackExchangeAPI* api;
+  bool versioned;
 };
 
 bool exchange_on = true;
@@ -31,13 +32,16 @@ const DLPackExchangeAPI* find_exchange_api(py::handle type) {
 
 TypeInfo inspect_type(PyTypeObject* type) {
   const auto handle = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type));
-  if (const DLPackExchangeAPI* api = find_exchange_api(handle)) return {Source::exchange, api};
+  const bool versioned = py::hasattr(handle, "_version");
+  if (const DLPackExchangeAPI* api = find_exchange_api(handle)) {
+    return {Source::exchange, api, versioned};
+  }
   if (py::hasattr(handle, "data_ptr") && py::hasattr(handle, "stride") &&
       py::hasattr(handle, "is_neg")) {
-    return {Source::attributes, nullptr};
+    return {Source::attributes, nullptr, versioned};
   }
-  if (py::hasattr(handle, "__dlpack__")) return {Source::dlpack, nullptr};
-  return {Source::unknown, nullptr};
+  if (py::hasattr(handle, "__dlpack__")) return {Source::dlpack, nullptr, versioned};
+  return {Source::unknown, nullptr, versioned};
 }
 
 const TypeInfo& type_info(PyTypeObject* type) {
@@ -73,6 +77,10 @@ Source source_of(py::handle object) {
   if (py::isinstance<py::array>(object)) return Source::numpy;
   const TypeInfo& info = type_info(Py_TYPE(object.ptr()));
   return info.source == Source::exchange && !exchange_on ? Source::attributes : info.source;
+}
+
+bool has_version(py::handle object) {
+  return !py::isinstance<py::array>(object) && type_info(Py_TYPE(object.ptr())).versioned;
 }
 
 ArrayList array_list(py::handle argument, const char* name) {

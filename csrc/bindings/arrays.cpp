@@ -101,8 +101,17 @@ bool view_dltensor(const DLTensor& t, ArrayView& view) {
   return true;
 }
 
-bool on_host(const DLDevice& device) {
-  return device.device_type == kDLCPU || device.device_type == kDLCUDAHost;
+// Whether the caller can work on this device's memory; its number. Pinned memory is the host's;
+// managed memory is treated as that of the device it is said to be on.
+bool reach(const DLDevice& device, Memory memory, int& number) {
+  const std::int32_t type = device.device_type;
+  const bool host = type == kDLCPU || type == kDLCUDAHost;
+  number = host ? kHost : device.device_id;
+  return host || (memory == Memory::any && (type == kDLCUDA || type == kDLCUDAManaged));
+}
+
+const char* expected_memory(Memory memory) {
+  return memory == Memory::host ? "expected CPU memory" : "expected CPU or CUDA memory";
 }
 
 // Copies the extents of a view; without strides it is compact and row-major.
@@ -130,7 +139,7 @@ std::string dl_dtype_text(const DLDataType& t) {
   return (t.code < 7 ? kinds[t.code] : "type") + std::to_string(t.bits);
 }
 
-ArrayView view_exchange(py::handle object, const Where& where) {
+ArrayView view_exchange(py::handle object, const Where& where, Memory memory) {
   const DLPackExchangeAPI* api = exchange_api(Py_TYPE(object.ptr()));
   if (!has_strided_layout(object)) {
     type_error(where, "expected a dense tensor, got layout " +
@@ -143,13 +152,16 @@ ArrayView view_exchange(py::handle object, const Where& where) {
     cause = py::error_already_set().what();
     cause.resize(std::min(cause.find('\n'), cause.size()));  // torch appends a C++ stack trace
   }
-  if (!reached || !on_host(t.device)) {
+  ArrayView view;
+  if (!reached || !reach(t.device, memory, view.device)) {
     const std::string device = py::str(py::getattr(object, "device", py::str("cpu")));
-    if (device != "cpu") value_error(where, "expected CPU memory, got a tensor on " + device);
+    if (device != "cpu") {
+      value_error(where, std::string(expected_memory(memory)) + ", got a tensor on " + device);
+    }
     type_error(where, "its memory cannot be reached: " + cause);
   }
-  ArrayView view;
   view.source = Source::exchange;
+  view.api = api;
   if (!view_dltensor(t, view)) dtype_error(where, dl_dtype_text(t.dtype));
   if (view.strides == nullptr) copy_extents(view);
   require_memory(view, where);
@@ -221,6 +233,10 @@ std::string Where::text() const {
   return index < 0 ? std::string(argument) : argument + ("[" + std::to_string(index) + "]");
 }
 
+std::string device_text(int device) {
+  return device == kHost ? "cpu" : "cuda:" + std::to_string(device);
+}
+
 std::string shape_text(int ndim, const std::int64_t* shape) {
   std::string text = "(";
   for (int d = 0; d < ndim; ++d) {
@@ -268,23 +284,25 @@ bool has_strided_layout(py::handle tensor) {
   return true;
 }
 
-Quick quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view) {
+Quick quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view, Memory memory) {
   DLTensor t;
   if (api->dltensor_from_py_object_no_sync(object, &t) != 0) {
     PyErr_Clear();
     return Quick::other;
   }
   view.source = Source::exchange;
-  if (!on_host(t.device) || !view_dltensor(t, view) || t.strides == nullptr) return Quick::other;
+  view.api = api;
+  if (!reach(t.device, memory, view.device) || !view_dltensor(t, view) || t.strides == nullptr)
+    return Quick::other;
   return t.data == nullptr && view.size() > 0 ? Quick::no_memory : Quick::ok;
 }
 
-ArrayView view_array(py::handle object, const Where& where) {
+ArrayView view_array(py::handle object, const Where& where, Memory memory) {
   switch (source_of(object)) {
     case Source::numpy:
       return view_numpy(object, where);
     case Source::exchange:
-      return view_exchange(object, where);
+      return view_exchange(object, where, memory);
     case Source::attributes:
       return view_attributes(object, where);
     case Source::dlpack:

@@ -26,8 +26,16 @@ struct Where {
 // How the elements of a Python object are reached, decided once per type.
 enum class Source : std::uint8_t { numpy, exchange, attributes, dlpack, unknown };
 
+// Where an array's memory is: the number of a CUDA device, or this.
+inline constexpr int kHost = -1;
+std::string device_text(int device);  // "cuda:0", "cpu"
+
+// Which memory a caller can work on.
+enum class Memory : std::uint8_t { host, any };
+
 struct ArrayView {
   char* data = nullptr;
+  int device = kHost;
   DType dtype = DType::f32;
   int ndim = 0;
   const std::int64_t* shape = nullptr;
@@ -35,6 +43,7 @@ struct ArrayView {
   std::int64_t stride_unit = 1;
   bool writable = true;
   Source source = Source::unknown;
+  const DLPackExchangeAPI* api = nullptr;  // the library's, where it came from there
   std::shared_ptr<void> owned;  // shape and strides, where the object does not hold them itself
 
   std::int64_t size() const;  // elements
@@ -44,17 +53,19 @@ struct ArrayView {
 
 Source source_of(py::handle object);
 inline bool is_torch(Source s) { return s == Source::exchange || s == Source::attributes; }
+bool has_version(py::handle object);  // torch's tensors: writes to them are to be announced
 
-// The view of an array that lies in this process' memory, valid while the object lives and the GIL
-// is held. Raises TypeError (not an array, unsupported dtype or layout) or ValueError (another
-// device, no memory behind it, pending negation).
-ArrayView view_array(py::handle object, const Where& where);
+// The view of an array, valid while the object lives and the GIL is held. Raises TypeError (not an
+// array, unsupported dtype or layout) or ValueError (another device, no memory behind it, pending
+// negation). Only callers that ask for any memory may get a GPU's.
+ArrayView view_array(py::handle object, const Where& where, Memory memory = Memory::host);
 
 // The exchange table of a torch type (null: not offered, or switched off by a test), and the quick
 // view through it, about 50 ns. It does not see a pending negation; has_negation asks for that.
 enum class Quick { ok, no_memory, other };  // other: view_array must look closer, or would raise
 const DLPackExchangeAPI* exchange_api(PyTypeObject* type);
-Quick quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view);
+Quick quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view,
+                 Memory memory = Memory::host);
 bool has_negation(py::handle tensor);
 bool has_strided_layout(
     py::handle tensor);  // asked first: the C error for sparse costs a millisecond

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bindings/arrays.h"
+#include "bindings/cuda_backend.h"
 #include "bindings/registrars.h"
 #include "cpu/kernel_table.h"
 #include "cpu/parallel.h"
@@ -47,7 +48,7 @@ py::dict build_info() {
 #else
   info["openmp"] = py::none();
 #endif
-  info["cuda"] = false;
+  info["cuda"] = cuda_built();
   info["threads"] = num_threads();
   return info;
 }
@@ -64,6 +65,14 @@ void register_runtime(py::module_& m) {
   m.attr("__version__") = SGF_VERSION;
   m.def("build_info", &build_info);
   m.def("available_isas", &available_isas);
+  m.def("cuda_info", &cuda_info);
+  m.def(
+      "cuda_problem",
+      [](int device) -> std::optional<std::string> {
+        const std::string& problem = cuda_problem(device);
+        return problem.empty() ? std::nullopt : std::optional(problem);
+      },
+      "device"_a);
   m.def("isa", [] { return kernels().isa; });
   m.def(
       "select_isa",

@@ -32,7 +32,7 @@ class HeldPlan {
     plan_.begin();
     for (std::size_t i = 0; i < list.items.size(); ++i) {
       const Where where = list.where("grads", i);
-      const ArrayView grad = view_array(list.items[i], where);
+      const ArrayView grad = view_array(list.items[i], where, Memory::any);
       plan_.bind(i, grad, plan_.param(i).same_layout(grad), where, use_momentum, first);
     }
     if (versioned_.size() > 0) increment_versions(versioned_);
@@ -54,7 +54,7 @@ class HeldPlan {
 
  private:
   static bool same(const Extents& extents, const py::object& array, const Where& where) {
-    return extents.same(view_array(array, where));
+    return extents.same(view_array(array, where, Memory::any));
   }
 
   // Whether every array still is where it was: NumPy arrays can be resized, a tensor's data
@@ -75,14 +75,14 @@ class HeldPlan {
     versioned_ = py::list();
     for (std::size_t i = 0; i < params_.items.size(); ++i) {
       const Where where = params_.where("params", i);
-      const ArrayView param = view_array(params_.items[i], where);
+      const ArrayView param = view_array(params_.items[i], where, Memory::any);
       plan_.add(param, where, 0);
-      if (is_torch(param.source)) versioned_.append(params_.items[i]);
+      if (has_version(params_.items[i])) versioned_.append(params_.items[i]);
       if (has_momentum_) {
         const Where momentum_where = momenta_.where("momentum_buffers", i);
-        const ArrayView momentum = view_array(momenta_.items[i], momentum_where);
+        const ArrayView momentum = view_array(momenta_.items[i], momentum_where, Memory::any);
         plan_.add_momentum(momentum, momentum_where);
-        if (is_torch(momentum.source)) versioned_.append(momenta_.items[i]);
+        if (has_version(momenta_.items[i])) versioned_.append(momenta_.items[i]);
       }
     }
     plan_.seal();

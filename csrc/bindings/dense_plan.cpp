@@ -10,6 +10,19 @@ namespace {
 // Below this many elements a step is over before another thread could have taken the GIL.
 constexpr std::int64_t kReleaseElements = 8 << 10;
 
+void require_device_of(const Extents& param, const Where& param_where, const ArrayView& view,
+                       const Where& where) {
+  if (param.device == view.device) return;
+  throw py::value_error(where.text() + ": expected memory on " + device_text(param.device) +
+                        " like " + param_where.text() + ", got " + device_text(view.device));
+}
+
+// Kernels on a GPU know no strides.
+[[noreturn]] void refuse_strides(const Where& where, int device) {
+  throw py::value_error(where.text() + ": on " + device_text(device) +
+                        " an array must be contiguous in its parameter's order");
+}
+
 }  // namespace
 
 void DensePlan::add(const ArrayView& param, const Where& where, int row) {
@@ -17,6 +30,10 @@ void DensePlan::add(const ArrayView& param, const Where& where, int row) {
   t.param = Extents(param);
   t.row = row;
   require_writable(param, t.param, where);
+  if (param.device != kHost) {
+    cuda_.require(param, where);
+    if (!t.param.dense()) refuse_strides(where, param.device);
+  }
   t.one_run = t.param.dense() && t.param.aligned();
   tensors_.push_back(std::move(t));
   details_.emplace_back();
@@ -26,6 +43,7 @@ void DensePlan::add(const ArrayView& param, const Where& where, int row) {
 void DensePlan::add_momentum(const ArrayView& momentum, const Where& where) {
   Tensor& t = tensors_.back();
   Details& details = details_.back();
+  require_device_of(t.param, details.param_where, momentum, where);
   require_shape_of(t.param, details.param_where, momentum, where);
   if (momentum.dtype != t.param.dtype && momentum.dtype != DType::f32) {
     throw py::type_error(where.text() + ": expected " + name_of(t.param.dtype) + " like " +
@@ -84,6 +102,10 @@ const Layout* DensePlan::layout_for(std::size_t i, const ArrayView& view) {
   return aligned && one_run ? nullptr : details.layout.get();
 }
 
+bool DensePlan::contiguous_with(std::size_t i, const ArrayView& grad, bool same_layout) {
+  return lies_alike(tensors_[i], grad, same_layout) || layout_for(i, grad) == nullptr;
+}
+
 void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
                      const Where& grad_where, bool use_momentum, bool first) {
   Tensor& t = tensors_[i];
@@ -95,6 +117,7 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
   if (types_row < 0) {
     refuse_grad_dtype(t.param, details_[i].param_where, grad, grad_where);
   }
+  require_device_of(t.param, details_[i].param_where, grad, grad_where);
   if (!same_layout) require_shape_of(t.param, details_[i].param_where, grad, grad_where);
   if (t.param.size == 0) return;
 
@@ -104,11 +127,18 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
     t.checked_grad = alike ? grad.data : nullptr;
     t.checked_dtype = grad.dtype;
   }
+  if (on_device(i)) {
+    if (!alike && layout_for(i, grad) != nullptr) refuse_strides(grad_where, t.param.device);
+    cuda_.add(t.param.device, {t.param.data, grad.data, use_momentum ? t.momentum : nullptr,
+                               t.param.size, t.row, types_row, first});
+    return;
+  }
   segments_.push_back({t.param.data, grad.data, use_momentum ? t.momentum : nullptr, t.param.size,
                        alike ? nullptr : layout_for(i, grad), t.row, types_row, first});
 }
 
-void DensePlan::run(const std::vector<SgdParams>& rows) {
+void DensePlan::run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr) {
+  if (cuda_.any()) cuda_.run(rows, lr);  // first: it can fail, and then runs beside the CPU
   std::int64_t elements = 0;
   for (const DenseSegment& s : segments_) elements += s.n;
   if (elements < kReleaseElements) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "bindings/cuda_backend.h"
 #include "bindings/extents.h"
 #include "bindings/written_memory.h"
 #include "cpu/dense.h"
@@ -30,13 +31,23 @@ class DensePlan {
   const Extents& momentum(std::size_t i) const { return details_[i].momentum; }
   bool one_run(std::size_t i) const { return tensors_[i].one_run; }
   bool has_momentum(std::size_t i) const { return tensors_[i].has_momentum; }
+  bool on_device(std::size_t i) const { return tensors_[i].param.device != kHost; }
+
+  // Whether parameter, momentum and this gradient are one run of memory in the same order. What is
+  // not is stepped on the CPU only.
+  bool contiguous_with(std::size_t i, const ArrayView& grad, bool same_layout);
 
   // Starts a new step; then bind() the gradient of each tensor that takes part; then run().
   // `same_layout` is param(i).same_layout(grad), which callers know already or have a use for.
-  void begin() { segments_.clear(); }
+  void begin() {
+    segments_.clear();
+    cuda_.begin();
+  }
   void bind(std::size_t i, const ArrayView& grad, bool same_layout, const Where& where,
             bool use_momentum, bool first);
-  void run(const std::vector<SgdParams>& rows);  // releases the GIL where that pays
+  // Releases the GIL where that pays. `lr` may name, per row, a learning rate in device memory, of
+  // which only tensors on that device know.
+  void run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr = {});
 
   // Throws Overlap if an array meets memory that a step writes.
   void refuse(const ArrayView& read, const Where& where) const {
@@ -70,6 +81,7 @@ class DensePlan {
   std::vector<Details> details_;
   WrittenMemory written_;
   std::vector<DenseSegment> segments_;
+  CudaSteps cuda_;
 };
 
 }  // namespace subgrad

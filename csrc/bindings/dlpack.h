@@ -12,7 +12,7 @@ struct DLPackVersion {
   std::uint32_t minor;
 };
 
-enum DLDeviceType : std::int32_t { kDLCPU = 1, kDLCUDA = 2, kDLCUDAHost = 3 };
+enum DLDeviceType : std::int32_t { kDLCPU = 1, kDLCUDA = 2, kDLCUDAHost = 3, kDLCUDAManaged = 13 };
 struct DLDevice {
   std::int32_t device_type;
   std::int32_t device_id;

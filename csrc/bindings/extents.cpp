@@ -37,7 +37,12 @@ Range byte_range(const ArrayView& x) {
 }
 
 Extents::Extents(const ArrayView& view)
-    : data(view.data), size(view.size()), dtype(view.dtype), shape(view.ndim), strides(view.ndim) {
+    : data(view.data),
+      size(view.size()),
+      device(view.device),
+      dtype(view.dtype),
+      shape(view.ndim),
+      strides(view.ndim) {
   for (int d = 0; d < view.ndim; ++d) {
     shape.data()[d] = view.shape[d];
     strides.data()[d] = view.strides[d] * view.stride_unit;

@@ -37,6 +37,7 @@ Range byte_range(const ArrayView& view);
 struct Extents {
   char* data = nullptr;
   std::int64_t size = 0;  // elements
+  int device = kHost;
   DType dtype = DType::f32;
   Dims shape;
   Dims strides;  // bytes
@@ -58,7 +59,7 @@ struct Extents {
     return true;
   }
   bool same(const ArrayView& view) const {  // and memory and dtype
-    return data == view.data && dtype == view.dtype && same_layout(view);
+    return data == view.data && device == view.device && dtype == view.dtype && same_layout(view);
   }
   bool same_memory(const Extents& other) const;  // element for element
   bool alike(const Extents& other) const;        // the same order of elements, whatever their sizes

@@ -95,6 +95,12 @@ PyGetSetDef* gradient_getter(PyTypeObject* type) {
   return reinterpret_cast<PyGetSetDescrObject*>(grad.ptr())->d_getset;
 }
 
+// Kernels on a GPU know no strides; torch's do.
+bool steppable(const py::object& param, const Where& where) {
+  const ArrayView view = view_array(param, where, Memory::any);
+  return view.device == kHost || Extents(view).dense();
+}
+
 PyObject* momentum_key() {
   static PyObject* const key = interned("momentum_buffer");
   return key;
@@ -118,12 +124,13 @@ OptimizerPlan::OptimizerPlan(const py::list& param_groups, const py::dict& state
     e.group = entry[0].cast<int>();
     e.first = entry[3].cast<bool>();
     params_.append(param);
-    if (entry[4].cast<bool>()) {
+    const Where param_where{"params", index};
+    if (entry[4].cast<bool>() && steppable(param, param_where)) {
       e.tensor = static_cast<int>(plan_.size());
-      plan_.add(view_array(param, {"params", index}), {"params", index}, e.group);
+      plan_.add(view_array(param, param_where, Memory::any), param_where, e.group);
       if (!momentum.is_none()) {
         const Where where{"momentum_buffers", index};
-        const ArrayView view = view_array(momentum, where);
+        const ArrayView view = view_array(momentum, where, Memory::any);
         plan_.add_momentum(view, where);
         momenta_.push_back(momentum);
         e.momentum = momentum.ptr();
@@ -157,6 +164,8 @@ void OptimizerPlan::read_groups(const py::list& param_groups) {
     groups_.push_back(std::move(group));
   }
   rows_.resize(groups_.size());
+  device_lr_.resize(groups_.size());
+  lr_device_.resize(groups_.size());
   torch_rows_.resize(groups_.size());
 }
 
@@ -202,7 +211,7 @@ bool OptimizerPlan::same_momentum(const Entry& e) const {
   const DLPackExchangeAPI* api = exchange_api(Py_TYPE(e.momentum));
   ArrayView view;
   if (api == nullptr) return momentum.same(view_array(e.momentum, {"momentum_buffers"}));
-  return quick_view(api, e.momentum, view) == Quick::ok && momentum.same(view);
+  return quick_view(api, e.momentum, view, Memory::any) == Quick::ok && momentum.same(view);
 }
 
 // Whether all momentum memory of ours is where it was. As long as no tensor anywhere has let go of
@@ -217,6 +226,22 @@ bool OptimizerPlan::same_buffers() {
   return true;
 }
 
+// A learning rate that lies on a device stays there: to read it, the host would have to wait.
+bool OptimizerPlan::lr_on_device(std::size_t g, PyObject* lr) {
+  device_lr_[g] = nullptr;
+  if (PyFloat_Check(lr) || PyLong_Check(lr)) return false;
+  const DLPackExchangeAPI* api = exchange_api(Py_TYPE(lr));
+  ArrayView view;
+  if (api == nullptr || quick_view(api, lr, view, Memory::any) != Quick::ok ||
+      view.device == kHost || view.dtype != DType::f32 || view.size() != 1) {
+    return false;
+  }
+  if (py::getattr(lr, "requires_grad", py::none()).ptr() == Py_True) return false;
+  device_lr_[g] = reinterpret_cast<const float*>(view.data);
+  lr_device_[g] = view.device;
+  return true;
+}
+
 void OptimizerPlan::read_rows() {
   static PyObject *const
       lr = interned("lr"),
@@ -227,7 +252,7 @@ void OptimizerPlan::read_rows() {
     PyObject* dict = groups_[g].dict.ptr();
     SgdParams& row = rows_[g];
     bool torchs = truth(dict, differentiable);
-    row.lr = number(dict, lr, torchs);
+    row.lr = lr_on_device(g, required(dict, lr)) ? 0.0 : number(dict, lr, torchs);
     row.momentum = number(dict, momentum, torchs);
     row.dampening = number(dict, dampening, torchs);
     row.weight_decay = number(dict, weight_decay, torchs);
@@ -248,10 +273,12 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
 
   const auto index = static_cast<std::ptrdiff_t>(i);
   const Extents& param = plan_.param(tensor);
+  if (device_lr_[group] != nullptr && lr_device_[group] != param.device) return Bound::torch;
   const Where where{"grads", index};
   ArrayView view;
   if (e.api != nullptr) {
-    if (quick_view(e.api, e.param, view) != Quick::ok || !param.same(view)) return Bound::stale;
+    if (quick_view(e.api, e.param, view, Memory::any) != Quick::ok || !param.same(view))
+      return Bound::stale;
   } else if (!param.same(view_array(e.param, {"params", index}))) {
     return Bound::stale;
   }
@@ -264,7 +291,7 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
   if (e.watch_layout && !has_strided_layout(grad)) return Bound::sparse;
   bool same_layout;
   if (e.api != nullptr) {  // a parameter's type and torch.Tensor share their exchange table
-    const Quick quick = quick_view(e.api, grad.ptr(), view);
+    const Quick quick = quick_view(e.api, grad.ptr(), view, Memory::any);
     if (quick == Quick::no_memory) view_array(grad, where);  // raises
     if (quick != Quick::ok) {
       e.watch_layout = true;
@@ -282,6 +309,9 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
     same_layout = param.same_layout(view);
   }
   if (dense_types_row(param.dtype, view.dtype, param.dtype) < 0) return Bound::torch;
+  if (plan_.on_device(tensor) && !plan_.contiguous_with(tensor, view, same_layout)) {
+    return Bound::torch;
+  }
   plan_.bind(tensor, view, same_layout, where, use_momentum, e.first);
   grads_.push_back(std::move(grad));
   return Bound::yes;
@@ -336,7 +366,7 @@ void OptimizerPlan::run() {
     for (PyObject* param : stepped_) stepped.append(py::handle(param));
     increment_versions(stepped);
   }
-  plan_.run(rows_);
+  plan_.run(rows_, device_lr_);
   grads_.clear();
 }
 

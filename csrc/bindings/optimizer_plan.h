@@ -50,6 +50,7 @@ class OptimizerPlan {
   };
   enum class Bound { yes, torch, sparse, stale };
 
+  bool lr_on_device(std::size_t group, PyObject* lr);
   bool same_momentum(const Entry& entry) const;
   bool same_buffers();
 
@@ -65,6 +66,8 @@ class OptimizerPlan {
   std::vector<Group> groups_;
   std::vector<StateItem> state_;
   std::vector<SgdParams> rows_;
+  std::vector<const float*> device_lr_;  // of groups whose learning rate lies on a device
+  std::vector<int> lr_device_;
   std::vector<bool> torch_rows_;  // groups that torch has to step as a whole (differentiable)
   std::vector<py::object> momenta_;
   std::vector<std::shared_ptr<void>> buffers_;  // shares in the memory that is ours

@@ -1,5 +1,6 @@
 // bf16 and f16 <-> f32 in integer arithmetic, round to nearest even: the definition every register
-// wrapper's conversion is tested against. A NaN stays a NaN (quiet, upper payload bits kept).
+// wrapper's conversion is tested against. A NaN stays a NaN (quiet, upper payload bits kept; the
+// one NaN of the instructions on a GPU, which otherwise do the same).
 #pragma once
 
 #include <cstdint>
@@ -25,14 +26,25 @@ SGF_HD float float_of(std::uint32_t u) {
 SGF_HD float to_f32(bf16 h) { return float_of(static_cast<std::uint32_t>(h.bits) << 16); }
 
 SGF_HD bf16 to_bf16(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  bf16 h;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h.bits) : "f"(x));
+  return h;
+#else
   const std::uint32_t u = bits_of(x);
   if ((u & 0x7fffffffu) > 0x7f800000u) {  // NaN: rounding could carry it into infinity
     return {static_cast<std::uint16_t>((u >> 16) | 0x0040u)};
   }
   return {static_cast<std::uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16)};
+#endif
 }
 
 SGF_HD float to_f32(f16 h) {
+#if defined(__CUDA_ARCH__)
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h.bits));
+  return x;
+#else
   const std::uint32_t sign = static_cast<std::uint32_t>(h.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = h.bits & 0x7fffu;
   if (magnitude > 0x7c00u) {  // NaN: made quiet, as the hardware conversions do
@@ -44,9 +56,15 @@ SGF_HD float to_f32(f16 h) {
     return float_of(sign | bits_of(value));
   }
   return float_of(sign | ((magnitude << 13) + (112u << 23)));
+#endif
 }
 
 SGF_HD f16 to_f16(float x) {
+#if defined(__CUDA_ARCH__)
+  f16 h;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h.bits) : "f"(x));
+  return h;
+#else
   const std::uint32_t u = bits_of(x);
   const std::uint32_t sign = (u >> 16) & 0x8000u;
   const std::uint32_t magnitude = u & 0x7fffffffu;
@@ -61,6 +79,7 @@ SGF_HD f16 to_f16(float x) {
     half = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
   }
   return {static_cast<std::uint16_t>(sign | half)};
+#endif
 }
 
 // One spelling for "load into the arithmetic type C" and "store as T".

@@ -22,25 +22,41 @@ enum class Prox { none, l1 };
 
 inline namespace SGF_ISA {
 
-// C is the arithmetic type, float or double.
-template <class C, Decay kDecay, Buffer kBuffer, bool kNesterov, Prox kProx = Prox::none>
-struct Sgd {
-  static constexpr bool reads_momentum = kBuffer == Buffer::accumulate;
-  static constexpr bool writes_momentum = kBuffer != Buffer::none;
-
+// What the equations multiply by. C is the arithmetic type, float or double.
+template <class C>
+struct SgdCoefficients {
   C minus_lr, momentum, gradient_share, weight_decay, shrinkage, sign;
   SoftThreshold<C> soft_threshold;
 
   // Differences are taken in double and rounded once, as Python does before it hands a scalar to
   // torch.
-  SGF_HD explicit Sgd(const SgdParams& p)
-      : minus_lr(static_cast<C>(-p.lr)),
-        momentum(static_cast<C>(p.momentum)),
-        gradient_share(static_cast<C>(1.0 - p.dampening)),
-        weight_decay(static_cast<C>(p.weight_decay)),
-        shrinkage(static_cast<C>(1.0 - p.lr * p.weight_decay)),
-        sign(p.maximize ? C(-0.0) : C(0.0)),
-        soft_threshold{static_cast<C>(p.lr * p.l1)} {}
+  static SGF_HD SgdCoefficients of(const SgdParams& p) {
+    return {static_cast<C>(-p.lr),
+            static_cast<C>(p.momentum),
+            static_cast<C>(1.0 - p.dampening),
+            static_cast<C>(p.weight_decay),
+            static_cast<C>(1.0 - p.lr * p.weight_decay),
+            p.maximize ? C(-0.0) : C(0.0),
+            SoftThreshold<C>{static_cast<C>(p.lr * p.l1)}};
+  }
+};
+
+template <class C, Decay kDecay, Buffer kBuffer, bool kNesterov, Prox kProx = Prox::none>
+struct Sgd : SgdCoefficients<C> {
+  static constexpr bool reads_momentum = kBuffer == Buffer::accumulate;
+  static constexpr bool writes_momentum = kBuffer != Buffer::none;
+
+  using Coefficients = SgdCoefficients<C>;
+  using Coefficients::gradient_share;
+  using Coefficients::minus_lr;
+  using Coefficients::momentum;
+  using Coefficients::shrinkage;
+  using Coefficients::sign;
+  using Coefficients::soft_threshold;
+  using Coefficients::weight_decay;
+
+  SGF_HD explicit Sgd(const Coefficients& c) : Coefficients(c) {}
+  SGF_HD explicit Sgd(const SgdParams& p) : Coefficients(Coefficients::of(p)) {}
 
   // w: parameter, m: momentum buffer, g: gradient.
   template <class V>

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 Facts = Iterator[tuple[str, object]]
 SAID_ABOVE = {"version", "isa", "isas", "threads", "cuda"}
@@ -25,6 +26,15 @@ def attempt(name: str) -> ModuleType | str:
         return f"{type(error).__name__}: {error}"
 
 
+def cuda_text(cuda: dict[str, Any]) -> str:
+    """Say which kernels there are, and what they run on or why not."""
+    if cuda["architectures"] is None:
+        return f"not available: {cuda['problem']}"
+    driver = f"driver for CUDA {cuda['driver']}" if cuda["driver"] else "no driver"
+    devices = ", ".join(cuda["devices"]) or f"no device: {cuda['problem']}"
+    return f"built for {cuda['architectures']}; {driver}; {devices}"
+
+
 def library_facts() -> Facts:
     """Say how the library was built and how it runs."""
     core = importlib.import_module("subgrad_fast._core")
@@ -35,7 +45,7 @@ def library_facts() -> Facts:
     yield "subgrad_fast", f"{sf.__version__} ({Path(core.__file__ or '').parent})"
     yield "ISA", f"{build['isa']}{forced}; available: {', '.join(sf.available_isas())}"
     yield "threads", sf.get_num_threads()
-    yield "CUDA", "built" if build["cuda"] else "not built"
+    yield "CUDA", cuda_text(core.cuda_info())
     yield from ((key, value) for key, value in build.items() if key not in SAID_ABOVE)
 
 

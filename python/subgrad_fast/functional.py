@@ -60,9 +60,11 @@ def sgd_step(
     even. NaN and infinities pass through as IEEE 754 says.
 
     Args:
-        params: one array or a sequence of arrays, NumPy or torch CPU tensors or both, of dtype
+        params: one array or a sequence of arrays, NumPy arrays or torch tensors or both, of dtype
             float32, float64, float16 or bfloat16 (torch's, or ml_dtypes' for NumPy). Any shape and
             strides; a tensor that requires a gradient is updated as under ``torch.no_grad()``.
+            CUDA tensors are stepped on their device, in torch's current stream there; they must be
+            contiguous or dense in any order of dimensions that their gradients share.
         grads: as many arrays of the same shapes, each of its parameter's dtype or float32, bfloat16
             or float16. Any strides, zero included (broadcast gradients).
         momentum_buffers: as many arrays of the same shapes, each of its parameter's dtype or
@@ -81,8 +83,10 @@ def sgd_step(
     Raises:
         TypeError: an argument is not an array, or its dtype or layout is not supported.
         ValueError: lengths, shapes or devices do not fit, an array to be written is read-only or
-            shares memory with another, or a hyper-parameter is out of range. The message names the
-            argument and its index. Nothing has been written then.
+            shares memory with another, there are no kernels for a device, or a hyper-parameter is
+            out of range. The message names the argument and its index. Nothing has been written
+            then.
+        RuntimeError: CUDA reports an error.
     """
     _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov, l1)
     if momentum != 0.0 and momentum_buffers is None:

@@ -25,15 +25,23 @@ from subgrad_fast._threshold_sgd import ThresholdSGD
 __all__ = ["SGD", "ThresholdSGD"]
 
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+# Only this interface tells the stream that torch works in.
+_TELLS_STREAM = hasattr(Tensor, "__dlpack_c_exchange_api__")
 
 Group = dict[str, Any]
 
 
-def _dense_on_cpu(tensor: Tensor) -> bool:
+def _has_kernels(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return _TELLS_STREAM and _core.cuda_problem(device.index) is None
+    return device.type == "cpu"
+
+
+def _dense(tensor: Tensor) -> bool:
     return (
         type(tensor) in (Tensor, Parameter)
         and tensor.layout is torch.strided
-        and tensor.device.type == "cpu"
+        and _has_kernels(tensor.device)
         and tensor.dtype in _DTYPES
         and not tensor.is_neg()
         and 0 not in tensor.stride()  # expanded
@@ -42,6 +50,8 @@ def _dense_on_cpu(tensor: Tensor) -> bool:
 
 def _new_buffer(like: Tensor, *, zeros: bool = False) -> Tensor:
     """A tensor like `like`, empty or of zeros, of memory that a plan may point into (buffers.h)."""
+    if like.device.type != "cpu":
+        return torch.empty_like(like.detach())  # torch's allocator knows the streams
     buffer: Tensor = torch.utils.dlpack.from_dlpack(_core.new_buffer(like.detach(), zeros))
     return buffer
 
@@ -61,7 +71,7 @@ def _number(x: float | Tensor) -> float:
 def _shrink(param: Tensor, group: Group, *, differentiable: bool) -> None:
     """The proximal step of the L1 penalty for a parameter that torch has stepped."""
     lr, l1 = group["lr"], group["l1"]
-    if _dense_on_cpu(param) and not differentiable:
+    if _dense(param) and param.device.type == "cpu" and not differentiable:
         _core.shrink(param.detach(), _number(lr) * _number(l1), 1.0)
         return
     w, threshold = param.clone(), lr * l1  # a clone, since autograd keeps what it has seen
@@ -73,14 +83,16 @@ def _shrink(param: Tensor, group: Group, *, differentiable: bool) -> None:
 
 def _covers(param: Tensor, buffer: Tensor | None) -> bool:
     """Whether the kernels can step `param`, with torch's bits where those are promised."""
-    if not _dense_on_cpu(param):
+    if not _dense(param):
         return False
     if buffer is None:
         return True
     # torch rounds in between where a float64 parameter has a float32 buffer (after model.double()).
     wide = param.dtype in (torch.float32, torch.float64)
-    return _dense_on_cpu(buffer) and (
-        buffer.dtype == param.dtype or (buffer.dtype == torch.float32 and not wide)
+    return (
+        _dense(buffer)
+        and buffer.device == param.device
+        and (buffer.dtype == param.dtype or (buffer.dtype == torch.float32 and not wide))
     )
 
 
@@ -120,9 +132,14 @@ class SGD(torch.optim.SGD):
     a row is ``m = g``. Without momentum and weight decay the result is torch's, save for rows that
     are named more than once: their gradients are added first, in the order in which they come.
 
-    What the kernels do not cover (other sparse gradients, complex numbers, other devices, tensor
-    subclasses, tensors that share memory, a learning rate that wants a gradient) is stepped by
-    torch's own code, tensor by tensor, in the same call.
+    On CUDA devices the step runs in torch's current stream, waits for nothing and can be captured
+    in a graph; a learning rate in the form of a float32 tensor on the device is read there. The
+    bits are those of the CPU's kernels.
+
+    What the kernels do not cover (other sparse gradients, complex numbers, other devices, CUDA
+    tensors that are not dense or whose gradients have other strides, tensor subclasses, tensors
+    that share memory, a learning rate that wants a gradient) is stepped by torch's own code, tensor
+    by tensor, in the same call.
 
     Args:
         params, lr, momentum, dampening, weight_decay, nesterov, maximize, differentiable: as in
@@ -188,7 +205,9 @@ class SGD(torch.optim.SGD):
             # torch's for sparse gradients
             if isinstance(buffer, Tensor) and buffer.layout is torch.sparse_coo and self._is_ours():
                 buffer = slots["momentum_buffer"] = buffer.to_dense()
-            if isinstance(buffer, Tensor) and _dense_on_cpu(buffer) and not buffer.requires_grad:
+            if not isinstance(buffer, Tensor) or buffer.requires_grad:
+                continue
+            if _dense(buffer) and buffer.device.type == "cpu":
                 slots["momentum_buffer"] = _new_buffer(buffer).copy_(buffer)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -1,0 +1,140 @@
+"""A _cuda module without CUDA: it notes what it is to launch, and answers what it is told to."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import types
+from ctypes import POINTER, c_bool, c_char, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from typing import Any
+
+
+class SgdParams(ctypes.Structure):
+    _fields_ = (
+        *((name, c_double) for name in ("lr", "momentum", "dampening", "weight_decay")),
+        *((name, c_bool) for name in ("nesterov", "maximize", "decoupled_weight_decay")),
+    )
+
+
+class DenseTensor(ctypes.Structure):
+    _fields_ = (
+        ("param", c_void_p),
+        ("grad", c_void_p),
+        ("momentum", c_void_p),
+        ("n", c_int64),
+        ("params_row", c_int),
+        ("types_row", c_int),
+        ("first", c_bool),
+    )
+
+
+class DenseRow(ctypes.Structure):
+    _fields_ = (("params", SgdParams), ("lr", c_void_p))
+
+
+class DenseOptions(ctypes.Structure):
+    _fields_ = (("grad_scale", c_void_p), ("found_inf", c_void_p))
+
+
+class DeviceInfo(ctypes.Structure):
+    _fields_ = (
+        ("name", c_char * 256),
+        ("major", c_int),
+        ("minor", c_int),
+        ("multiprocessors", c_int),
+    )
+
+
+ASK = ctypes.CFUNCTYPE(c_int, POINTER(c_int))
+INFO = ctypes.CFUNCTYPE(c_int, c_int, POINTER(DeviceInfo))
+CHECK = ctypes.CFUNCTYPE(c_int, c_int)
+TEXT = ctypes.CFUNCTYPE(c_void_p, c_int)
+DENSE = ctypes.CFUNCTYPE(
+    c_int, c_int, c_void_p, POINTER(DenseTensor), c_size_t, POINTER(DenseRow), POINTER(DenseOptions)
+)
+
+
+class Api(ctypes.Structure):
+    """CudaApi of csrc/cuda/api.h."""
+
+    _fields_ = (
+        ("version", c_char_p),
+        ("architectures", c_char_p),
+        ("driver_version", ASK),
+        ("device_count", ASK),
+        ("device_info", INFO),
+        ("check_device", CHECK),
+        ("error_text", TEXT),
+        ("dense_step", DENSE),
+    )
+
+
+def api_of(module: types.ModuleType) -> Api:
+    """The launchers of a real _cuda module, to be called without the bindings."""
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = c_void_p, (ctypes.py_object, c_char_p)
+    return Api.from_address(get(module.api, b"subgrad_fast.cuda_api"))
+
+
+class FakeCuda:
+    """Install it before the first array on a device is met."""
+
+    def __init__(
+        self,
+        version: str,
+        *,
+        driver: int = 13000,
+        devices: int = 2,
+        count_error: int = 0,
+        broken_device: int = -1,
+        launch_error: int = 0,
+    ) -> None:
+        self.launches: list[dict[str, Any]] = []
+        errors = (count_error, launch_error, 209)
+        self.texts = {e: ctypes.create_string_buffer(f"error {e}".encode()) for e in errors}
+
+        def driver_version(out: Any) -> int:
+            out[0] = driver
+            return 0
+
+        def device_count(out: Any) -> int:
+            out[0] = devices
+            return count_error
+
+        def device_info(device: int, out: Any) -> int:
+            out[0] = DeviceInfo(b"Fake", 9, 0, 132)
+            return 0
+
+        def dense_step(
+            device: int, stream: int, tensors: Any, count: int, rows: Any, options: Any
+        ) -> int:
+            self.launches.append(
+                {
+                    "device": device,
+                    "stream": stream,
+                    "params": [tensors[i].param for i in range(count)],
+                    "lr": rows[0].params.lr,
+                }
+            )
+            return launch_error
+
+        self.api = Api(
+            version.encode(),
+            b"90",
+            ASK(driver_version),
+            ASK(device_count),
+            INFO(device_info),
+            CHECK(lambda device: 209 if device == broken_device else 0),
+            TEXT(lambda error: ctypes.addressof(self.texts[error])),
+            DENSE(dense_step),
+        )
+
+    def install(self) -> FakeCuda:
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, (c_void_p, c_char_p, c_void_p)
+        module = types.ModuleType("subgrad_fast._cuda")
+        self.name = b"subgrad_fast.cuda_api"  # the capsule keeps the pointer
+        module.api = new(ctypes.addressof(self.api), self.name, None)  # type: ignore[attr-defined]
+        module.fake = self  # type: ignore[attr-defined]  # as long as the module lives
+        sys.modules[module.__name__] = module
+        return self

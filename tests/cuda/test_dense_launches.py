@@ -1,0 +1,117 @@
+"""The dense step's launcher without the bindings: rows, and numbers that lie on the device."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_cuda import Api, DenseOptions, DenseRow, DenseTensor, SgdParams, api_of
+from machines import Gpu
+from reference import DTYPES, assert_same_bits, special_values
+
+import subgrad_fast as sf
+
+F32 = 0  # row of kDenseTypes: parameter, gradient and momentum float32
+
+
+@pytest.fixture
+def api() -> Api:
+    return api_of(importlib.import_module("subgrad_fast._cuda"))
+
+
+def text(api: Api, error: int) -> str:
+    return ctypes.string_at(api.error_text(error)).decode()
+
+
+def row(gpu: Gpu, lr_on_device: Any = None, **hyper: Any) -> DenseRow:
+    address = gpu.address(lr_on_device) if lr_on_device is not None else None
+    return DenseRow(SgdParams(**hyper), address)
+
+
+def launch(
+    gpu: Gpu, api: Api, tensors: list[list[Any]], rows: list[DenseRow], **options: Any
+) -> None:
+    """Steps (param, grad, momentum) tensors, the i-th with row i modulo their number."""
+    listed = [
+        DenseTensor(*(gpu.address(x) for x in t), gpu.numpy(t[0]).size, i % len(rows), F32, False)
+        for i, t in enumerate(tensors)
+    ]
+    where = DenseOptions(**{name: gpu.address(x) for name, x in options.items()})
+    error = api.dense_step(
+        0,
+        None,
+        (DenseTensor * len(listed))(*listed),
+        len(listed),
+        (DenseRow * len(rows))(*rows),
+        where,
+    )
+    assert error == 0, text(api, error)
+
+
+def operands(n: int, count: int = 1) -> list[list[np.ndarray]]:
+    rng = np.random.default_rng(n)
+    return [[special_values(DTYPES["float32"], n, rng) for _ in range(3)] for _ in range(count)]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9, 70])
+def test_every_tensor_has_its_row(gpu: Gpu, api: Api, rows: int) -> None:
+    # More rows than fit into a small list, and more than fit into a large one.
+    hyper = [{"lr": 0.1 + i, "momentum": 0.9, "weight_decay": 0.01 * i} for i in range(rows)]
+    tensors = operands(70, 150)
+    on = [[gpu.array(x) for x in t] for t in tensors]
+    launch(gpu, api, on, [row(gpu, **h) for h in hyper])
+    for i, (got, (w, g, m)) in enumerate(zip(on, tensors, strict=True)):
+        sf.sgd_step(w, g, m, **hyper[i % rows])
+        assert_same_bits(gpu.numpy(got[0]), w, f"param {i}")
+        assert_same_bits(gpu.numpy(got[2]), m, f"momentum {i}")
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_learning_rate_on_the_device(gpu: Gpu, api: Api, decoupled: bool) -> None:
+    hyper = {"momentum": 0.9, "weight_decay": 0.1, "decoupled_weight_decay": decoupled}
+    lr = np.float32([0.037])
+    [(w, g, m)] = operands(3000)
+    on = [gpu.array(x) for x in (w, g, m)]
+    launch(gpu, api, [on], [row(gpu, gpu.array(lr), lr=1e9, **hyper)])
+    sf.sgd_step(w, g, m, lr=float(lr[0]), **hyper)
+    assert_same_bits(gpu.numpy(on[0]), w)
+    assert_same_bits(gpu.numpy(on[2]), m)
+
+
+@pytest.mark.parametrize("found", [0.0, 1.0, np.nan])
+def test_found_inf_leaves_everything_as_it_was(gpu: Gpu, api: Api, found: float) -> None:
+    [(w, g, m)] = operands(3000)
+    before = w.tobytes(), m.tobytes()
+    on = [gpu.array(x) for x in (w, g, m)]
+    flag = gpu.array(np.float32([found]))
+    launch(gpu, api, [on], [row(gpu, lr=0.1, momentum=0.9)], found_inf=flag)
+    if found == 0.0:
+        sf.sgd_step(w, g, m, lr=0.1, momentum=0.9)
+        assert_same_bits(gpu.numpy(on[0]), w)
+    else:
+        assert (gpu.numpy(on[0]).tobytes(), gpu.numpy(on[2]).tobytes()) == before
+
+
+@pytest.mark.parametrize("scale", [65536.0, 3.0])
+def test_gradients_are_unscaled(gpu: Gpu, api: Api, scale: float) -> None:
+    [(w, g, m)] = operands(3000)
+    on = [gpu.array(x) for x in (w, g, m)]
+    row_ = row(gpu, lr=0.1, momentum=0.9, weight_decay=0.1)
+    launch(gpu, api, [on], [row_], grad_scale=gpu.array(np.float32([scale])))
+    with np.errstate(all="ignore"):
+        unscaled = g * (np.float32(1) / np.float32(scale))  # as GradScaler.unscale_ does
+    sf.sgd_step(w, unscaled, m, lr=0.1, momentum=0.9, weight_decay=0.1)
+    assert_same_bits(gpu.numpy(on[0]), w)
+    assert_same_bits(gpu.numpy(on[2]), m)
+    assert_same_bits(gpu.numpy(on[1]), g, "the gradient stays scaled")
+
+
+def test_errors_come_back(gpu: Gpu, api: Api) -> None:
+    on = [gpu.array(x) for x in operands(5)[0]]
+    tensor = DenseTensor(*(gpu.address(x) for x in on), 5, 0, F32, False)
+    rows = (DenseRow * 1)(row(gpu, lr=0.1))
+    error = api.dense_step(99, None, tensor, 1, rows, DenseOptions())
+    assert error != 0 and "invalid" in text(api, error).lower()

@@ -1,0 +1,231 @@
+"""What the bindings make of devices: by a fake _cuda module, without any GPU or driver."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import subgrad_fast as sf
+from subgrad_fast import _core
+
+INNER = Path(__file__).parent / "cuda"
+sys.path.append(str(INNER))
+from device_arrays import CPU, CUDA_HOST, CUDA_MANAGED, STREAM, DeviceArray  # noqa: E402
+
+PREAMBLE = f"""
+import sys
+sys.path.append({str(INNER)!r})
+import numpy as np
+import subgrad_fast as sf
+from subgrad_fast import _core
+from device_arrays import *
+from fake_cuda import FakeCuda
+
+def ones(number=0, kind=CUDA, shape=4):
+    return DeviceArray(np.ones(shape, np.float32), number, kind)
+
+def refused(*arguments, **hyper):
+    try:
+        sf.sgd_step(*arguments, lr=0.1, **hyper)
+    except (ValueError, TypeError, RuntimeError) as error:
+        print(f"{{type(error).__name__}}: {{error}}")
+    else:
+        print("not refused")
+"""
+
+
+def says(code: str) -> list[str]:
+    """What `code` prints in a fresh process: what is known of CUDA is kept for a process' life."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PREAMBLE + code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.splitlines()
+
+
+def test_tensors_are_grouped_by_device() -> None:
+    launches = says(
+        """
+fake = FakeCuda(sf.__version__).install()
+params = [ones(i) for i in (1, 0, 1, 0, 0)]
+host = np.ones(4, np.float32)
+sf.sgd_step([*params, host], [*[ones(p.number) for p in params], host.copy()], lr=0.5)
+for launch in fake.launches:
+    print(launch["device"], launch["stream"], launch["lr"], launch["params"] ==
+          [p.array.ctypes.data for p in params if p.number == launch["device"]])
+print(DeviceArray.streams, host)
+"""
+    )
+    assert launches == [
+        f"1 {STREAM} 0.5 True",
+        f"0 {STREAM} 0.5 True",
+        "[(2, 1), (2, 0)] [0.5 0.5 0.5 0.5]",
+    ]
+
+
+def test_arguments_on_different_devices_are_refused() -> None:
+    assert says(
+        """
+fake = FakeCuda(sf.__version__).install()
+host = np.ones(4, np.float32)
+refused([host, ones()], [host, ones(1)])
+refused([ones()], [host])
+refused([host], [ones()])
+refused(ones(), ones(), host, momentum=0.9)
+refused(ones(), ones(kind=CUDA_HOST))
+print(fake.launches, host)
+"""
+    ) == [
+        "ValueError: grads[1]: expected memory on cuda:0 like params[1], got cuda:1",
+        "ValueError: grads[0]: expected memory on cuda:0 like params[0], got cpu",
+        "ValueError: grads[0]: expected memory on cpu like params[0], got cuda:0",
+        "ValueError: momentum_buffers: expected memory on cuda:0 like params, got cpu",
+        "ValueError: grads: expected memory on cuda:0 like params, got cpu",
+        "[] [1. 1. 1. 1.]",
+    ]
+
+
+def test_pinned_memory_is_the_hosts_and_managed_memory_the_devices() -> None:
+    assert says(
+        """
+fake = FakeCuda(sf.__version__).install()
+pinned = ones(kind=CUDA_HOST)
+sf.sgd_step(pinned, ones(kind=CPU), lr=0.5)
+print(pinned.array, len(fake.launches))
+sf.sgd_step(ones(kind=CUDA_MANAGED), ones(), lr=0.5)
+print(len(fake.launches), fake.launches[0]["device"])
+refused(ones(kind=10), ones(kind=10))
+"""
+    ) == [
+        "[0.5 0.5 0.5 0.5] 0",
+        "1 0",
+        "ValueError: params: expected CPU or CUDA memory, got a tensor on cuda:0",
+    ]
+
+
+def test_what_is_not_dense_is_refused() -> None:
+    assert says(
+        """
+fake = FakeCuda(sf.__version__).install()
+matrix = np.ones((4, 6), np.float32)
+refused(DeviceArray(matrix[:, ::2]), DeviceArray(matrix[:, ::2].copy()))
+refused(DeviceArray(matrix), DeviceArray(np.ones((6, 4), np.float32).T))
+refused(DeviceArray(matrix), DeviceArray(np.broadcast_to(np.float32(1), (4, 6))))
+refused([ones()], [ones()], [DeviceArray(np.ones(8, np.float32)[::2])], momentum=0.9)
+print(len(fake.launches))
+# In memory these are in order: any order of dimensions, and strides that say nothing.
+turned = np.ones((6, 4), np.float32).T
+sf.sgd_step(DeviceArray(turned), DeviceArray(turned.copy("K")), lr=0.5)
+column = np.lib.stride_tricks.as_strided(np.ones(4, np.float32), (4, 1), (4, 400))
+sf.sgd_step(DeviceArray(column), ones(shape=(4, 1)), lr=0.5)
+print(len(fake.launches))
+"""
+    ) == [
+        "ValueError: params: on cuda:0 an array must be contiguous in its parameter's order",
+        "ValueError: grads: on cuda:0 an array must be contiguous in its parameter's order",
+        "ValueError: grads: on cuda:0 an array must be contiguous in its parameter's order",
+        "ValueError: grads[0]: on cuda:0 an array must be contiguous in its parameter's order",
+        "0",
+        "2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fake", "message"),
+    [
+        ("driver=0", "there is no CUDA driver"),
+        ("devices=0", "there is no GPU"),
+        ("driver=11040, count_error=35", "error 35 (driver for CUDA 11.4)"),
+        ("broken_device=0", "error 209"),
+    ],
+)
+def test_why_there_are_no_kernels(fake: str, message: str) -> None:
+    said = says(
+        f"""
+fake = FakeCuda(sf.__version__, {fake}).install()
+refused([ones()], [ones()])
+print(_core.cuda_problem(0), len(fake.launches))
+"""
+    )
+    assert said == [f"ValueError: params[0]: is on cuda:0, but {message}", f"{message} 0"]
+
+
+def test_kernels_of_another_version_are_refused() -> None:
+    assert says(
+        """
+FakeCuda('0.0.0').install()
+refused(ones(), ones())
+info = _core.cuda_info()
+print(info["architectures"], info["devices"], info["problem"])
+"""
+    ) == [
+        "ValueError: params: is on cuda:0, but its kernels are those of version 0.0.0",
+        "None [] its kernels are those of version 0.0.0",
+    ]
+
+
+def test_a_build_without_kernels_says_so() -> None:
+    assert says("sys.modules['subgrad_fast._cuda'] = None; refused(ones(), ones())") == [
+        "ValueError: params: is on cuda:0, but this build has no CUDA kernels (see SUBGRAD_CUDA)"
+    ]
+
+
+def test_an_error_of_a_launch_is_raised() -> None:
+    assert says(
+        """
+FakeCuda(sf.__version__, launch_error=719).install()
+host = np.ones(4, np.float32)
+refused([host, ones()], [host.copy(), ones()])
+print(host)  # launched first, so nothing is written here
+"""
+    ) == ["RuntimeError: CUDA on cuda:0: error 719", "[1. 1. 1. 1.]"]
+
+
+def test_info_names_the_devices() -> None:
+    said = says(
+        """
+FakeCuda(sf.__version__, broken_device=1).install()
+from subgrad_fast.__main__ import info
+info()
+"""
+    )
+    [line] = [line for line in said if line.startswith("CUDA")]
+    assert "built for 90; driver for CUDA 13.0; Fake (compute capability 9.0), Fake" in line
+    assert line.endswith("(compute capability 9.0): error 209")
+
+
+def test_other_functions_refuse_memory_on_a_device() -> None:
+    array = DeviceArray(np.ones(4, np.float32))
+    with pytest.raises(ValueError, match="like: expected CPU memory, got a tensor on cuda:0"):
+        _core.new_buffer(array)
+
+
+def test_without_a_driver_the_host_still_works() -> None:
+    if _core.cuda_problem(0) is None:
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match=r"params: is on cuda:0, but "):
+        sf.sgd_step(DeviceArray(np.ones(3, np.float32)), np.ones(3, np.float32), lr=1.0)
+    assert _core.cuda_info()["devices"] == []
+    w = np.ones(3, np.float32)
+    sf.sgd_step(w, DeviceArray(w.copy(), kind=CPU), lr=1.0)
+    assert (w == 0).all()
+    assert CUDA_HOST != CUDA_MANAGED and STREAM
+
+
+@pytest.mark.torch
+def test_torchs_own_code_takes_devices_without_kernels() -> None:
+    torch = pytest.importorskip("torch")
+    from subgrad_fast import optim
+
+    if _core.cuda_problem(0) is None:
+        pytest.skip("there is a GPU")
+    assert optim._has_kernels(torch.device("cpu"))
+    assert not optim._has_kernels(torch.device("cuda", 0))
+    assert not optim._has_kernels(torch.device("meta"))
