@@ -152,10 +152,11 @@ void register_rows(py::module_& m) {
                        const py::list& momentum_buffers, bool single, double lr, double momentum,
                        double dampening, double weight_decay, bool nesterov, bool maximize,
                        bool decoupled_weight_decay, double l1, bool first_step) {
-             return std::make_unique<RowStep>(params, rows, values, momentum_buffers, single,
-                                              SgdParams{lr, momentum, dampening, weight_decay,
-                                                        nesterov, maximize, decoupled_weight_decay, l1},
-                                              first_step);
+             return std::make_unique<RowStep>(
+                 params, rows, values, momentum_buffers, single,
+                 SgdParams{lr, momentum, dampening, weight_decay, nesterov, maximize,
+                           decoupled_weight_decay, l1},
+                 first_step);
            }),
            "params"_a, "rows"_a, "values"_a, "momentum_buffers"_a, "single"_a, "lr"_a, "momentum"_a,
            "dampening"_a, "weight_decay"_a, "nesterov"_a, "maximize"_a, "decoupled_weight_decay"_a,
