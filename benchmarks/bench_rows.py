@@ -114,5 +114,10 @@ def all_rows(threads: int) -> list[Row]:
     ]
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Run the chosen rows, print their table, write the JSON. Returns the exit status."""
+    return bench_update.main(arguments, benchmark="rows", rows_for=all_rows)
+
+
 if __name__ == "__main__":
-    sys.exit(bench_update.main(benchmark="rows", rows_for=all_rows))
+    sys.exit(main())

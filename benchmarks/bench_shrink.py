@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import subgrad_fast as sf
-from benchmarks.bench_update import main
+from benchmarks import bench_update
 from benchmarks.harness import OURS, Contender, Row, Target
 from benchmarks.peers import HYPERPARAMETERS
 from benchmarks.workloads import resnet50_shapes
@@ -136,5 +136,10 @@ def rows(threads: int) -> list[Row]:
     ]  # fmt: skip
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Run the chosen rows, print their table, write the JSON. Returns the exit status."""
+    return bench_update.main(arguments, benchmark="shrink", rows_for=rows)
+
+
 if __name__ == "__main__":
-    sys.exit(main(benchmark="shrink", rows_for=rows))
+    sys.exit(main())

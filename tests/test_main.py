@@ -92,7 +92,13 @@ def test_bench_measures_a_row(tmp_path: Path) -> None:
 @pytest.mark.torch
 @pytest.mark.parametrize(
     ("arguments", "row"),
-    [([], "loop-64@1"), (["update"], "loop-64@1"), (["sampling"], "images-128@1")],
+    [
+        ([], "loop-64@1"),
+        (["update"], "loop-64@1"),
+        (["sampling"], "images-128@1"),
+        (["sparse"], "top-1.0%@1"),
+        (["rows"], "rows-1m@1"),
+    ],
 )
 def test_bench_lists_the_rows_of_the_benchmark_named(arguments: list[str], row: str) -> None:
     status, printed, _ = run("bench", *arguments, "--list")

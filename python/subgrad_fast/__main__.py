@@ -83,7 +83,7 @@ def benchmarks_root() -> Path | None:
     return None
 
 
-BENCHMARKS = ("update", "sampling")
+BENCHMARKS = ("update", "sampling", "sparse", "rows", "shrink")
 
 
 def bench(arguments: list[str]) -> int:
