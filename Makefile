@@ -56,7 +56,7 @@ test-cuda: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 cuda-mutants: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 	$(PY) tools/cuda_mutants.py
 
-test-neon: $(VENV)/.have-build
+test-neon: $(VENV)/.installed
 	tools/neon_check.sh
 
 bench: $(VENV)/.have-demo $(VENV)/.installed
@@ -93,7 +93,7 @@ build/ptxemu/libcudart.so.13: $(shell find extern/ptxemu/src -type f)
 $(VENV)/.installed: $(SOURCES) $(VENV)/.have-build
 	@echo "building and installing subgrad_fast"
 	@CUDAARCHS='$(CUDA_ARCHITECTURES)' \
-	  SKBUILD_CMAKE_DEFINE='SUBGRAD_WERROR=$(WERROR);SUBGRAD_CUDA=$(CUDA);SUBGRAD_CUDA_EMULATED=ON' \
+	  SKBUILD_CMAKE_DEFINE='SUBGRAD_WERROR=$(WERROR);SUBGRAD_CUDA=$(CUDA);SUBGRAD_CUDA_EMULATED=ON;SUBGRAD_BUILD_VECTORS=ON' \
 	  $(PIP) --no-deps --no-build-isolation --force-reinstall .
 	@touch $@
 

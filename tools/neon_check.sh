@@ -14,11 +14,11 @@ if ((${#missing[@]})); then
   exit 1
 fi
 
-for preset in vectors neon; do
-  cmake --preset "$preset"
-  cmake --build --preset "$preset"
-done
-build/vectors/sgf_vectors >build/vectors/hashes.txt
+cmake --preset neon
+cmake --build --preset neon
+# The same for this machine is built together with the package.
+here=$(ls -t build/*-*-*/sgf_vectors | head -n 1)
+"$here" >build/neon/hashes_here.txt
 qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/sgf_vectors \
   >build/neon/hashes.txt 2>build/neon/isas.txt || { cat build/neon/isas.txt >&2; exit 1; }
 
@@ -27,7 +27,7 @@ if ((cases == 0)) || ! grep '^neon: ' build/neon/isas.txt >/dev/null; then
   echo "test-neon: the NEON kernels were not run" >&2
   exit 1
 fi
-diff build/vectors/hashes.txt build/neon/hashes.txt ||
+diff build/neon/hashes_here.txt build/neon/hashes.txt ||
   { echo "test-neon: the cases above differ" >&2; exit 1; }
 
 # tests/test_hygiene.py says why, and checks the objects of this machine.
