@@ -58,6 +58,13 @@ def layouts() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 LAYOUTS = layouts()
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)], ids=str)
+def test_one_element_that_is_not_aligned(shape: tuple[int, ...]) -> None:
+    w, g, m = (LAYOUTS["unaligned"](np.full(shape, x, np.float32)) for x in (1, 2, 4))
+    sf.sgd_step(w, g, m, lr=0.5, momentum=0.25)
+    assert m[...] == 3 and w[...] == -0.5
+
+
 @pytest.mark.parametrize("shape", [(6, 35), (3, 5, 7), (1, 513), (2, 1, 600)], ids=str)
 @pytest.mark.parametrize("layout", list(itertools.product(LAYOUTS, LAYOUTS)), ids="-".join)
 def test_layouts(isa: str, layout: tuple[str, str], shape: tuple[int, ...]) -> None:

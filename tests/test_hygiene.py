@@ -115,13 +115,23 @@ def test_a_bad_include_is_found(tmp_path: Path, path: str, line: str, finding: s
 PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
-    {"_batches"},
-    {"functional", "optim", "sampling", "loader", "distributed"},
+    {"_batches", "selectors"},
+    {
+        "functional",
+        "sparse",
+        "selection",
+        "optim",
+        "_threshold_sgd",
+        "_threshold_work",
+        "sampling",
+        "loader",
+        "distributed",
+    },
     {"__init__"},
     {"__main__", "_demo"},
 ]
 RANK = {module: rank for rank, layer in enumerate(PYTHON_LAYERS) for module in layer}
-MAY_IMPORT_TORCH = {"optim", "distributed", "_demo"}
+MAY_IMPORT_TORCH = {"optim", "_threshold_sgd", "_threshold_work", "distributed", "_demo"}
 
 
 def imported_modules(tree: ast.AST) -> set[str]:

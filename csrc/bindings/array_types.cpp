@@ -95,6 +95,13 @@ ArrayList array_list(py::handle argument, const char* name) {
   return list;
 }
 
+void require_length(const ArrayList& list, const char* name, std::size_t wanted) {
+  if (list.items.size() != wanted) {
+    throw py::value_error(std::string(name) + ": expected " + std::to_string(wanted) +
+                          " arrays like params, got " + std::to_string(list.items.size()));
+  }
+}
+
 void increment_versions(py::handle tensors) {
   static py::handle increment;
   if (!increment) {

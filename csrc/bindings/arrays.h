@@ -76,6 +76,9 @@ struct ArrayList {
 };
 ArrayList array_list(py::handle argument, const char* name);
 
+// Throws ValueError for a list that is not as long as the list of parameters.
+void require_length(const ArrayList& list, const char* name, std::size_t wanted);
+
 // torch.autograd.graph.increment_version on a list of tensors: raw writes are invisible to autograd
 // otherwise.
 void increment_versions(py::handle tensors);

@@ -7,13 +7,6 @@
 namespace subgrad {
 namespace {
 
-void require_length(const ArrayList& list, const char* name, std::size_t wanted) {
-  if (list.items.size() != wanted) {
-    throw py::value_error(std::string(name) + ": expected " + std::to_string(wanted) +
-                          " arrays like params, got " + std::to_string(list.items.size()));
-  }
-}
-
 SgdParams sgd_params(double lr, double momentum, double dampening, double weight_decay,
                      bool nesterov, bool maximize, bool decoupled_weight_decay) {
   return {lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay};

@@ -1,6 +1,5 @@
 #include "bindings/dense_plan.h"
 
-#include <algorithm>
 #include <string>
 
 #include "core/macros.h"
@@ -10,21 +9,6 @@ namespace {
 
 // Below this many elements a step is over before another thread could have taken the GIL.
 constexpr std::int64_t kReleaseElements = 8 << 10;
-
-void require_writable(const ArrayView& view, const Extents& extents, const Where& where) {
-  if (!view.writable) throw py::value_error(where.text() + ": is read-only");
-  if (extents.may_overlap_itself()) {
-    throw Overlap(where.text() + ": its elements share memory (an expanded or broadcast view)");
-  }
-}
-
-void require_shape_of(const Extents& param, const Where& param_where, const ArrayView& view,
-                      const Where& where) {
-  if (param.same_shape(view)) return;
-  throw py::value_error(where.text() + ": expected shape " +
-                        shape_text(param.ndim(), param.shape.data()) + " like " +
-                        param_where.text() + ", got " + view.describe());
-}
 
 }  // namespace
 
@@ -57,63 +41,13 @@ void DensePlan::add_momentum(const ArrayView& momentum, const Where& where) {
   t.one_run = t.one_run && details.momentum.aligned() && details.momentum.alike(t.param);
 }
 
-const Extents& DensePlan::extents(const Written& w) const {
-  return w.is_momentum ? details_[w.tensor].momentum : tensors_[w.tensor].param;
-}
-
-const Where& DensePlan::where(const Written& w) const {
-  const Details& details = details_[w.tensor];
-  return w.is_momentum ? details.momentum_where : details.param_where;
-}
-
 void DensePlan::seal() {
   written_.clear();
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
-    if (tensors_[i].param.size == 0) continue;
-    for (const bool is_momentum : {false, true}) {
-      if (is_momentum && !has_momentum(i)) continue;
-      Written w{nullptr, nullptr, i, is_momentum};
-      const Range r = extents(w).byte_range();
-      w.begin = r.begin;
-      w.end = r.end;
-      written_.push_back(w);
-    }
+    written_.add(tensors_[i].param, details_[i].param_where);
+    if (has_momentum(i)) written_.add(details_[i].momentum, details_[i].momentum_where);
   }
-  std::sort(written_.begin(), written_.end(),
-            [](const Written& a, const Written& b) { return a.begin < b.begin; });
-  begins_.clear();
-  reaches_.clear();
-  for (const Written& w : written_) {
-    begins_.push_back(w.begin);
-    reaches_.push_back(reaches_.empty() ? w.end : std::max(reaches_.back(), w.end));
-  }
-  for (std::size_t i = 0; i < written_.size(); ++i) {
-    for (std::size_t j = i + 1; j < written_.size() && written_[j].begin < written_[i].end; ++j) {
-      if (extents(written_[i]).shares_memory(extents(written_[j]))) {
-        throw Overlap(where(written_[j]).text() + ": shares memory with " +
-                      where(written_[i]).text());
-      }
-    }
-  }
-}
-
-// A gradient may be the very memory of its own parameter (each element is read before it is
-// written); any other meeting with written memory would make the result depend on the order of
-// work.
-void DensePlan::refuse_grad_overlap(std::size_t i, const ArrayView& view,
-                                    const Where& grad_where) const {
-  const Range r = byte_range(view);
-  auto k = static_cast<std::size_t>(std::lower_bound(begins_.begin(), begins_.end(), r.end) -
-                                    begins_.begin());
-  while (k-- > 0 && reaches_[k] > r.begin) {
-    const Written& w = written_[k];
-    if (w.end <= r.begin) continue;
-    const Extents grad(view);
-    const bool own = w.tensor == i && !w.is_momentum && grad.same_memory(extents(w));
-    if (!own && grad.shares_memory(extents(w))) {
-      throw Overlap(grad_where.text() + ": shares memory with " + where(w).text());
-    }
-  }
+  written_.seal();
 }
 
 // Whether the gradient's elements lie in the order of the parameter's, which is one run of memory.
@@ -159,16 +93,14 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
   const DType momentum_dtype = use_momentum ? t.momentum_dtype : t.param.dtype;
   const int types_row = dense_types_row(t.param.dtype, grad.dtype, momentum_dtype);
   if (types_row < 0) {
-    throw py::type_error(grad_where.text() + ": expected " + name_of(t.param.dtype) + " like " +
-                         details_[i].param_where.text() +
-                         ", or float32, bfloat16 or float16, got " + name_of(grad.dtype));
+    refuse_grad_dtype(t.param, details_[i].param_where, grad, grad_where);
   }
   if (!same_layout) require_shape_of(t.param, details_[i].param_where, grad, grad_where);
   if (t.param.size == 0) return;
 
   const bool alike = lies_alike(t, grad, same_layout);
   if (!alike || grad.data != t.checked_grad || grad.dtype != t.checked_dtype) {
-    refuse_grad_overlap(i, grad, grad_where);
+    written_.refuse(grad, grad_where, t.param);
     t.checked_grad = alike ? grad.data : nullptr;
     t.checked_dtype = grad.dtype;
   }

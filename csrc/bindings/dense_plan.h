@@ -5,18 +5,13 @@
 
 #include <cstdint>
 #include <memory>
-#include <stdexcept>
 #include <vector>
 
 #include "bindings/extents.h"
+#include "bindings/written_memory.h"
 #include "cpu/dense.h"
 
 namespace subgrad {
-
-// Arrays that must not share memory do.
-struct Overlap : std::invalid_argument {
-  using std::invalid_argument::invalid_argument;
-};
 
 class DensePlan {
  public:
@@ -63,25 +58,12 @@ class DensePlan {
     Extents last_grad;  // whose layout differed from the parameter's
     std::unique_ptr<const Layout> layout;
   };
-  struct Written {
-    const char* begin;
-    const char* end;
-    std::size_t tensor;
-    bool is_momentum;
-  };
-
-  const Extents& extents(const Written& w) const;
-  const Where& where(const Written& w) const;
-  void refuse_grad_overlap(std::size_t i, const ArrayView& grad, const Where& where) const;
   bool lies_alike(const Tensor& tensor, const ArrayView& grad, bool same_layout) const;
   const Layout* layout_for(std::size_t i, const ArrayView& grad);
 
   std::vector<Tensor> tensors_;
   std::vector<Details> details_;
-  // What a step writes, ascending by address. Beginnings and reaches (the largest end of all that
-  // begin no later) stand apart: new gradients are looked up in them at every step.
-  std::vector<Written> written_;
-  std::vector<const char*> begins_, reaches_;
+  WrittenMemory written_;
   std::vector<DenseSegment> segments_;
 };
 

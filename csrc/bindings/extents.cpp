@@ -111,4 +111,19 @@ bool Extents::shares_memory(const Extents& other) const {
   }
 }
 
+void require_shape_of(const Extents& param, const Where& param_where, const ArrayView& view,
+                      const Where& where) {
+  if (param.same_shape(view)) return;
+  throw py::value_error(where.text() + ": expected shape " +
+                        shape_text(param.ndim(), param.shape.data()) + " like " +
+                        param_where.text() + ", got " + view.describe());
+}
+
+void refuse_grad_dtype(const Extents& param, const Where& param_where, const ArrayView& grad,
+                       const Where& where) {
+  throw py::type_error(where.text() + ": expected " + name_of(param.dtype) + " like " +
+                       param_where.text() + ", or float32, bfloat16 or float16, got " +
+                       name_of(grad.dtype));
+}
+
 }  // namespace subgrad

@@ -69,4 +69,12 @@ struct Extents {
   bool shares_memory(const Extents& other) const;  // given that the byte ranges meet
 };
 
+// Throws ValueError for an array that does not have the shape of its parameter.
+void require_shape_of(const Extents& param, const Where& param_where, const ArrayView& view,
+                      const Where& where);
+
+// Throws TypeError: the gradient's type does not go with the parameter's.
+[[noreturn]] void refuse_grad_dtype(const Extents& param, const Where& param_where,
+                                    const ArrayView& grad, const Where& where);
+
 }  // namespace subgrad

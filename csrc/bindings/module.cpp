@@ -9,5 +9,7 @@ PYBIND11_MODULE(_core, m) {
   subgrad::register_runtime(m);
   subgrad::register_update(m);
   subgrad::register_sample(m);
+  subgrad::register_select(m);
+  subgrad::register_sparse(m);
   subgrad::register_weighted(m);
 }

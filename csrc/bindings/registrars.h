@@ -9,6 +9,8 @@ void register_gather(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
 void register_update(pybind11::module_& m);
 void register_sample(pybind11::module_& m);
+void register_select(pybind11::module_& m);
+void register_sparse(pybind11::module_& m);
 void register_weighted(pybind11::module_& m);
 
 }  // namespace subgrad

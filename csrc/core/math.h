@@ -71,5 +71,39 @@ SGF_HD double flip_sign(double x, double mask) {
   return x;
 }
 
+// A magnitude as an unsigned integer: the bits of |x| order as magnitudes do, and NaN comes last.
+template <class C>
+struct KeyOf;
+template <>
+struct KeyOf<float> {
+  using type = std::uint32_t;
+};
+template <>
+struct KeyOf<double> {
+  using type = std::uint64_t;
+};
+template <class V>
+using key_t = typename KeyOf<lane_t<V>>::type;
+
+SGF_HD std::uint32_t magnitude_bits(float x) {
+  std::uint32_t u;
+  memcpy(&u, &x, sizeof u);
+  return u & 0x7fffffffu;
+}
+SGF_HD std::uint64_t magnitude_bits(double x) {
+  std::uint64_t u;
+  memcpy(&u, &x, sizeof u);
+  return u & 0x7fffffffffffffffu;
+}
+
+// at_least(x, cut): the lanes with magnitude_bits(x) >= cut, as a mask; cut <= 2^31 (2^63).
+// Integers are compared, so that no floating-point mode (flushed subnormals) changes what is kept.
+SGF_HD bool at_least(float x, std::uint32_t cut) { return magnitude_bits(x) >= cut; }
+SGF_HD bool at_least(double x, std::uint64_t cut) { return magnitude_bits(x) >= cut; }
+
+// blend(mask, yes, no): yes in the mask's lanes, no in the others.
+SGF_HD float blend(bool mask, float yes, float no) { return mask ? yes : no; }
+SGF_HD double blend(bool mask, double yes, double no) { return mask ? yes : no; }
+
 }  // namespace SGF_ISA
 }  // namespace subgrad

@@ -19,6 +19,9 @@ struct f16 {
 
 constexpr std::size_t size_of(DType t) { return t == DType::f64 ? 8 : t == DType::f32 ? 4 : 2; }
 
+// The type that a parameter's arithmetic is done in.
+constexpr DType compute_dtype(DType t) { return t == DType::f64 ? DType::f64 : DType::f32; }
+
 constexpr const char* name_of(DType t) {
   return t == DType::f32    ? "float32"
          : t == DType::f64  ? "float64"

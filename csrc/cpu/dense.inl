@@ -89,6 +89,8 @@ constexpr KernelTable make_kernel_table(const char* isa) {
   table.isa = isa;
   fill_dense<0, 0>(table);
   fill_sample(table);
+  fill_select<0>(table);
+  fill_sparse(table);
   return table;
 }
 

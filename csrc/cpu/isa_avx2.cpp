@@ -4,6 +4,9 @@
 //
 #include "cpu/sample.inl"
 //
+#include "cpu/select.inl"
+#include "cpu/sparse.inl"
+//
 #include "cpu/dense.inl"
 
 namespace subgrad {

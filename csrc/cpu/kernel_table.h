@@ -15,6 +15,32 @@ namespace subgrad {
 using DenseKernel = void (*)(void* param, const void* grad, void* momentum, std::int64_t n,
                              const SgdParams& params);
 
+// Where to report what was kept of a run: indices, of 4 or 8 bytes, counted from `first`, and
+// values; nowhere if null. Whole registers are written, so there must be room for kKeptSlack more
+// than the run has elements.
+inline constexpr std::int64_t kKeptSlack = 16;
+struct KeptLanes {
+  void* indices;
+  void* values;
+  std::int64_t first;
+  int index_bytes;
+};
+
+// The parts of the thresholded step on a contiguous run (sparse.inl): the residual takes up the
+// direction; kept elements move the parameter; or kept elements are taken out. The last two return
+// how many were kept: those whose magnitude key is at least `cut` (rules/threshold.h).
+using AccumulateKernel = void (*)(const void* param, const void* grad, void* momentum,
+                                  void* residual, std::int64_t n, const SgdParams& params);
+using ReleaseKernel = std::int64_t (*)(void* param, void* momentum, void* residual, std::int64_t n,
+                                       const SgdParams& params, std::uint64_t cut,
+                                       const KeptLanes& to);
+using TakeKernel = std::int64_t (*)(void* residual, void* taken, std::int64_t n, std::uint64_t cut,
+                                    const KeptLanes& to);
+struct ReleaseKernels {
+  ReleaseKernel plain;
+  ReleaseKernel shrinking;  // with decoupled weight decay
+};
+
 // Philox blocks `low`, `low` + 1, ... of the counters whose upper half is `high`: two words each.
 using PhiloxKernel = void (*)(std::uint64_t key, std::uint64_t low, std::uint64_t high,
                               std::int64_t blocks, std::uint64_t* words);
@@ -23,12 +49,47 @@ using PhiloxKernel = void (*)(std::uint64_t key, std::uint64_t low, std::uint64_
 using PermuteKernel = void (*)(const Permutation& permutation, std::uint64_t* values,
                                std::int64_t count);
 
+// Selection by magnitude; cuts and keys as in rules/threshold.h, by the element type that is
+// computed in: 32 bits, or 64 for f64.
+
+// Of n elements, how many have a key of at least `cut`, and of more than that.
+struct KeyCounts {
+  std::int64_t at_least, above;
+};
+using CountKeysKernel = KeyCounts (*)(const void* x, std::int64_t n, std::uint64_t cut);
+
+// Writes index and value, in the type that is computed in, of every element whose key is at least
+// `cut`, in order, and returns their number. Both outputs have room for kGatherSlack more: whole
+// registers are stored.
+inline constexpr int kGatherSlack = 16;
+using GatherKeysKernel = std::int64_t (*)(const void* x, std::int64_t n, std::uint64_t cut,
+                                          std::int32_t* indices, void* values);
+
+// Adds to the bins of the digits at `shift` those keys that lie in [first, end), of which both are
+// cuts.
+inline constexpr int kDigitBits = 11, kDigitBins = 1 << kDigitBits, kDigitTables = 4;
+using CountDigitsKernel = void (*)(const void* x, std::int64_t n, std::uint64_t first,
+                                   std::uint64_t end, int shift, std::uint32_t (*bins)[kDigitBins]);
+
+// Sums of squares of what is kept and of the rest.
+struct Energy {
+  double kept, rest;
+};
+using SumSquaresKernel = Energy (*)(const void* x, std::int64_t n, std::uint64_t cut);
+
 struct KernelTable {
   const char* isa;
   DenseKernel dense[kSgdRules][kDenseTypeRows];
+  AccumulateKernel accumulate[kSgdRules][kDenseTypeRows];  // null where there is no such step
+  ReleaseKernels release[kDTypes];                         // by the parameter's type
+  TakeKernel take[kDTypes];                                // by the arithmetic's
   PhiloxKernel philox;
   PermuteKernel permute;
   PermuteKernel unpermute;
+  CountKeysKernel count_keys[kDTypes];
+  GatherKeysKernel gather_keys[kDTypes];
+  CountDigitsKernel count_digits[kDTypes];
+  SumSquaresKernel sum_squares[kDTypes];
 };
 
 // Defined in isa_*.cpp, one each; which of them are built is CMake's decision (SGF_HAVE_*).

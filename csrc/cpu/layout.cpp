@@ -54,56 +54,44 @@ void copy_run(char* to, std::int64_t to_stride, const char* from, std::int64_t f
 
 using CopyRun = void (*)(char*, std::int64_t, const char*, std::int64_t, std::int64_t);
 
-CopyRun copy_run_of(std::size_t size) {
+CopyRun copy_run_of(std::int64_t size) {
   return size == 8 ? copy_run<8> : size == 4 ? copy_run<4> : copy_run<2>;
 }
 
-// One operand's side of the packing.
-struct Operand {
-  char* base;
-  std::int64_t Layout::Dim::* stride;
-  std::int64_t size;
-  CopyRun copy = copy_run_of(static_cast<std::size_t>(size));
-  alignas(64) char buffer[kBlock * 8] = {};
-
-  void pack(const Layout& layout, Cursor cursor, std::int64_t n) {
-    each_run(layout, cursor, n,
-             [&](char* elements, std::int64_t step, char* packed, std::int64_t k) {
-               copy(packed, size, elements, step, k);
-             });
+// Calls visit(elements, stride, packed, count) for each run of the innermost dimension among the
+// elements [begin, begin + n).
+template <class Visit>
+void each_run(const Layout& layout, Operand operand, std::int64_t begin, std::int64_t n,
+              char* packed, const Visit& visit) {
+  if (layout.dims.empty()) {  // one element, which is not aligned
+    visit(operand.base, 0, packed, n);
+    return;
   }
-  void unpack(const Layout& layout, Cursor cursor, std::int64_t n) {
-    each_run(layout, cursor, n,
-             [&](char* elements, std::int64_t step, char* packed, std::int64_t k) {
-               copy(elements, step, packed, size, k);
-             });
+  Cursor cursor(layout, begin);
+  const std::int64_t inner = layout.dims.back().*operand.stride;
+  for (std::int64_t done = 0; done < n;) {
+    const std::int64_t k = std::min(cursor.run(), n - done);
+    visit(operand.base + cursor.offset(operand.stride), inner, packed + done * operand.size, k);
+    cursor.advance(k);
+    done += k;
   }
-
- private:
-  template <class Visit>
-  void each_run(const Layout& layout, Cursor& cursor, std::int64_t n, const Visit& visit) {
-    const std::int64_t inner = layout.dims.back().*stride;
-    for (std::int64_t done = 0; done < n;) {
-      const std::int64_t k = std::min(cursor.run(), n - done);
-      visit(base + cursor.offset(stride), inner, buffer + done * size, k);
-      cursor.advance(k);
-      done += k;
-    }
-  }
-};
+}
 
 }  // namespace
 
 Layout::Layout(int ndim, const std::int64_t* shape, const std::int64_t* param_strides,
-               const std::int64_t* grad_strides, const std::int64_t* momentum_strides) {
+               const std::int64_t* grad_strides, const std::int64_t* momentum_strides,
+               bool row_major) {
   std::vector<Dim> sorted;
   for (int d = 0; d < ndim; ++d) {
     if (shape[d] == 1) continue;  // its stride says nothing
     sorted.push_back({shape[d], param_strides[d], grad_strides[d], momentum_strides[d]});
   }
-  std::stable_sort(sorted.begin(), sorted.end(), [](const Dim& a, const Dim& b) {
-    return std::abs(a.param_stride) > std::abs(b.param_stride);
-  });
+  if (!row_major) {
+    std::stable_sort(sorted.begin(), sorted.end(), [](const Dim& a, const Dim& b) {
+      return std::abs(a.param_stride) > std::abs(b.param_stride);
+    });
+  }
   const auto continues = [](std::int64_t outer, const Dim& inner, std::int64_t stride) {
     return outer == inner.size * stride;
   };
@@ -128,24 +116,40 @@ bool Layout::contiguous(std::int64_t param_size, std::int64_t grad_size,
           dims[0].grad_stride == grad_size && dims[0].momentum_stride == momentum_size);
 }
 
+void pack(const Layout& layout, Operand operand, std::int64_t begin, std::int64_t n, void* to) {
+  const CopyRun copy = copy_run_of(operand.size);
+  each_run(layout, operand, begin, n, static_cast<char*>(to),
+           [&](char* elements, std::int64_t stride, char* packed, std::int64_t count) {
+             copy(packed, operand.size, elements, stride, count);
+           });
+}
+
+void unpack(const Layout& layout, Operand operand, std::int64_t begin, std::int64_t n,
+            const void* from) {
+  const CopyRun copy = copy_run_of(operand.size);
+  each_run(layout, operand, begin, n, const_cast<char*>(static_cast<const char*>(from)),
+           [&](char* elements, std::int64_t stride, char* packed, std::int64_t count) {
+             copy(elements, stride, packed, operand.size, count);
+           });
+}
+
 void step_strided(const Layout& layout, DenseKernel kernel, const DenseTypes& types, void* param,
                   const void* grad, void* momentum, const SgdParams& params, std::int64_t begin,
                   std::int64_t end) {
   using Dim = Layout::Dim;
-  const auto bytes = [](DType t) { return static_cast<std::int64_t>(size_of(t)); };
-  Operand w{static_cast<char*>(param), &Dim::param_stride, bytes(types.param)};
-  Operand g{static_cast<char*>(const_cast<void*>(grad)), &Dim::grad_stride, bytes(types.grad)};
-  Operand m{static_cast<char*>(momentum), &Dim::momentum_stride, bytes(types.momentum)};
+  const Operand w(param, &Dim::param_stride, types.param);
+  const Operand g(const_cast<void*>(grad), &Dim::grad_stride, types.grad);
+  const Operand m(momentum, &Dim::momentum_stride, types.momentum);
+  alignas(64) char packed_w[kBlock * 8], packed_g[kBlock * 8], packed_m[kBlock * 8];
 
   for (std::int64_t i = begin; i < end; i += kBlock) {
     const std::int64_t n = std::min(kBlock, end - i);
-    const Cursor start(layout, i);
-    w.pack(layout, start, n);
-    g.pack(layout, start, n);
-    if (momentum != nullptr) m.pack(layout, start, n);
-    kernel(w.buffer, g.buffer, momentum != nullptr ? m.buffer : nullptr, n, params);
-    w.unpack(layout, start, n);
-    if (momentum != nullptr) m.unpack(layout, start, n);
+    pack(layout, w, i, n, packed_w);
+    pack(layout, g, i, n, packed_g);
+    if (momentum != nullptr) pack(layout, m, i, n, packed_m);
+    kernel(packed_w, packed_g, momentum != nullptr ? packed_m : nullptr, n, params);
+    unpack(layout, w, i, n, packed_w);
+    if (momentum != nullptr) unpack(layout, m, i, n, packed_m);
   }
 }
 

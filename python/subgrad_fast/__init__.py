@@ -28,6 +28,9 @@ try:
         WeightedSampler,
         choose,
     )
+    from subgrad_fast.selection import Selection, kth_magnitude, select
+    from subgrad_fast.selectors import Absolute, Exact, Reused, Sampled
+    from subgrad_fast.sparse import SparseResult, sparse_step
 except ImportError:
     # `python -m subgrad_fast info` imports this package first, and is there to report this very
     # error.
@@ -35,12 +38,18 @@ except ImportError:
         raise
 
 __all__ = [
+    "Absolute",
     "BatchLoader",
     "BatchSampler",
     "ClassBalancedSampler",
+    "Exact",
     "FusedSGD",
     "GroupSampler",
     "Permutation",
+    "Reused",
+    "Sampled",
+    "Selection",
+    "SparseResult",
     "StratifiedSampler",
     "WeightedSampler",
     "__version__",
@@ -48,6 +57,9 @@ __all__ = [
     "build_info",
     "choose",
     "get_num_threads",
+    "kth_magnitude",
+    "select",
     "set_num_threads",
     "sgd_step",
+    "sparse_step",
 ]

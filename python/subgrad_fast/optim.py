@@ -19,8 +19,9 @@ from torch.optim.optimizer import (
 from torch.optim.sgd import sgd as torch_sgd
 
 from subgrad_fast import _core
+from subgrad_fast._threshold_sgd import ThresholdSGD
 
-__all__ = ["SGD"]
+__all__ = ["SGD", "ThresholdSGD"]
 
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 

@@ -11,6 +11,7 @@
 
 #include "core/convert.h"
 #include "cpu/kernel_table.h"
+#include "rules/threshold.h"
 
 namespace {
 
@@ -95,6 +96,12 @@ std::uint64_t run_case(int rule, int types, std::size_t n) {
   return hash(momentum, m, hash(param, w, 0xcbf29ce484222325ULL));
 }
 
+std::uint64_t bits_of(double x) {
+  std::uint64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
 // FNV-1a over words.
 std::uint64_t hash(const std::vector<std::uint64_t>& words) {
   std::uint64_t h = 0xcbf29ce484222325ULL;
@@ -125,9 +132,111 @@ void run_sampling(std::map<std::string, std::uint64_t>& results) {
   }
 }
 
+// The selection kernels at cuts within the range of keys and at its ends.
+template <class C>
+void run_selection(DType type, std::map<std::string, std::uint64_t>& results) {
+  const subgrad::KernelTable& table = subgrad::kernels();
+  const int t = static_cast<int>(type);
+  using Keys = subgrad::Keys<C>;
+  const subgrad::key_t<C> one = subgrad::magnitude_key(C(1));
+  for (const std::size_t n : {1u, 2u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 515u, 4096u}) {
+    const auto x = array(type, n, 4 + n);
+    const auto size = static_cast<std::int64_t>(n);
+    for (const auto cut : {subgrad::key_t<C>{0}, one, Keys::inf, Keys::nan, Keys::nothing}) {
+      const subgrad::KeyCounts counts = table.count_keys[t](x.data(), size, cut);
+      std::vector<std::int32_t> indices(n + subgrad::kGatherSlack);
+      std::vector<C> values(n + subgrad::kGatherSlack);
+      const std::int64_t found =
+          table.gather_keys[t](x.data(), size, cut, indices.data(), values.data());
+      const subgrad::Energy energy = table.sum_squares[t](x.data(), size, cut);
+      const int shift = sizeof(C) == 8 ? 44 : 11;
+      std::vector<std::uint32_t> bins(subgrad::kDigitTables * subgrad::kDigitBins);
+      table.count_digits[t](x.data(), size, one / 2, cut, shift,
+                            reinterpret_cast<std::uint32_t(*)[subgrad::kDigitBins]>(bins.data()));
+
+      std::vector<std::uint64_t> words{static_cast<std::uint64_t>(counts.at_least),
+                                       static_cast<std::uint64_t>(counts.above),
+                                       static_cast<std::uint64_t>(found)};
+      for (std::size_t i = 0; i < static_cast<std::size_t>(found); ++i) {
+        words.push_back(static_cast<std::uint64_t>(indices[i]));
+        words.push_back(subgrad::magnitude_key(values[i]));
+        words.push_back(values[i] < 0 ? 1 : 0);
+      }
+      for (const double sum : {energy.kept, energy.rest}) {
+        words.push_back(std::isnan(sum) ? 0 : bits_of(sum));
+      }
+      for (std::size_t digit = 0; digit < subgrad::kDigitBins; ++digit) {
+        std::uint64_t sum = 0;
+        for (std::size_t i = digit; i < bins.size(); i += subgrad::kDigitBins) sum += bins[i];
+        words.push_back(sum);
+      }
+      results["select " + std::string(name_of(type)) + " n " + std::to_string(n) + " cut " +
+              std::to_string(cut)] = hash(words);
+    }
+  }
+}
+
+// The parts of the thresholded step, one after the other, with coefficients that tell them apart.
+void run_sparse(std::map<std::string, std::uint64_t>& results) {
+  const subgrad::KernelTable& table = subgrad::kernels();
+  for (int rule = 0; rule < subgrad::kSgdRules; ++rule) {
+    for (int types = 0; types < subgrad::kDenseTypeRows; ++types) {
+      const subgrad::AccumulateKernel accumulate = table.accumulate[rule][types];
+      if (accumulate == nullptr) continue;
+      const auto& [param, grad, momentum] = subgrad::kDenseTypes[types];
+      for (const std::size_t n : {1u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 1100u}) {
+        const auto size = static_cast<std::int64_t>(n);
+        auto w = array(param, n, 1 + n), g = array(grad, n, 2 + n), m = array(momentum, n, 3 + n);
+        auto v = array(momentum, n, 4 + n), taken = g;
+        taken.resize(n * size_of(momentum));
+        subgrad::SgdParams params;
+        params.lr = 0.1;
+        params.momentum = 0.9;
+        params.weight_decay = 0.01;
+        params.dampening = 0.25;
+        params.maximize = rule % 2 == 1;
+        accumulate(w.data(), g.data(), m.data(), v.data(), size, params);
+        std::uint64_t h = hash(momentum, v, hash(momentum, m, 0xcbf29ce484222325ULL));
+        params.maximize = false;
+        const bool wide = momentum == DType::f64;
+        const std::uint64_t cut = wide ? subgrad::cut_of<double>(0.5) : subgrad::cut_of<float>(0.5);
+        const std::size_t room = n + subgrad::kKeptSlack;
+        std::vector<std::int64_t> indices(room);
+        std::vector<unsigned char> values(room * size_of(momentum));
+        const auto report = [&](std::int64_t kept) {
+          const auto count = static_cast<std::size_t>(kept);
+          values.resize(count * size_of(momentum));
+          h = hash(momentum, values, h);
+          for (std::size_t i = 0; i < count; ++i) {
+            h = (h ^ static_cast<std::uint64_t>(indices[i])) * 0x100000001b3ULL;
+          }
+          values.resize(room * size_of(momentum));
+        };
+        const subgrad::KeptLanes to = {indices.data(), values.data(), 7, 8};
+        const auto& release = table.release[static_cast<int>(param)];
+        auto rest = v;
+        report(table.take[static_cast<int>(momentum)](rest.data(), taken.data(), size, cut, to));
+        h = hash(momentum, taken, hash(momentum, rest, h));
+        for (const subgrad::ReleaseKernel kernel : {release.plain, release.shrinking}) {
+          auto w2 = w, m2 = m, v2 = v;
+          report(kernel(w2.data(), m2.data(), v2.data(), size, params, cut, to));
+          h = hash(momentum, v2, hash(momentum, m2, hash(param, w2, h)));
+        }
+        results["sparse rule " + std::to_string(rule) + " " + name_of(param) + " " + name_of(grad) +
+                " n " + std::to_string(n)] = h;
+      }
+    }
+  }
+}
+
 std::map<std::string, std::uint64_t> run_all() {
   std::map<std::string, std::uint64_t> results;
   run_sampling(results);
+  run_selection<float>(DType::f32, results);
+  run_selection<double>(DType::f64, results);
+  run_selection<float>(DType::bf16, results);
+  run_selection<float>(DType::f16, results);
+  run_sparse(results);
   for (int rule = 0; rule < subgrad::kSgdRules; ++rule) {
     for (int types = 0; types < subgrad::kDenseTypeRows; ++types) {
       for (const std::size_t n : {1u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 515u}) {

@@ -25,5 +25,24 @@ struct Memory {
   }
 };
 
+// Lanes as bits of an integer: bit i is lane i. Counting and compaction start from these.
+SGF_INLINE unsigned lane_bits(bool mask) { return mask ? 1u : 0u; }
+SGF_INLINE int count_lanes(unsigned bits) { return static_cast<int>(bits); }
+SGF_INLINE int first_lane(unsigned) { return 0; }
+
+// The lanes of `bits` moved to the front, in their order; what lies behind them is anything.
+template <class V>
+SGF_INLINE V compact(V x, unsigned) {
+  return x;
+}
+// Their numbers, counted from `first`; a whole register's worth is stored.
+template <class V>
+struct LaneNumbers {
+  template <class I>
+  static SGF_INLINE void store(I* p, std::int64_t first, unsigned) {
+    *p = static_cast<I>(first);
+  }
+};
+
 }  // namespace SGF_ISA
 }  // namespace subgrad

@@ -146,5 +146,80 @@ struct Memory<F64x8> {
   }
 };
 
+struct Mask32x16 {
+  __mmask16 m;
+};
+struct Mask64x8 {
+  __mmask8 m;
+};
+
+SGF_INLINE Mask32x16 at_least(F32x16 x, std::uint32_t cut) {
+  const __m512i bits = _mm512_and_si512(_mm512_castps_si512(x.v), _mm512_set1_epi32(0x7fffffff));
+  return {_mm512_cmpge_epu32_mask(bits, _mm512_set1_epi32(static_cast<int>(cut)))};
+}
+SGF_INLINE Mask64x8 at_least(F64x8 x, std::uint64_t cut) {
+  const __m512i bits =
+      _mm512_and_si512(_mm512_castpd_si512(x.v), _mm512_set1_epi64(0x7fffffffffffffff));
+  return {_mm512_cmpge_epu64_mask(bits, _mm512_set1_epi64(static_cast<long long>(cut)))};
+}
+SGF_INLINE F32x16 blend(Mask32x16 mask, F32x16 yes, F32x16 no) {
+  return {_mm512_mask_blend_ps(mask.m, no.v, yes.v)};
+}
+SGF_INLINE F64x8 blend(Mask64x8 mask, F64x8 yes, F64x8 no) {
+  return {_mm512_mask_blend_pd(mask.m, no.v, yes.v)};
+}
+
+// Lanes as bits of an integer: bit i is lane i.
+SGF_INLINE unsigned lane_bits(Mask32x16 mask) { return mask.m; }
+SGF_INLINE unsigned lane_bits(Mask64x8 mask) { return mask.m; }
+SGF_INLINE int count_lanes(unsigned bits) { return __builtin_popcount(bits); }
+SGF_INLINE int first_lane(unsigned bits) { return __builtin_ctz(bits); }
+
+// The lanes of `bits` moved to the front, in their order; what lies behind them is anything. In a
+// register: compressing into memory is microcoded on Zen 4.
+SGF_INLINE F32x16 compact(F32x16 x, unsigned bits) {
+  return {_mm512_maskz_compress_ps(static_cast<__mmask16>(bits), x.v)};
+}
+SGF_INLINE F64x8 compact(F64x8 x, unsigned bits) {
+  return {_mm512_maskz_compress_pd(static_cast<__mmask8>(bits), x.v)};
+}
+
+// Their numbers, counted from `first`; a whole register's worth is stored.
+template <class V>
+struct LaneNumbers;
+template <>
+struct LaneNumbers<F32x16> {
+  static SGF_INLINE __m512i of(unsigned bits) {
+    const __m512i all = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), all);
+  }
+  static SGF_INLINE void store(std::int32_t* p, std::int64_t first, unsigned bits) {
+    const __m512i base = _mm512_set1_epi32(static_cast<int>(first));
+    _mm512_storeu_si512(p, _mm512_add_epi32(base, of(bits)));
+  }
+  static SGF_INLINE void store(std::int64_t* p, std::int64_t first, unsigned bits) {
+    const __m512i base = _mm512_set1_epi64(first);
+    const __m512i lanes = of(bits);
+    const __m512i low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(lanes));
+    const __m512i high = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(lanes, 1));
+    _mm512_storeu_si512(p, _mm512_add_epi64(base, low));
+    _mm512_storeu_si512(p + 8, _mm512_add_epi64(base, high));
+  }
+};
+template <>
+struct LaneNumbers<F64x8> {
+  static SGF_INLINE __m512i numbers(std::int64_t first, unsigned bits) {
+    const __m512i all = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m512i lanes = _mm512_maskz_compress_epi64(static_cast<__mmask8>(bits), all);
+    return _mm512_add_epi64(_mm512_set1_epi64(first), lanes);
+  }
+  static SGF_INLINE void store(std::int32_t* p, std::int64_t first, unsigned bits) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi64_epi32(numbers(first, bits)));
+  }
+  static SGF_INLINE void store(std::int64_t* p, std::int64_t first, unsigned bits) {
+    _mm512_storeu_si512(p, numbers(first, bits));
+  }
+};
+
 }  // namespace SGF_ISA
 }  // namespace subgrad

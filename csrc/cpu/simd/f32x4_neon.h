@@ -5,6 +5,7 @@
 
 #include "core/macros.h"
 #include "core/types.h"
+#include "cpu/simd/lane_table.h"
 #include "cpu/simd/partial.h"
 
 namespace subgrad {
@@ -119,6 +120,84 @@ struct Memory<F64x2> : PartialThroughBuffer<Memory<F64x2>> {
   template <class T>
   static SGF_INLINE void store(T* p, F64x2 x, int n) {
     Memory::store_partial(p, x, n);
+  }
+};
+
+struct Mask32x4 {
+  uint32x4_t m;
+};
+struct Mask64x2 {
+  uint64x2_t m;
+};
+
+SGF_INLINE Mask32x4 at_least(F32x4 x, std::uint32_t cut) {
+  const uint32x4_t bits = vandq_u32(vreinterpretq_u32_f32(x.v), vdupq_n_u32(0x7fffffff));
+  return {vcgeq_u32(bits, vdupq_n_u32(cut))};
+}
+SGF_INLINE Mask64x2 at_least(F64x2 x, std::uint64_t cut) {
+  const uint64x2_t bits = vandq_u64(vreinterpretq_u64_f64(x.v), vdupq_n_u64(0x7fffffffffffffff));
+  return {vcgeq_u64(bits, vdupq_n_u64(cut))};
+}
+SGF_INLINE F32x4 blend(Mask32x4 mask, F32x4 yes, F32x4 no) {
+  return {vbslq_f32(mask.m, yes.v, no.v)};
+}
+SGF_INLINE F64x2 blend(Mask64x2 mask, F64x2 yes, F64x2 no) {
+  return {vbslq_f64(mask.m, yes.v, no.v)};
+}
+
+// Lanes as bits of an integer: bit i is lane i.
+SGF_INLINE unsigned lane_bits(Mask32x4 mask) {
+  const uint32x4_t weights = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(mask.m, weights));
+}
+SGF_INLINE unsigned lane_bits(Mask64x2 mask) {
+  const uint64x2_t weights = {1, 2};
+  return static_cast<unsigned>(vaddvq_u64(vandq_u64(mask.m, weights)));
+}
+SGF_INLINE int count_lanes(unsigned bits) { return __builtin_popcount(bits); }
+SGF_INLINE int first_lane(unsigned bits) { return __builtin_ctz(bits); }
+
+inline constexpr LaneTable<4> kLanes;  // its first 4 rows serve two lanes too
+
+SGF_INLINE uint16x8_t unpacked_lanes(unsigned bits) {
+  return vmovl_u8(vcreate_u8(kLanes.packed[bits]));
+}
+SGF_INLINE uint32x4_t four_lanes(unsigned bits) {
+  return vmovl_u16(vget_low_u16(unpacked_lanes(bits)));
+}
+
+// The lanes of `bits` moved to the front, in their order; what lies behind them is anything.
+SGF_INLINE F32x4 compact(F32x4 x, unsigned bits) {
+  // Lane i is the bytes 4i to 4i + 3.
+  const uint32x4_t bytes = vmlaq_n_u32(vdupq_n_u32(0x03020100), four_lanes(bits), 0x04040404);
+  return {vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(x.v), vreinterpretq_u8_u32(bytes)))};
+}
+SGF_INLINE F64x2 compact(F64x2 x, unsigned bits) {
+  return {bits == 2 ? vdupq_laneq_f64(x.v, 1) : x.v};
+}
+
+// Their numbers, counted from `first`; a whole register's worth is stored.
+template <class V>
+struct LaneNumbers;
+template <>
+struct LaneNumbers<F32x4> {
+  static SGF_INLINE void store(std::int32_t* p, std::int64_t first, unsigned bits) {
+    const uint32x4_t base = vdupq_n_u32(static_cast<std::uint32_t>(first));
+    vst1q_s32(p, vreinterpretq_s32_u32(vaddq_u32(base, four_lanes(bits))));
+  }
+  static SGF_INLINE void store(std::int64_t* p, std::int64_t first, unsigned bits) {
+    const uint64x2_t base = vdupq_n_u64(static_cast<std::uint64_t>(first));
+    const uint32x4_t lanes = four_lanes(bits);
+    vst1q_s64(p, vreinterpretq_s64_u64(vaddw_u32(base, vget_low_u32(lanes))));
+    vst1q_s64(p + 2, vreinterpretq_s64_u64(vaddw_u32(base, vget_high_u32(lanes))));
+  }
+};
+template <>
+struct LaneNumbers<F64x2> {
+  template <class I>
+  static SGF_INLINE void store(I* p, std::int64_t first, unsigned bits) {
+    p[0] = static_cast<I>(first + (bits == 2 ? 1 : 0));
+    p[1] = static_cast<I>(first + 1);
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include "core/macros.h"
 #include "core/types.h"
+#include "cpu/simd/lane_table.h"
 #include "cpu/simd/partial.h"
 
 namespace subgrad {
@@ -121,6 +122,91 @@ struct Memory<F64x4> : PartialThroughBuffer<Memory<F64x4>> {
   static SGF_INLINE void store(float* p, F64x4 x) { _mm_storeu_ps(p, _mm256_cvtpd_ps(x.v)); }
   static SGF_INLINE void store(double* p, F64x4 x, int n) { _mm256_maskstore_pd(p, first(n), x.v); }
   static SGF_INLINE void store(float* p, F64x4 x, int n) { Memory::store_partial(p, x, n); }
+};
+
+struct Mask32x8 {
+  __m256i m;
+};
+struct Mask64x4 {
+  __m256i m;
+};
+
+// Signed comparisons are all there is; magnitudes have no sign bit, and cut - 1 fits in every case.
+SGF_INLINE Mask32x8 at_least(F32x8 x, std::uint32_t cut) {
+  const __m256i bits = _mm256_and_si256(_mm256_castps_si256(x.v), _mm256_set1_epi32(0x7fffffff));
+  return {_mm256_cmpgt_epi32(bits, _mm256_set1_epi32(static_cast<int>(cut - 1)))};
+}
+SGF_INLINE Mask64x4 at_least(F64x4 x, std::uint64_t cut) {
+  const __m256i bits =
+      _mm256_and_si256(_mm256_castpd_si256(x.v), _mm256_set1_epi64x(0x7fffffffffffffff));
+  return {_mm256_cmpgt_epi64(bits, _mm256_set1_epi64x(static_cast<long long>(cut - 1)))};
+}
+SGF_INLINE F32x8 blend(Mask32x8 mask, F32x8 yes, F32x8 no) {
+  return {_mm256_blendv_ps(no.v, yes.v, _mm256_castsi256_ps(mask.m))};
+}
+SGF_INLINE F64x4 blend(Mask64x4 mask, F64x4 yes, F64x4 no) {
+  return {_mm256_blendv_pd(no.v, yes.v, _mm256_castsi256_pd(mask.m))};
+}
+
+// Lanes as bits of an integer: bit i is lane i.
+SGF_INLINE unsigned lane_bits(Mask32x8 mask) {
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(mask.m)));
+}
+SGF_INLINE unsigned lane_bits(Mask64x4 mask) {
+  return static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(mask.m)));
+}
+SGF_INLINE int count_lanes(unsigned bits) { return __builtin_popcount(bits); }
+SGF_INLINE int first_lane(unsigned bits) { return __builtin_ctz(bits); }
+
+inline constexpr LaneTable<8> kLanes;  // its first 16 rows serve four lanes too
+
+SGF_INLINE __m128i packed_lanes(unsigned bits) {
+  return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLanes.packed + bits));
+}
+
+// The lanes of `bits` moved to the front, in their order; what lies behind them is anything.
+SGF_INLINE F32x8 compact(F32x8 x, unsigned bits) {
+  return {_mm256_permutevar8x32_ps(x.v, _mm256_cvtepu8_epi32(packed_lanes(bits)))};
+}
+SGF_INLINE F64x4 compact(F64x4 x, unsigned bits) {
+  // Lane i is the 32-bit lanes 2i and 2i + 1.
+  const __m256i even = _mm256_slli_epi64(_mm256_cvtepu8_epi64(packed_lanes(bits)), 1);
+  const __m256i odd = _mm256_slli_epi64(_mm256_add_epi64(even, _mm256_set1_epi64x(1)), 32);
+  const __m256 moved = _mm256_permutevar8x32_ps(_mm256_castpd_ps(x.v), _mm256_or_si256(even, odd));
+  return {_mm256_castps_pd(moved)};
+}
+
+// Their numbers, counted from `first`; a whole register's worth is stored.
+template <class V>
+struct LaneNumbers;
+template <>
+struct LaneNumbers<F32x8> {
+  static SGF_INLINE void store(std::int32_t* p, std::int64_t first, unsigned bits) {
+    const __m256i base = _mm256_set1_epi32(static_cast<int>(first));
+    const __m256i lanes = _mm256_cvtepu8_epi32(packed_lanes(bits));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_add_epi32(base, lanes));
+  }
+  static SGF_INLINE void store(std::int64_t* p, std::int64_t first, unsigned bits) {
+    const __m256i base = _mm256_set1_epi64x(first);
+    const __m128i packed = packed_lanes(bits);
+    const __m256i low = _mm256_cvtepu8_epi64(packed);
+    const __m256i high = _mm256_cvtepu8_epi64(_mm_srli_si128(packed, 4));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_add_epi64(base, low));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 4), _mm256_add_epi64(base, high));
+  }
+};
+template <>
+struct LaneNumbers<F64x4> {
+  static SGF_INLINE void store(std::int32_t* p, std::int64_t first, unsigned bits) {
+    const __m128i base = _mm_set1_epi32(static_cast<int>(first));
+    const __m128i lanes = _mm_cvtepu8_epi32(packed_lanes(bits));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_add_epi32(base, lanes));
+  }
+  static SGF_INLINE void store(std::int64_t* p, std::int64_t first, unsigned bits) {
+    const __m256i base = _mm256_set1_epi64x(first);
+    const __m256i lanes = _mm256_cvtepu8_epi64(packed_lanes(bits));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_add_epi64(base, lanes));
+  }
 };
 
 }  // namespace SGF_ISA

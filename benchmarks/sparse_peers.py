@@ -1,0 +1,32 @@
+"""The contenders of `bench_sparse`: ours, and what one uses in torch for the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import subgrad_fast as sf
+from benchmarks.harness import OURS, Contender
+
+TOPK = "torch.topk(x.abs(), sorted=False)"
+
+
+def top(values: Callable[[int], npt.NDArray[Any]], n: int, k: int) -> list[Contender]:
+    """Indices and values of the k largest magnitudes."""
+    x = torch.from_numpy(values(n))
+
+    def topk() -> torch.Tensor:
+        return torch.topk(x.abs(), k, sorted=False).values
+
+    def ours() -> sf.Selection:
+        return sf.select(x, k=k)
+
+    # Both keep the same magnitudes; which of equal ones is torch's own choice.
+    mine, theirs = ours().values.abs().numpy(), topk().numpy()
+    if not np.array_equal(np.sort(mine), np.sort(theirs)):
+        raise RuntimeError("ours and torch.topk keep different magnitudes")
+    return [Contender(TOPK, topk), Contender(OURS, ours)]

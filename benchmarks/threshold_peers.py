@@ -1,0 +1,71 @@
+"""Who `bench_sparse` compares the thresholded step with: torch operations, and a dense step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import subgrad_fast as sf
+from benchmarks.harness import OURS, Contender
+
+OPERATIONS = "torch: v += g; mask; w -= lr * v * mask; v *= ~mask"
+DENSE = "torch.optim.SGD(momentum=0.9, fused=True)"
+UNREPORTED = "ours, without reporting what was applied"
+LR = 1e-3
+
+Values = npt.NDArray[np.float32]
+
+
+def gradient_and_threshold(
+    values: Callable[[int], Values], n: int, density: float
+) -> tuple[torch.Tensor, float]:
+    """A gradient, and the threshold that `density` of it reaches."""
+    gradient = torch.from_numpy(values(n))
+    return gradient, sf.kth_magnitude(gradient, round(density * n))
+
+
+def threshold(values: Callable[[int], Values], n: int, density: float) -> list[Contender]:
+    """Error feedback, threshold and update; every step begins with an empty residual."""
+    gradient, limit = gradient_and_threshold(values, n, density)
+    weights = [torch.zeros(n) for _ in range(2)]
+    residuals = [torch.zeros(n) for _ in range(2)]
+
+    def operations() -> None:
+        w, v = weights[0], residuals[0]
+        v.add_(gradient)
+        mask = v.abs() >= limit
+        w.sub_(LR * v * mask)
+        v.mul_(~mask)
+
+    def ours() -> None:
+        sf.sparse_step(weights[1], gradient, residuals[1], lr=LR, threshold=limit)
+
+    operations()
+    ours()
+    if not (torch.allclose(*weights) and torch.equal(*residuals)):
+        raise RuntimeError("ours and torch's operations come to different results")
+    param = torch.nn.Parameter(torch.zeros(n))
+    param.grad = gradient
+    dense = torch.optim.SGD([param], lr=LR, momentum=0.9, fused=True)
+    return [
+        Contender(OPERATIONS, operations, residuals[0].zero_),
+        Contender(DENSE, dense.step),
+        Contender(OURS, ours, residuals[1].zero_),
+    ]
+
+
+def reported(values: Callable[[int], Values], n: int, density: float) -> list[Contender]:
+    """The same step with and without a report of indices and values."""
+    gradient, limit = gradient_and_threshold(values, n, density)
+    w, v = torch.zeros(n), torch.zeros(n)
+
+    def step(emit: str | None) -> sf.SparseResult:
+        return sf.sparse_step(w, gradient, v, lr=LR, threshold=limit, emit=emit)
+
+    return [
+        Contender(UNREPORTED, lambda: step(None), v.zero_),
+        Contender(OURS, lambda: step("int32"), v.zero_),
+    ]

@@ -1,0 +1,146 @@
+"""Selection by magnitude: the largest elements of arrays, exactly, with their indices."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from subgrad_fast import _core
+from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
+
+
+class Selection(NamedTuple):
+    """What was kept of one array, ascending by index."""
+
+    indices: Array
+    """Positions in the row-major flattened array, of shape (count,), int64 or int32."""
+    values: Array
+    """The elements there, of shape (count,) and the array's dtype."""
+    threshold: float
+    """The smallest magnitude that is kept: `threshold` as it was compared with, or the k-th largest
+    magnitude (NaN if that is a NaN; infinity for k = 0)."""
+
+
+def _is_together(scope: str) -> bool:
+    if scope not in ("tensor", "global"):
+        raise ValueError(f"scope: expected 'tensor' or 'global', got {scope!r}")
+    return scope == "global"
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}") from None
+    if not 0 <= number < 2**63:
+        raise ValueError(f"{name}: expected 0 to 2**63 - 1, got {number}")
+    return number
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}") from None
+
+
+def _selection(array: Array, indices: npt.NDArray[Any], bits: npt.NDArray[Any]) -> tuple[Any, Any]:
+    """Indices, and bits as values of the array's dtype, both of the array's library."""
+    if is_torch(array):
+        from_numpy = sys.modules["torch"].from_numpy
+        signed = bits.view(f"i{bits.itemsize}")  # older versions of torch have no others
+        return from_numpy(indices), from_numpy(signed).view(array.dtype)
+    if not isinstance(array, np.ndarray):
+        array = np.from_dlpack(array)
+    return indices, bits.view(array.dtype)
+
+
+def select(
+    x: Arrays,
+    *,
+    threshold: float | None = None,
+    density: float | None = None,
+    k: int | None = None,
+    scope: str = "tensor",
+    index_dtype: str = "int64",
+) -> Any:
+    """Indices and values of the largest magnitudes of `x`.
+
+    Exactly one of `threshold`, `density` and `k` says how much is kept. With `density` or `k` that
+    many elements are kept, always: of equal magnitudes the first ones, by position in the list of
+    arrays and then by index. The result does not depend on the instruction set or the number of
+    threads. Every NaN counts as larger than infinity, all of them as equal; magnitudes are compared
+    as bits, so that subnormals count even where the processor flushes them.
+
+    Where an eighth or less of many elements is kept, a sample gives a bound, and the exact
+    threshold is found among what reaches it: memory is read once. Where that does not help (more
+    is kept, or the sample misled) the threshold is found digit by digit, in time that depends on
+    the number of elements only.
+
+    Args:
+        x: one array or a sequence of arrays, NumPy or torch CPU tensors, of dtype float32, float64,
+            float16 or bfloat16. Any shape; strided arrays are copied first.
+        threshold: keep what has at least this magnitude, >= 0, and every NaN. It is rounded to
+            float32 (float64 for float64), as by a comparison with an array. 0 keeps everything.
+        density: keep this share of the elements, 0 to 1: n * density rounded to the nearest
+            integer, halves up, but at least one if it is not 0.
+        k: keep this many, 0 to n.
+        scope: "tensor": `density` and `k` count within each array. "global": in all arrays
+            together; float64 cannot be ranked with other dtypes.
+        index_dtype: "int64" or "int32".
+
+    Returns:
+        A `Selection` (indices, values, threshold) for one array, a list of them for a sequence.
+        Arrays of the library that the input is of; no gradient flows through the values.
+
+    Raises:
+        TypeError: an argument is not an array, or its dtype or layout is not supported.
+        ValueError: not exactly one of `threshold`, `density` and `k` is given, one is out of range,
+            or int32 cannot number an array's elements.
+    """
+    if sum(argument is not None for argument in (threshold, density, k)) != 1:
+        raise ValueError("select: expected exactly one of threshold, density and k")
+    if threshold is not None:
+        threshold = _number("threshold", threshold)
+        if not threshold >= 0.0:  # so that NaN is refused too
+            raise ValueError(f"threshold: expected a number >= 0, got {threshold!r}")
+    if density is not None:
+        density = _number("density", density)
+        if not 0.0 <= density <= 1.0:
+            raise ValueError(f"density: expected 0 to 1, got {density!r}")
+    if k is not None:
+        k = _integer("k", k)
+    if index_dtype not in ("int64", "int32"):
+        raise ValueError(f"index_dtype: expected 'int64' or 'int32', got {index_dtype!r}")
+    together = _is_together(scope)
+    x = as_sequence(x)
+    parts = _core.select(x, threshold, density, k, together, index_dtype == "int32")
+    found = [
+        Selection(*_selection(array, indices, bits), kept)
+        for array, (indices, bits, kept) in zip(as_list(x), parts, strict=True)
+    ]
+    return found if isinstance(x, list | tuple) else found[0]
+
+
+def kth_magnitude(x: Arrays, k: int, *, scope: str = "tensor") -> Any:
+    """The k-th largest magnitude of `x`: the `threshold` of ``select(x, k=k)``.
+
+    Args:
+        x, scope: as in `select`.
+        k: 1 to the number of elements.
+
+    Returns:
+        A float (NaN if at least k elements are NaN); a list of floats for a sequence of arrays with
+        `scope` "tensor".
+
+    Raises:
+        TypeError, ValueError: as `select` does.
+    """
+    together = _is_together(scope)
+    x = as_sequence(x)
+    magnitudes = _core.kth_magnitudes(x, _integer("k", k), together)
+    return magnitudes if isinstance(x, list | tuple) and not together else magnitudes[0]

@@ -1,0 +1,172 @@
+"""How a thresholded step decides what is large enough: small objects that hold no arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
+
+from subgrad_fast import _core
+
+
+def count_of(density: float, n: int) -> int:
+    """How many of `n` elements a density means: rounded half up, and at least one unless 0."""
+    return max(1, math.floor(density * n + 0.5)) if density > 0.0 and n > 0 else 0
+
+
+def check_density(density: float, name: str = "density") -> None:
+    """Raises ValueError unless 0 <= density <= 1."""
+    if not 0.0 <= density <= 1.0:  # so that NaN is refused too
+        raise ValueError(f"{name}: expected a number from 0 to 1, got {density!r}")
+
+
+def check_threshold(threshold: float) -> None:
+    """Raises ValueError unless 0 <= threshold."""
+    if not threshold >= 0.0:
+        raise ValueError(f"threshold: expected a number >= 0, got {threshold!r}")
+
+
+@dataclass(frozen=True)
+class Absolute:
+    """Keeps every magnitude of at least `threshold`, and every NaN. One pass over memory."""
+
+    name: ClassVar[str] = "absolute"
+    threshold: float
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Keeps exactly the k largest magnitudes, the first ones of those that tie; NaN is largest.
+
+    `density` means ``max(1, floor(density * n + 0.5))`` of n elements. Two passes over memory: the
+    residuals of all tensors must be complete before the k-th largest is known.
+    """
+
+    name: ClassVar[str] = "exact"
+    density: float | None = None
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.density is None) == (self.k is None):
+            raise ValueError("Exact: expected one of density and k")
+        if self.density is not None:
+            check_density(self.density)
+        if self.k is not None and not self.k >= 0:
+            raise ValueError(f"k: expected a number >= 0, got {self.k!r}")
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Keeps about a share `density`: the threshold is that of a sample, known before the one pass.
+
+    One cache line in 64 is sampled, of few elements more: at least 65,536 elements. Which ones is
+    fixed by the sizes, so the same data give the same threshold. Zeros are never kept.
+    """
+
+    name: ClassVar[str] = "sampled"
+    density: float
+
+    def __post_init__(self) -> None:
+        check_density(self.density)
+
+
+@dataclass(frozen=True)
+class Reused:
+    """Keeps about a share `density`, with the last step's threshold, corrected. One pass.
+
+    The correction is ``threshold * (kept / wanted) ** (1 / 8)``: small, as residuals that were not
+    kept grow. The first time, and after a step that kept less than half or more than twice of what
+    was wanted, the threshold is estimated as `Sampled` does.
+
+    `thresholds` is the state that `sparse_step` keeps, one entry for each scope; ``None`` and an
+    empty list stand for an estimate. The optimizer keeps that state in its own ``state_dict``.
+    """
+
+    name: ClassVar[str] = "reused"
+    density: float
+    thresholds: list[float | None] = field(default_factory=list, compare=False)
+
+    def __post_init__(self) -> None:
+        check_density(self.density)
+
+
+Selector: TypeAlias = Absolute | Exact | Sampled | Reused
+
+
+def make_selector(
+    selector: Selector | str | None,
+    threshold: float | None,
+    density: float | None,
+    k: int | None = None,
+) -> Selector:
+    """The selector that arguments of these names ask for.
+
+    Raises:
+        ValueError: not exactly one of the numbers, or one that the named selector has no use for.
+        TypeError: `selector` is neither a selector nor a name.
+    """
+    numbers = [
+        n for n, x in (("threshold", threshold), ("density", density), ("k", k)) if x is not None
+    ]
+    if isinstance(selector, Selector):
+        if numbers:
+            raise ValueError(f"{numbers[0]}: has no meaning beside a selector, which has its own")
+        return selector
+    if selector is not None and not isinstance(selector, str):
+        raise TypeError(f"selector: expected a selector or its name, got {type(selector).__name__}")
+    if len(numbers) != 1:
+        given = " and ".join(numbers) or "none"
+        raise ValueError(f"expected one of threshold, density and k, got {given}")
+    wanted = {
+        "absolute": ["threshold"],
+        "exact": ["density", "k"],
+        None: ["threshold", "density", "k"],
+        "sampled": ["density"],
+        "reused": ["density"],
+    }
+    if selector not in wanted:
+        raise ValueError(
+            f"selector: expected 'absolute', 'exact', 'sampled' or 'reused', got {selector!r}"
+        )
+    if numbers[0] not in wanted[selector]:
+        raise ValueError(
+            f"{numbers[0]}: selector {selector!r} takes {' or '.join(wanted[selector])}"
+        )
+    if threshold is not None:
+        return Absolute(threshold)
+    if selector in ("sampled", "reused"):
+        assert density is not None
+        return Sampled(density) if selector == "sampled" else Reused(density)
+    return Exact(density, k)
+
+
+def request(selector: Selector, n: int, reused: float | None = None) -> _core.Selector:
+    """What the kernels are asked for, for a scope of `n` elements. `reused`: the last threshold.
+
+    Raises:
+        ValueError: more elements are to be kept than there are.
+    """
+    if isinstance(selector, Absolute):
+        return _core.Selector("absolute", selector.threshold, 0)
+    if isinstance(selector, Reused) and reused is not None:
+        return _core.Selector("absolute", reused, 0)
+    if isinstance(selector, Exact):
+        if selector.k is not None and selector.k > n:
+            raise ValueError(
+                f"k: expected at most the {n} elements that there are, got {selector.k}"
+            )
+        k = selector.k if selector.density is None else count_of(selector.density, n)
+        assert k is not None
+        return _core.Selector("exact", 0.0, k)
+    return _core.Selector("sampled", 0.0, count_of(selector.density, n))
+
+
+def next_threshold(selector: Selector, n: int, threshold: float, kept: int) -> float | None:
+    """The threshold that `Reused` goes on with after a step over `n` elements; else None."""
+    if not isinstance(selector, Reused) or n == 0 or selector.density == 0.0:
+        return None
+    following = _core.next_threshold(threshold, kept, count_of(selector.density, n))
+    return None if math.isnan(following) else following

@@ -1,0 +1,258 @@
+"""The thresholded step on plain arrays: only what is large enough is applied, nothing is lost."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from subgrad_fast import _core
+from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
+from subgrad_fast.functional import _check_hyperparameters
+from subgrad_fast.selection import Selection
+from subgrad_fast.selectors import Reused, Selector, make_selector, next_threshold, request
+
+INDEX_BYTES = {None: 0, "int32": 4, "int64": 8}
+
+
+@dataclass(frozen=True)
+class SparseResult:
+    """What a thresholded step did.
+
+    Attributes:
+        kept: how many elements were applied, one number for each tensor.
+        sizes: how many elements there are, likewise.
+        thresholds: the least magnitude that was applied (of exact selection: the k-th largest), one
+            for each tensor; infinity where nothing was to be kept.
+        energies: sums of squares (of what was kept, of what was not), a pair for each tensor; None
+            unless measured. The same bits on every instruction set and number of threads.
+        selections: what was applied, one `Selection` for each tensor; None unless asked for.
+    """
+
+    kept: list[int]
+    sizes: list[int]
+    thresholds: list[float]
+    energies: list[tuple[float, float]] | None = None
+    selections: list[Selection] | None = None
+
+    @property
+    def density(self) -> float:
+        """The share of elements that were applied; 0 of no elements."""
+        return sum(self.kept) / max(1, sum(self.sizes))
+
+    @property
+    def energy_kept(self) -> float | None:
+        """The applied share of the sum of squares; 1 where there is none. None unless measured."""
+        if self.energies is None:
+            return None
+        kept, rest = (math.fsum(e) for e in zip((0.0, 0.0), *self.energies, strict=True))
+        return kept / (kept + rest) if kept + rest != 0.0 else 1.0
+
+    @property
+    def residual_norm(self) -> float | None:
+        """The Euclidean norm of what was not applied. None unless measured."""
+        if self.energies is None:
+            return None
+        return math.sqrt(math.fsum(rest for _, rest in self.energies))
+
+
+class Scopes:
+    """Which tensors share a threshold, and how it was chosen."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.of_tensor: list[int] = []
+
+    def open(self) -> int:
+        """A new scope."""
+        self.sizes.append(0)
+        return len(self.sizes) - 1
+
+    def add(self, scope: int, size: int) -> None:
+        """The next tensor belongs to `scope`."""
+        self.sizes[scope] += size
+        self.of_tensor.append(scope)
+
+    def kept(self, by_tensor: list[int]) -> list[int]:
+        """Sums over the tensors of each scope."""
+        sums = [0] * len(self.sizes)
+        for scope, kept in zip(self.of_tensor, by_tensor, strict=True):
+            sums[scope] += kept
+        return sums
+
+
+def check_scope(scope: str) -> None:
+    """Raises ValueError unless a scope is "tensor" or "global"."""
+    if scope not in ("tensor", "global"):
+        raise ValueError(f"scope: expected 'tensor' or 'global', got {scope!r}")
+
+
+def size_of(array: Array) -> int:
+    """The number of elements; 0 of what is no array, which the kernels refuse by name."""
+    shape: Sequence[int] = getattr(array, "shape", (0,))
+    return math.prod(shape)
+
+
+def result_of(
+    params: list[Array], scopes: Scopes, report: tuple[Any, ...], emit: str | None
+) -> SparseResult:
+    """The kernels' report as a `SparseResult`."""
+    kept, thresholds, energies, selections = report
+    by_tensor = [thresholds[scope] for scope in scopes.of_tensor]
+    chosen = None
+    if emit is not None:
+        chosen = []
+        for param, arrays, threshold in zip(params, selections, by_tensor, strict=True):
+            kind = sys.modules["torch"].from_numpy if is_torch(param) else np.asarray
+            indices, values = map(kind, arrays)
+            chosen.append(Selection(indices, values, threshold))
+    return SparseResult(kept, [size_of(p) for p in params], by_tensor, energies or None, chosen)
+
+
+def sparse_step(
+    params: Arrays,
+    grads: Arrays,
+    residuals: Arrays | None = None,
+    momentum_buffers: Arrays | None = None,
+    *,
+    lr: float,
+    threshold: float | None = None,
+    density: float | None = None,
+    k: int | None = None,
+    selector: Selector | str | None = None,
+    scope: str = "tensor",
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    momentum_correction: bool = True,
+    momentum_masking: bool = True,
+    error_feedback: bool = True,
+    first_step: bool = False,
+    emit: str | None = None,
+    measure: bool = False,
+) -> SparseResult:
+    """Updates `params` in place by the large entries of a step; `residuals` keep the others.
+
+    What SGD would subtract (before the learning rate) is added to the residual ``v``, and only
+    where ``v`` is large enough does it move the parameter::
+
+        d = the direction of sgd_step: maximize, weight decay, momentum, dampening, Nesterov
+        v = v + d
+        kept = |v| is large enough (see the selectors)
+        w = w * (1 - lr * weight_decay)    if decoupled_weight_decay, kept or not
+        w = w - lr * v                     where kept
+        v = nothing                        where kept; with momentum_masking m = nothing too
+
+    Accumulating the momentum rather than the gradient is momentum correction, and forgetting it
+    where it was applied is momentum factor masking, both of Deep Gradient Compression (Lin et al.,
+    2018, arXiv:1712.01887). With ``momentum_correction=False`` it is the gradient (with its weight
+    decay) that is accumulated; what is kept becomes the gradient of the momentum, 0 elsewhere, and
+    ``w`` and ``m`` move everywhere.
+
+    Nothing is lost: ``w - lr * v`` after any number of steps is what dense steps give, up to the
+    rounding of each addition (at a constant `lr`, without weight decay and momentum masking, and
+    with momentum correction if there is momentum). With a density of 1, or a threshold of 0, and
+    ``momentum_masking=False`` the step has the bits of `sgd_step` whose momentum buffers have these
+    dtypes. A residual that holds nothing is -0.0: that plus x is x for every x, signs of zeros
+    included.
+
+    Results have the same bits on every instruction set and number of threads. Threshold selectors
+    take one pass over memory, an exact density two; where nothing is kept neither the parameter's
+    memory nor, with masking, the momentum's is touched a second time. NaN counts as the largest
+    magnitude, so it is applied at once, as `sgd_step` would.
+
+    Args:
+        params: one array or a sequence of arrays, as in `sgd_step`.
+        grads: as many arrays of the same shapes, as in `sgd_step`.
+        residuals: as many arrays of the same shapes, float64 for float64 parameters and float32 for
+            all others. Needed unless `error_feedback` is False, and then neither read nor written.
+        momentum_buffers: as many arrays of the same shapes and of the residuals' dtypes. Needed if
+            `momentum` is not 0.
+        lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay: as in
+            `sgd_step`.
+        threshold: keep magnitudes of at least this.
+        density: keep this share, exactly; ``max(1, floor(density * n + 0.5))`` of n elements.
+        k: keep so many, exactly. One of `threshold`, `density`, `k` and `selector` is given.
+        selector: a selector (`Absolute`, `Exact`, `Sampled`, `Reused`), or the name of one that
+            takes the number given.
+        scope: "tensor", a threshold for each array; "global", one for all of them.
+        momentum_correction: accumulate the direction, momentum included.
+        momentum_masking: forget the momentum where it was applied; only with momentum correction.
+        error_feedback: False drops what is not kept.
+        first_step: residuals and momentum buffers hold nothing yet: they are not read.
+        emit: "int32" or "int64" reports which elements were applied, with indices of that type into
+            the flattened (row-major) array, and the values.
+        measure: report the energies.
+
+    Raises:
+        TypeError: an argument is not an array, or its dtype or layout is not supported; or the
+            tensors of one global threshold are not all computed in one dtype.
+        ValueError: lengths, shapes or devices do not fit, an array to be written is read-only or
+            shares memory with another, or a hyper-parameter is out of range. The message names the
+            argument and its index. Nothing has been written then.
+    """
+    _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov)
+    chosen = make_selector(selector, threshold, density, k)
+    check_scope(scope)
+    if emit not in INDEX_BYTES:
+        raise ValueError(f"emit: expected None, 'int32' or 'int64', got {emit!r}")
+    if error_feedback and residuals is None:
+        raise ValueError("residuals: needed, unless error_feedback is False")
+    if momentum != 0.0 and momentum_buffers is None:
+        raise ValueError("momentum_buffers: needed, since momentum is not 0")
+    params, grads = as_sequence(params), as_sequence(grads)
+    residuals = as_sequence(residuals) if error_feedback else None
+    momentum_buffers = as_sequence(momentum_buffers) if momentum != 0.0 else None
+
+    tensors = as_list(params)
+    scopes = Scopes()
+    for i, param in enumerate(tensors):
+        if i == 0 or scope == "tensor":
+            scopes.open()
+        scopes.add(len(scopes.sizes) - 1, size_of(param))
+    reused: list[float | None] = [None] * len(scopes.sizes)
+    if isinstance(chosen, Reused) and len(chosen.thresholds) == len(reused):
+        reused = chosen.thresholds
+    versioned = [
+        array
+        for arrays in (params, residuals, momentum_buffers)
+        for array in (as_list(arrays) if arrays is not None else [])
+        if is_torch(array)
+    ]
+    row = _core.SparseParams(
+        lr,
+        momentum,
+        dampening,
+        weight_decay,
+        nesterov,
+        maximize,
+        decoupled_weight_decay,
+        momentum_correction,
+        momentum_masking,
+    )
+    report = _core.sparse_step(
+        params,
+        grads,
+        residuals,
+        momentum_buffers,
+        [row],
+        [request(chosen, n, last) for n, last in zip(scopes.sizes, reused, strict=True)],
+        [_core.Placement(0, s, first_step, first_step) for s in scopes.of_tensor],
+        INDEX_BYTES[emit],
+        measure,
+        versioned,
+    )
+    if isinstance(chosen, Reused):
+        kept = scopes.kept(report[0])
+        chosen.thresholds[:] = [
+            next_threshold(chosen, *each)
+            for each in zip(scopes.sizes, report[1], kept, strict=True)
+        ]
+    return result_of(tensors, scopes, report, emit)
