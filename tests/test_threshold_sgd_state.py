@@ -9,7 +9,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -139,15 +138,21 @@ while step < until:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def whole_run() -> None:
+        monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "whole"), "0", "20"])
+        exec(CHILD, {})
+
     def run(name: str, kill_at: int) -> int:
-        command = [sys.executable, "-c", textwrap.dedent(CHILD), str(tmp_path / name)]
+        command = [sys.executable, "-c", CHILD, str(tmp_path / name)]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         return subprocess.run(
             [*command, str(kill_at), "20"], check=False, env=environment
         ).returncode
 
-    assert run("whole", 0) == 0
+    whole_run()
     assert run("killed", 13) == -signal.SIGKILL
     part = torch.load(tmp_path / "killed", weights_only=True)
     assert part["step"] == 10
