@@ -1,0 +1,144 @@
+"""Fine-tune a network by 1% or 0.1% of its gradient a step: the small rest must not be lost.
+
+A network of 101,125 weights learns MNIST's digits 0-4 and is then fine-tuned on 5-9, densely and
+with ThresholdSGD. What a step leaves out stays in a residual until it is large (error feedback;
+Stich et al., Sparsified SGD with Memory, 2018), which keeps the accuracy. Without error feedback it
+is dropped, and the accuracy goes with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mnist5k
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import parameters_to_vector
+
+from subgrad_fast.optim import SGD, ThresholdSGD
+
+DENSITIES = (0.1, 0.01, 0.001)
+"""The shares of the weights that a step changes."""
+LEARNING_RATE = 0.1
+PRETRAINING_EPOCHS, EPOCHS, BATCH_SIZE = 10, 20, 32
+TRAINING, TEST = 300, 200
+"""Images of each digit."""
+TOLERANCE = 0.01
+"""What error feedback may cost in accuracy, as a mean over the seeds."""
+
+DENSE = (1.0, True)
+Key = tuple[float, bool]
+"""Density, and whether with error feedback. Of dense steps there is nothing left to feed back."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Test accuracy, shares of weights changed by the last step and by all, seconds a step."""
+
+    accuracy: float
+    touched: float
+    changed: float
+    step_seconds: float
+
+
+def pretrain(seed: int) -> nn.Sequential:
+    """A network that knows 0-4, with a new last layer."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 5))
+    (data,) = mnist5k.split(range(5), [TRAINING], seed)
+    optimizer = SGD(network.parameters(), lr=LEARNING_RATE)
+    batches = mnist5k.batches(*data, BATCH_SIZE, seed)
+    mnist5k.train(network, optimizer, cross_entropy, batches, PRETRAINING_EPOCHS)
+    network[-1] = nn.Linear(128, 5)
+    return network
+
+
+def fine_tune(pretrained: nn.Sequential, seed: int, density: float, error_feedback: bool) -> Run:
+    """Train a copy on 5-9 and test it."""
+    network = copy.deepcopy(pretrained)
+    weights = [*network.parameters()]
+    optimizer: torch.optim.Optimizer
+    if (density, error_feedback) == DENSE:
+        optimizer = SGD(weights, lr=LEARNING_RATE)
+    else:
+        optimizer = ThresholdSGD(
+            weights,
+            lr=LEARNING_RATE,
+            density=density,
+            scope="global",
+            error_feedback=error_feedback,
+        )
+    data, test = mnist5k.split(range(5, 10), [TRAINING, TEST], seed)
+    batches = mnist5k.batches(*data, BATCH_SIZE, seed)
+    seconds = mnist5k.train(network, optimizer, cross_entropy, batches, EPOCHS)
+    result = getattr(optimizer, "last_result", None)
+    before, after = (parameters_to_vector(n.parameters()) for n in (pretrained, network))
+    return Run(
+        accuracy=mnist5k.accuracy(network, test),
+        touched=result.density if result else 1.0,
+        changed=float((before != after).float().mean()),
+        step_seconds=seconds,
+    )
+
+
+def mean(runs: list[Run], field: str) -> float:
+    return float(np.mean([getattr(run, field) for run in runs]))
+
+
+def save_plot(runs: dict[Key, list[Run]], path: Path) -> None:
+    """Draw accuracy against density: means, and the range over the seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes: Any = figure.subplots()
+    dense = mean(runs[DENSE], "accuracy")
+    axes.axhspan(dense - TOLERANCE, dense, color="0.9", label="within 1 point of dense")
+    axes.axhline(dense, color="0.3", linestyle="--", label="dense SGD")
+    for error_feedback, name in ((True, "with error feedback"), (False, "without error feedback")):
+        densities = [d for d, feedback in runs if feedback == error_feedback and d < 1]
+        rows = [[run.accuracy for run in runs[d, error_feedback]] for d in densities]
+        middle = np.mean(rows, axis=1)
+        spread = np.abs(np.stack([np.min(rows, axis=1), np.max(rows, axis=1)]) - middle)
+        axes.errorbar(densities, middle, spread, marker="o", capsize=3, label=name)
+    axes.set(xscale="log", xlabel="density", ylabel="test accuracy", title="Digits 0-4 to 5-9")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main(argv: list[str] | None = None) -> dict[Key, list[Run]]:
+    """Run every density with and without error feedback. Returns the runs, one for each seed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)
+    parser.add_argument("--plot", type=Path, default=Path("tiny_gradient_transfer.png"))
+    options = parser.parse_args(argv)
+    keys = [DENSE, *((d, feedback) for d in options.densities for feedback in (True, False))]
+    runs: dict[Key, list[Run]] = {key: [] for key in keys}
+    with mnist5k.one_thread():
+        for seed in range(options.seeds):
+            network = pretrain(seed)
+            for key in keys:
+                runs[key].append(fine_tune(network, seed, *key))
+    print(f"{options.seeds} seeds   test accuracy   changed by a step   by all   time of a step")
+    for density, feedback in keys:
+        of = runs[density, feedback]
+        name = f"{density:6.1%}" + (
+            " dense" if density == 1 else "" if feedback else " dropping the rest"
+        )
+        print(
+            f"{name:25}{mean(of, 'accuracy'):6.1%}   {mean(of, 'touched'):8.2%}"
+            f"   {mean(of, 'changed'):8.1%}   {mean(of, 'step_seconds') * 1e6:6.0f} us"
+        )
+    save_plot(runs, options.plot)
+    print(f"\naccuracy against density: {options.plot}")
+    return runs
+
+
+if __name__ == "__main__":
+    main()
