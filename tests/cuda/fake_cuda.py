@@ -13,6 +13,7 @@ class SgdParams(ctypes.Structure):
     _fields_ = (
         *((name, c_double) for name in ("lr", "momentum", "dampening", "weight_decay")),
         *((name, c_bool) for name in ("nesterov", "maximize", "decoupled_weight_decay")),
+        ("l1", c_double),
     )
 
 
