@@ -16,6 +16,8 @@ if grep -E '^[^/]+/(extern|build|\.ci|\.venv)/' "$work/files"; then
 fi
 
 # With build isolation: [build-system] must name everything that the build needs.
+# Whatever has nvcc builds the CUDA kernels too; one architecture is enough here.
+export CUDAARCHS=${CUDAARCHS-90}
 "$python" -m pip wheel --quiet --no-deps --wheel-dir "$work/wheel" "$work"/sdist/*.tar.gz
 "$python" -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check "$work"/wheel/*.whl
