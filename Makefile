@@ -45,7 +45,7 @@ demo: $(VENV)/.have-demo $(VENV)/.installed
 	$(PY) -m subgrad_fast demo
 
 test: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.have-test $(VENV)/.installed
 	$(PY) -m pytest -m slow

@@ -15,9 +15,9 @@ if grep -E '^[^/]+/(extern|build|\.ci|\.venv)/' "$work/files"; then
   exit 1
 fi
 
-# With build isolation: [build-system] must name everything that the build needs. CUDA kernels would
-# take minutes and prove nothing more.
-SKBUILD_CMAKE_DEFINE=SUBGRAD_CUDA=OFF "$python" -m pip wheel --quiet --no-deps --wheel-dir "$work/wheel" "$work"/sdist/*.tar.gz
+# With build isolation: [build-system] must name everything that the build needs. CUDA kernels and
+# optimisation would take minutes and prove nothing more.
+SKBUILD_CMAKE_DEFINE=SUBGRAD_CUDA=OFF SKBUILD_CMAKE_BUILD_TYPE=Debug "$python" -m pip wheel --quiet --no-deps --wheel-dir "$work/wheel" "$work"/sdist/*.tar.gz
 "$python" -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check "$work"/wheel/*.whl
 
