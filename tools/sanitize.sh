@@ -25,7 +25,7 @@ PYTHONPATH=$site \
 ASAN_OPTIONS=detect_leaks=0 \
 UBSAN_OPTIONS=print_stacktrace=1 \
 LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)" \
-  python -m pytest -p no:cacheprovider -m "not slow and not torch" \
+  python -m pytest -n 2 --dist loadfile -p no:cacheprovider -m "not slow and not torch" \
   tests/test_update.py tests/test_philox.py tests/test_permutation.py tests/test_weighted.py \
   tests/test_threads.py tests/test_dispatch.py tests/test_arrays.py tests/test_fused_sgd.py \
   tests/test_rows.py tests/test_sparse_step.py tests/test_sparsity.py tests/test_masks.py \
