@@ -51,7 +51,14 @@ def test_coo_tensors() -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [{"threshold": 0.1}, {"density": 0.1}, {"k": 3}, {"emit": "int64"}, {"residuals": [1]}]
+    "more",
+    [
+        {"threshold": 0.1},
+        {"density": 0.1},
+        {"k": 3},
+        {"emit": "int64"},
+        {"residuals": np.zeros((9, 5))},
+    ],
 )
 def test_nothing_is_selected(more: dict) -> None:
     w, m, g = arrays()

@@ -206,7 +206,8 @@ def sparse_step(
     params, grads = as_sequence(params), as_sequence(grads)
     each_grad: Any = grads if isinstance(params, list | tuple) else [grads]
     if any(map(is_row_sparse, each_grad)):
-        if (threshold, density, k, selector, residuals, emit) != (None,) * 6:
+        refused = (threshold, density, k, selector, residuals, emit)
+        if any(argument is not None for argument in refused):
             raise ValueError(
                 "grads: row-sparse gradients are applied as they are: no threshold, density, k, "
                 "selector, residuals or emit"
