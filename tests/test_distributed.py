@@ -13,7 +13,8 @@ from reference import DTYPES, assert_same_bits
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from subgrad_fast.distributed import SparseState, _check_gradients, mean_state  # noqa: E402
+from subgrad_fast._exchange import check_gradients  # noqa: E402
+from subgrad_fast.distributed import SparseState, mean_state  # noqa: E402
 
 PLAIN = None
 EVERYTHING = {"threshold": 0.0}
@@ -420,7 +421,7 @@ def test_a_state_wants_a_module() -> None:
 
 def test_gradients_on_a_device() -> None:
     with pytest.raises(ValueError, match="bucket 3: expected gradients on the CPU, got meta"):
-        _check_gradients(torch.empty(2, device="meta"), [], 3)
+        check_gradients(torch.empty(2, device="meta"), [], 3)
 
 
 @pytest.mark.parametrize(

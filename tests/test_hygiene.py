@@ -117,14 +117,23 @@ PYTHON_LAYERS = [
     {"_arrays"},
     {"_batches", "selection", "selectors"},
     {"functional", "sparsity", "sampling", "loader"},
-    {"_rows"},
+    {"_rows", "_exchange"},
     {"sparse", "_threshold_work", "_threshold_sgd", "distributed"},
+    {"_sgd_tensors"},
     {"optim"},
     {"__init__"},
     {"__main__", "_demo"},
 ]
 RANK = {module: rank for rank, layer in enumerate(PYTHON_LAYERS) for module in layer}
-MAY_IMPORT_TORCH = {"optim", "_threshold_sgd", "_threshold_work", "distributed", "_demo"}
+MAY_IMPORT_TORCH = {
+    "optim",
+    "_sgd_tensors",
+    "_threshold_sgd",
+    "_threshold_work",
+    "distributed",
+    "_exchange",
+    "_demo",
+}
 
 
 def imported_modules(tree: ast.AST) -> set[str]:

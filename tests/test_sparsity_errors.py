@@ -61,7 +61,10 @@ def test_bad_arrays(change: Any, case: Any) -> None:
         (lambda x: sf.hard_threshold_([x, x[:0]], k=1), r"k: expected 0 to 0, .* of x\[1\], got 1"),
         (lambda x: sf.hard_threshold_(x, k=-1), r"k: expected 0 to 2\*\*63 - 1, got -1"),
         (lambda x: sf.hard_threshold_([x], k=9, scope="global"), "k: expected 0 to 8, .* all arr"),
-        (lambda x: sf.hard_threshold_(x, density=1.1), "density: expected 0 to 1, got 1.1"),
+        (
+            lambda x: sf.hard_threshold_(x, density=1.1),
+            "density: expected a number from 0 to 1, got 1.1",
+        ),
         (lambda x: sf.hard_threshold_(x, threshold=np.nan), "threshold: expected a number >= 0"),
         (lambda x: sf.hard_threshold_(x, k=1, scope="all"), "scope: expected 'tensor' or 'global'"),
         (lambda x: sf.n_m_(x, 2, 0), "m: expected 1 <= m <= 32, got 0"),

@@ -147,6 +147,7 @@ void register_select(py::module_& m) {
   using namespace py::literals;
 
   m.def("select", &select, "x"_a, "threshold"_a, "density"_a, "k"_a, "together"_a, "narrow"_a);
+  m.def("count_of", &k_of, "density"_a, "n"_a);
   m.def("kth_magnitudes", &kth_magnitudes, "x"_a, "k"_a, "together"_a);
   m.def(
       "energy",

@@ -10,6 +10,7 @@ from torch.optim.optimizer import Optimizer
 
 from subgrad_fast import _core
 from subgrad_fast.functional import _check_hyperparameters
+from subgrad_fast.selection import is_together
 from subgrad_fast.selectors import (
     Absolute,
     Reused,
@@ -19,7 +20,7 @@ from subgrad_fast.selectors import (
     next_threshold,
     request,
 )
-from subgrad_fast.sparse import INDEX_BYTES, Scopes, SparseResult, check_scope, result_of
+from subgrad_fast.sparse import INDEX_BYTES, Scopes, SparseResult, result_of
 
 Group = dict[str, Any]
 
@@ -75,7 +76,7 @@ def check_group(group: Group) -> None:
         group["weight_decay"],
         group["nesterov"],
     )
-    check_scope(group["scope"])
+    is_together(group["scope"])
     warmup = group["warmup"]
     if isinstance(warmup, int):
         if warmup < 0:

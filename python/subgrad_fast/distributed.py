@@ -13,84 +13,20 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
 from subgrad_fast import _core
+from subgrad_fast._exchange import (
+    RESIDUAL_DTYPES,
+    Exchange,
+    bucket_strides,
+    check_gradients,
+    flat_view,
+    vanishes,
+)
 from subgrad_fast.functional import sgd_step
+from subgrad_fast.selectors import check_density, check_threshold
 
 __all__ = ["SparseState", "mean_state", "sparse_hook"]
 
-# The gradients that are exchanged, and the type that they are accumulated in.
-_RESIDUAL_DTYPES = {
-    torch.float32: torch.float32,
-    torch.float64: torch.float64,
-    torch.bfloat16: torch.float32,
-    torch.float16: torch.float32,
-}
-
 _INT32_MAX = 2**31 - 1
-
-
-def _bucket_strides(parameter: Tensor) -> tuple[int, ...]:
-    """How DistributedDataParallel lays out a gradient; GradBucket.gradients() does not know."""
-    if torch.ops.aten.is_non_overlapping_and_dense(parameter):
-        return parameter.stride()
-    return torch.empty(parameter.shape, device="meta").stride()
-
-
-def _flat(tensor: Tensor) -> Tensor:
-    """The memory of a dense tensor, whatever the order of its dimensions."""
-    return tensor.as_strided((tensor.numel(),), (1,))
-
-
-class _Exchange:
-    """What this rank sends of one bucket, on its way.
-
-    How much each rank sends is gathered first, and the entries afterwards, in messages of one
-    length. Between the two this rank computes the gradients of the next bucket.
-    """
-
-    def __init__(self, bucket: Tensor, parts: list[Any], wide: bool, group: Any) -> None:
-        self.bucket = bucket
-        self.parts = parts
-        self.wide = wide
-        self.group = group
-        self.world_size = dist.get_world_size(group)
-        self.count = sum(len(indices) for indices, *_ in parts)
-        self.future: torch.futures.Future[Tensor] = torch.futures.Future()
-        self.counts = torch.empty(self.world_size, dtype=torch.int64)
-        self._counting = dist.all_gather(
-            list(self.counts.view(-1, 1)), torch.tensor([self.count]), group=group, async_op=True
-        )
-
-    def send(self) -> int:
-        """Starts the exchange of the entries, and returns the bytes that this rank sends."""
-        self._counting.wait()
-        entry_bytes = self.bucket.element_size() + (8 if self.wide else 4)
-        capacity = -(-int(self.counts.max()) // _core.ENTRY_GRANULE) * _core.ENTRY_GRANULE
-        payload = torch.zeros(capacity * entry_bytes, dtype=torch.uint8)
-        _core.pack_entries(payload.numpy(), self.bucket, self.wide, self.parts)
-        self.parts = []
-        gathered = payload.new_empty(self.world_size, payload.numel())
-        # Rows that nobody has anything to say in cannot be gathered.
-        if payload.numel() == 0:
-            self._merge(gathered)
-            self.future.set_result(self.bucket)
-            return 0
-        work = dist.all_gather(list(gathered), payload, group=self.group, async_op=True)
-        work.get_future().then(lambda arrived: self._finish(arrived, gathered))
-        return payload.numel()
-
-    def _finish(self, arrived: "torch.futures.Future[Any]", gathered: Tensor) -> None:
-        try:
-            arrived.value()
-            self._merge(gathered)
-        except Exception as error:  # noqa: BLE001  # it belongs to whoever waits for the bucket
-            self.future.set_exception(error)  # type: ignore[arg-type]
-        else:
-            self.future.set_result(self.bucket)
-
-    def _merge(self, gathered: Tensor) -> None:
-        _core.merge_entries(
-            self.bucket, gathered.numpy(), self.counts.tolist(), self.wide, 1.0 / self.world_size
-        )
 
 
 class SparseState:
@@ -141,7 +77,7 @@ class SparseState:
         self.process_group = process_group
         self._step = 0
         self._residuals: dict[str, Tensor] = {}
-        self._pending: _Exchange | None = None
+        self._pending: Exchange | None = None
         self._bytes = self._last_bytes = 0
         self._entries = self._last_entries = 0
         self._check_choices()
@@ -237,10 +173,10 @@ class SparseState:
                 "threshold, density, k: expected exactly one of them, "
                 f"got {' and '.join(given) or 'none'}"
             )
-        if self.threshold is not None and not self.threshold >= 0.0:
-            raise ValueError(f"threshold: expected a number >= 0, got {self.threshold!r}")
-        if self.density is not None and not 0.0 <= self.density <= 1.0:
-            raise ValueError(f"density: expected a number from 0 to 1, got {self.density!r}")
+        if self.threshold is not None:
+            check_threshold(self.threshold)
+        if self.density is not None:
+            check_density(self.density)
         if self.k is not None and not self.k >= 0:
             raise ValueError(f"k: expected a number >= 0, got {self.k!r}")
         if self.scope not in ("tensor", "bucket"):
@@ -256,7 +192,7 @@ class SparseState:
         buffer = bucket.buffer()
         self._check_choices()
         self._bound()
-        _check_gradients(buffer, bucket.parameters(), bucket.index())
+        check_gradients(buffer, bucket.parameters(), bucket.index())
         # The same collectives in the same order on all ranks: the counts of a bucket, then the
         # entries of the one before it.
         if self._step < self.start_step:
@@ -266,7 +202,7 @@ class SparseState:
                 self._pending = None  # of a backward pass that failed
                 self._bytes = self._entries = 0
             wide = buffer.numel() > _INT32_MAX
-            exchange = _Exchange(buffer, self._select(bucket, wide), wide, self.process_group)
+            exchange = Exchange(buffer, self._select(bucket, wide), wide, self.process_group)
             self._entries += exchange.count
             self._send()
             self._pending = exchange
@@ -295,7 +231,7 @@ class SparseState:
         buffer = bucket.buffer()
         parameters = bucket.parameters()
         names = [self._name(parameter, bucket) for parameter in parameters]
-        flat = [_flat(gradient) for gradient in bucket.gradients()]
+        flat = [flat_view(gradient) for gradient in bucket.gradients()]
         offsets = [gradient.storage_offset() - buffer.storage_offset() for gradient in flat]
         if not self.error_feedback:
             parts = self._choose(flat, wide)
@@ -304,13 +240,13 @@ class SparseState:
                 for (indices, values, _), offset in zip(parts, offsets, strict=True)
             ]
         held = [
-            _flat(self._residual(name, parameter, _RESIDUAL_DTYPES[buffer.dtype]))
+            flat_view(self._residual(name, parameter, RESIDUAL_DTYPES[buffer.dtype]))
             for name, parameter in zip(names, parameters, strict=True)
         ]
         # residual += gradient, as a step of length 1 up the gradient.
         sgd_step(held, flat, lr=1.0, maximize=True)
         # What is sent for a parameter that no rank used would be lost; see sparse_hook.
-        active = [i for i in range(len(flat)) if not _vanishes(flat[i]) or _vanishes(held[i])]
+        active = [i for i in range(len(flat)) if not vanishes(flat[i]) or vanishes(held[i])]
         parts = self._choose([held[i] for i in active], wide)
         return [
             (indices, values, offsets[i], held[i])
@@ -332,7 +268,7 @@ class SparseState:
     def _residual(self, name: str, parameter: Tensor, dtype: torch.dtype) -> Tensor:
         """The residual of a parameter, which lies in memory as its gradient does in the bucket."""
         residual = self._residuals.get(name)
-        strides = _bucket_strides(parameter)
+        strides = bucket_strides(parameter)
         if residual is None or residual.stride() != strides or residual.dtype != dtype:
             moved = torch.empty_strided(parameter.shape, strides, dtype=dtype)
             # -0.0 is nothing: -0.0 + x is x for every x, and 0.0 + -0.0 is not.
@@ -426,22 +362,3 @@ def _check_residuals(residuals: dict[str, Tensor], parameters: dict[str, Any]) -
                 f"residuals[{name!r}]: expected shape {tuple(parameters[name].shape)}, "
                 f"got {tuple(residual.shape)}"
             )
-
-
-def _check_gradients(buffer: Tensor, parameters: Sequence[Tensor], index: int) -> None:
-    if buffer.layout is not torch.strided:
-        raise TypeError(f"bucket {index}: expected dense gradients, got {buffer.layout}")
-    if buffer.device.type != "cpu":
-        raise ValueError(f"bucket {index}: expected gradients on the CPU, got {buffer.device}")
-    # The buffer of complex gradients says that it is real.
-    for dtype in (buffer.dtype, *(p.dtype for p in parameters if p.is_complex())):
-        if dtype not in _RESIDUAL_DTYPES:
-            raise TypeError(
-                f"bucket {index}: expected gradients of dtype float32, float64, bfloat16 or "
-                f"float16, got {dtype}"
-            )
-
-
-def _vanishes(gradient: Tensor) -> bool:
-    """Whether all elements are zero; most often the first ones say no."""
-    return not (bool(gradient[:256].any()) or bool(gradient.any()))

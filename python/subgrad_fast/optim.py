@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from torch.optim.optimizer import (
     Optimizer,
     _global_optimizer_post_hooks,
@@ -19,100 +18,19 @@ from torch.optim.optimizer import (
 from torch.optim.sgd import sgd as torch_sgd
 
 from subgrad_fast import _core
-from subgrad_fast._rows import has_contiguous_rows, make_row_step
+from subgrad_fast._rows import make_row_step
+from subgrad_fast._sgd_tensors import (
+    Group,
+    has_row_gradient,
+    is_covered,
+    is_dense,
+    l1_of,
+    new_buffer,
+    shrink,
+)
 from subgrad_fast._threshold_sgd import ThresholdSGD
 
 __all__ = ["SGD", "ThresholdSGD"]
-
-_DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
-# Only this interface tells the stream that torch works in.
-_TELLS_STREAM = hasattr(Tensor, "__dlpack_c_exchange_api__")
-
-Group = dict[str, Any]
-
-
-def _has_kernels(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return _TELLS_STREAM and _core.cuda_problem(device.index) is None
-    return device.type == "cpu"
-
-
-def _dense(tensor: Tensor) -> bool:
-    return (
-        type(tensor) in (Tensor, Parameter)
-        and tensor.layout is torch.strided
-        and _has_kernels(tensor.device)
-        and tensor.dtype in _DTYPES
-        and not tensor.is_neg()
-        and 0 not in tensor.stride()  # expanded
-    )
-
-
-def _new_buffer(like: Tensor, *, zeros: bool = False) -> Tensor:
-    """A tensor like `like`, empty or of zeros, of memory that a plan may point into (buffers.h)."""
-    if like.device.type != "cpu":
-        return torch.empty_like(like.detach())  # torch's allocator knows the streams
-    buffer: Tensor = torch.utils.dlpack.from_dlpack(_core.new_buffer(like.detach(), zeros))
-    return buffer
-
-
-def _l1(group: Group) -> Any:
-    """The group's L1 penalty: a key of ours, which groups of torch's making lack."""
-    l1 = group.get("l1", 0.0)
-    if not l1 >= 0.0:  # so that NaN is refused too
-        raise ValueError(f"l1: expected a number >= 0, got {l1!r}")
-    return l1
-
-
-def _number(x: float | Tensor) -> float:
-    return x.detach().item() if isinstance(x, Tensor) else x
-
-
-def _shrink(param: Tensor, group: Group, *, differentiable: bool) -> None:
-    """The proximal step of the L1 penalty for a parameter that torch has stepped."""
-    lr, l1 = group["lr"], group["l1"]
-    if _dense(param) and param.device.type == "cpu" and not differentiable:
-        _core.shrink(param.detach(), _number(lr) * _number(l1), 1.0)
-        return
-    w, threshold = param.clone(), lr * l1  # a clone, since autograd keeps what it has seen
-    if w.is_complex():
-        param.copy_(w - w * (threshold / w.abs()).clamp(max=1))
-    else:
-        param.copy_(w - w.clamp(-threshold, threshold))
-
-
-def _covers(param: Tensor, buffer: Tensor | None) -> bool:
-    """Whether the kernels can step `param`, with torch's bits where those are promised."""
-    if not _dense(param):
-        return False
-    if buffer is None:
-        return True
-    # torch rounds in between where a float64 parameter has a float32 buffer (after model.double()).
-    wide = param.dtype in (torch.float32, torch.float64)
-    return (
-        _dense(buffer)
-        and buffer.device == param.device
-        and (buffer.dtype == param.dtype or (buffer.dtype == torch.float32 and not wide))
-    )
-
-
-def _row_sparse(param: Tensor, buffer: Tensor | None) -> bool:
-    """Whether the gradient names whole rows, and the kernels can step those.
-
-    `param` and `buffer` are such as `_covers` says yes to, and the gradient is not strided.
-    """
-    grad = param.grad
-    return (
-        type(grad) is Tensor
-        and grad.layout is torch.sparse_coo
-        and grad.sparse_dim() == 1
-        and grad.dense_dim() > 0
-        and grad.device.type == "cpu"
-        and grad.dtype in _DTYPES
-        and (grad.dtype == param.dtype or grad.dtype is not torch.float64)
-        and has_contiguous_rows(param)
-        and (buffer is None or has_contiguous_rows(buffer))
-    )
 
 
 class SGD(torch.optim.SGD):
@@ -187,7 +105,7 @@ class SGD(torch.optim.SGD):
         )
         # torch's fused step unscales by itself; ours leaves that to the GradScaler.
         self._step_supports_amp_scaling = False
-        if _l1({"l1": l1}) or any(_l1(group) for group in self.param_groups):
+        if l1_of({"l1": l1}) or any(l1_of(group) for group in self.param_groups):
             self.defaults["l1"] = l1
             for group in self.param_groups:
                 group.setdefault("l1", l1)
@@ -207,8 +125,8 @@ class SGD(torch.optim.SGD):
                 buffer = slots["momentum_buffer"] = buffer.to_dense()
             if not isinstance(buffer, Tensor) or buffer.requires_grad:
                 continue
-            if _dense(buffer) and buffer.device.type == "cpu":
-                slots["momentum_buffer"] = _new_buffer(buffer).copy_(buffer)
+            if is_dense(buffer) and buffer.device.type == "cpu":
+                slots["momentum_buffer"] = new_buffer(buffer).copy_(buffer)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Performs a single optimization step.
@@ -267,7 +185,7 @@ class SGD(torch.optim.SGD):
             with_rows: dict[int, list[Tensor]] = defaultdict(list)
             for index, param, sparse in leftover:
                 buffers.pop(param, None)
-                rows = sparse and _row_sparse(param, self._momentum_of(param))
+                rows = sparse and has_row_gradient(param, self._momentum_of(param))
                 (with_rows if rows else torchs)[index].append(param)
             row_steps = [
                 self._row_step(self.param_groups[index], params, buffers)
@@ -287,7 +205,7 @@ class SGD(torch.optim.SGD):
 
     def _check_l1(self) -> None:
         for group in self.param_groups:
-            _l1(group)
+            l1_of(group)
 
     def _is_ours(self) -> bool:
         """Whether no argument chose torch's own implementation."""
@@ -308,12 +226,12 @@ class SGD(torch.optim.SGD):
         for index, group in enumerate(self.param_groups):
             for param in group["params"]:
                 buffer = self._momentum_of(param)
-                covered = _covers(param, buffer)
+                covered = is_covered(param, buffer)
                 first = (
                     covered and buffer is None and group["momentum"] != 0 and param.grad is not None
                 )
                 if first:
-                    buffer = new[param] = _new_buffer(param)
+                    buffer = new[param] = new_buffer(param)
                 entries.append((index, param, buffer if covered else None, first, covered))
         return _core.OptimizerPlan(self.param_groups, self.state, entries), new
 
@@ -332,7 +250,7 @@ class SGD(torch.optim.SGD):
             for param in params:
                 buffer = self._momentum_of(param)
                 if buffer is None:
-                    buffer = new[param] = _new_buffer(param, zeros=True)
+                    buffer = new[param] = new_buffer(param, zeros=True)
                 buffers.append(buffer)
         return make_row_step(
             params,
@@ -345,7 +263,7 @@ class SGD(torch.optim.SGD):
             nesterov=bool(group["nesterov"]),
             maximize=bool(group["maximize"]),
             decoupled_weight_decay=False,
-            l1=float(_l1(group)),
+            l1=float(l1_of(group)),
             first_step=False,
         )
 
@@ -375,9 +293,9 @@ class SGD(torch.optim.SGD):
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
             )
-            if _l1(group):
+            if l1_of(group):
                 for param in params:
-                    _shrink(param, group, differentiable=differentiable)
+                    shrink(param, group, differentiable=differentiable)
         if buffers:
             for param, buffer in zip(params, buffers, strict=True):
                 self.state.setdefault(param, {})["momentum_buffer"] = buffer

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
+from subgrad_fast.selectors import check_density, check_threshold
 
 
 class Selection(NamedTuple):
@@ -26,6 +27,7 @@ class Selection(NamedTuple):
 
 
 def is_together(scope: str) -> bool:
+    """Whether a scope is "global". Raises ValueError unless it is that or "tensor"."""
     if scope not in ("tensor", "global"):
         raise ValueError(f"scope: expected 'tensor' or 'global', got {scope!r}")
     return scope == "global"
@@ -55,13 +57,9 @@ def check_amount(
     if sum(argument is not None for argument in (threshold, density, k)) != 1:
         raise ValueError(f"{caller}: expected exactly one of threshold, density and k")
     if threshold is not None:
-        threshold = _number("threshold", threshold)
-        if not threshold >= 0.0:  # so that NaN is refused too
-            raise ValueError(f"threshold: expected a number >= 0, got {threshold!r}")
+        check_threshold(threshold := _number("threshold", threshold))
     if density is not None:
-        density = _number("density", density)
-        if not 0.0 <= density <= 1.0:
-            raise ValueError(f"density: expected 0 to 1, got {density!r}")
+        check_density(density := _number("density", density))
     return threshold, density, None if k is None else _integer("k", k)
 
 

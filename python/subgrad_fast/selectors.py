@@ -11,7 +11,7 @@ from subgrad_fast import _core
 
 def count_of(density: float, n: int) -> int:
     """How many of `n` elements a density means: rounded half up, and at least one unless 0."""
-    return max(1, math.floor(density * n + 0.5)) if density > 0.0 and n > 0 else 0
+    return _core.count_of(density, n)
 
 
 def check_density(density: float, name: str = "density") -> None:

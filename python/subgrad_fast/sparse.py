@@ -14,7 +14,7 @@ from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
 from subgrad_fast._rows import is_row_sparse, row_step
 from subgrad_fast.functional import _check_hyperparameters
-from subgrad_fast.selection import Selection
+from subgrad_fast.selection import Selection, is_together
 from subgrad_fast.selectors import Reused, Selector, make_selector, next_threshold, request
 
 INDEX_BYTES = {None: 0, "int32": 4, "int64": 8}
@@ -84,12 +84,6 @@ class Scopes:
         for scope, kept in zip(self.of_tensor, by_tensor, strict=True):
             sums[scope] += kept
         return sums
-
-
-def check_scope(scope: str) -> None:
-    """Raises ValueError unless a scope is "tensor" or "global"."""
-    if scope not in ("tensor", "global"):
-        raise ValueError(f"scope: expected 'tensor' or 'global', got {scope!r}")
 
 
 def size_of(array: Array) -> int:
@@ -203,6 +197,15 @@ def sparse_step(
             argument and its index. Nothing has been written then.
     """
     _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov)
+    hyper: dict[str, Any] = {
+        "lr": lr,
+        "momentum": momentum,
+        "dampening": dampening,
+        "weight_decay": weight_decay,
+        "nesterov": nesterov,
+        "maximize": maximize,
+        "decoupled_weight_decay": decoupled_weight_decay,
+    }
     params, grads = as_sequence(params), as_sequence(grads)
     each_grad: Any = grads if isinstance(params, list | tuple) else [grads]
     if any(map(is_row_sparse, each_grad)):
@@ -212,23 +215,11 @@ def sparse_step(
                 "grads: row-sparse gradients are applied as they are: no threshold, density, k, "
                 "selector, residuals or emit"
             )
-        row_step(
-            params,
-            grads,
-            momentum_buffers,
-            lr=lr,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            nesterov=nesterov,
-            maximize=maximize,
-            decoupled_weight_decay=decoupled_weight_decay,
-            first_step=first_step,
-        )
+        row_step(params, grads, momentum_buffers, **hyper, first_step=first_step)
         named = [size_of(g[1] if isinstance(g, tuple) else g._values()) for g in each_grad]
         return SparseResult(named, list(map(size_of, as_list(params))), [0.0] * len(named))
     chosen = make_selector(selector, threshold, density, k)
-    check_scope(scope)
+    together = is_together(scope)
     if emit not in INDEX_BYTES:
         raise ValueError(f"emit: expected None, 'int32' or 'int64', got {emit!r}")
     if error_feedback and residuals is None:
@@ -241,7 +232,7 @@ def sparse_step(
     tensors = as_list(params)
     scopes = Scopes()
     for i, param in enumerate(tensors):
-        if i == 0 or scope == "tensor":
+        if i == 0 or not together:
             scopes.open()
         scopes.add(len(scopes.sizes) - 1, size_of(param))
     reused: list[float | None] = [None] * len(scopes.sizes)
@@ -254,15 +245,7 @@ def sparse_step(
         if is_torch(array)
     ]
     row = _core.SparseParams(
-        lr,
-        momentum,
-        dampening,
-        weight_decay,
-        nesterov,
-        maximize,
-        decoupled_weight_decay,
-        momentum_correction,
-        momentum_masking,
+        **hyper, momentum_correction=momentum_correction, momentum_masking=momentum_masking
     )
     report = _core.sparse_step(
         params,

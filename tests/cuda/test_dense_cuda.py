@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from machines import Gpu
 from reference import COMBINATIONS, DTYPES, assert_same_bits, special_values
+from test_l1 import L1_RULES
 from test_update import RULES
 
 import subgrad_fast as sf
 from subgrad_fast import _core
 
+EVERY_RULE = [*RULES, *({"lr": 0.1, "l1": 3.0, **rule} for rule in L1_RULES)]
 TILE = 2048  # elements that a block takes at once, of any types
 
 
@@ -45,7 +47,7 @@ def operands(combination: tuple[str, str, str], n: int, seed: int = 0) -> list[n
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 def test_every_rule_and_dtype(gpu: Gpu, combination: tuple[str, str, str]) -> None:
     w, g, m = operands(combination, 41)
-    for i, rule in enumerate(RULES):
+    for i, rule in enumerate(EVERY_RULE):
         momentum = m if rule["momentum"] else None
         offsets = (0, 0, 0) if i % 2 else (1, 1, 1)  # in packs, and element by element
         step_and_check(gpu, w, g, momentum, rule, f"{combination} {rule}", offsets)

@@ -71,7 +71,7 @@ def test_every_tensor_has_its_row(gpu: Gpu, api: Api, rows: int) -> None:
 
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_a_learning_rate_on_the_device(gpu: Gpu, api: Api, decoupled: bool) -> None:
-    hyper = {"momentum": 0.9, "weight_decay": 0.1, "decoupled_weight_decay": decoupled}
+    hyper = {"momentum": 0.9, "weight_decay": 0.1, "decoupled_weight_decay": decoupled, "l1": 0.5}
     lr = np.float32([0.037])
     [(w, g, m)] = operands(3000)
     on = [gpu.array(x) for x in (w, g, m)]

@@ -37,7 +37,7 @@ def disguise() -> ExchangeAPI:
     api.as_tensor = AS_TENSOR(as_device_tensor)
     api.current_work_stream = API.current_work_stream
     torch.Tensor.__dlpack_c_exchange_api__ = capsule(api)
-    optim._new_buffer = lambda like: torch.empty_like(like.detach())
+    optim.new_buffer = lambda like: torch.empty_like(like.detach())
     return api
 
 

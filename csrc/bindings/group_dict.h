@@ -1,0 +1,35 @@
+// Reading the dicts that torch's optimizers keep their groups and state in. Every function throws
+// what Python raised.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace subgrad {
+
+namespace py = pybind11;
+
+// Interned once: looking a name up is then a pointer comparison.
+PyObject* interned(const char* name);
+
+// Borrowed references; `dict_item` gives null for what is not there, `required` a KeyError.
+PyObject* dict_item(PyObject* dict, PyObject* key);
+PyObject* required(PyObject* dict, PyObject* key);
+
+// False for what is not there.
+bool truth(PyObject* dict, PyObject* key);
+
+// A number, or a tensor of one element. `torchs` is set where torch has to judge: a tensor that
+// wants a gradient, a number that float32 cannot hold.
+double number(PyObject* dict, PyObject* key, bool& torchs);
+
+// Of a group's keys, the one that torch's own groups lack; 0 without it. `group` is its index.
+double l1_of(PyObject* dict, std::size_t group, bool& torchs);
+
+// A number that changes whenever the dict does, where Python has one (PEP 509, until 3.11): to read
+// it touches one cache line, a look-up three. Else 0.
+std::uint64_t dict_version(PyObject* dict);
+
+}  // namespace subgrad

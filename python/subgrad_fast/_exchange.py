@@ -1,0 +1,102 @@
+"""Buckets of `DistributedDataParallel`, and how (index, value) pairs of them get to all ranks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from subgrad_fast import _core
+
+# The gradients that are exchanged, and the type that they are accumulated in.
+RESIDUAL_DTYPES = {
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.bfloat16: torch.float32,
+    torch.float16: torch.float32,
+}
+
+
+def bucket_strides(parameter: Tensor) -> tuple[int, ...]:
+    """How DistributedDataParallel lays out a gradient; GradBucket.gradients() does not know."""
+    if torch.ops.aten.is_non_overlapping_and_dense(parameter):
+        return parameter.stride()
+    return torch.empty(parameter.shape, device="meta").stride()
+
+
+def flat_view(tensor: Tensor) -> Tensor:
+    """The memory of a dense tensor, whatever the order of its dimensions."""
+    return tensor.as_strided((tensor.numel(),), (1,))
+
+
+class Exchange:
+    """What this rank sends of one bucket, on its way.
+
+    How much each rank sends is gathered first, and the entries afterwards, in messages of one
+    length. Between the two this rank computes the gradients of the next bucket.
+    """
+
+    def __init__(self, bucket: Tensor, parts: list[Any], wide: bool, group: Any) -> None:
+        self.bucket = bucket
+        self.parts = parts
+        self.wide = wide
+        self.group = group
+        self.world_size = dist.get_world_size(group)
+        self.count = sum(len(indices) for indices, *_ in parts)
+        self.future: torch.futures.Future[Tensor] = torch.futures.Future()
+        self.counts = torch.empty(self.world_size, dtype=torch.int64)
+        self._counting = dist.all_gather(
+            list(self.counts.view(-1, 1)), torch.tensor([self.count]), group=group, async_op=True
+        )
+
+    def send(self) -> int:
+        """Starts the exchange of the entries, and returns the bytes that this rank sends."""
+        self._counting.wait()
+        entry_bytes = self.bucket.element_size() + (8 if self.wide else 4)
+        capacity = -(-int(self.counts.max()) // _core.ENTRY_GRANULE) * _core.ENTRY_GRANULE
+        payload = torch.zeros(capacity * entry_bytes, dtype=torch.uint8)
+        _core.pack_entries(payload.numpy(), self.bucket, self.wide, self.parts)
+        self.parts = []
+        gathered = payload.new_empty(self.world_size, payload.numel())
+        # Rows that nobody has anything to say in cannot be gathered.
+        if payload.numel() == 0:
+            self._merge(gathered)
+            self.future.set_result(self.bucket)
+            return 0
+        work = dist.all_gather(list(gathered), payload, group=self.group, async_op=True)
+        work.get_future().then(lambda arrived: self._finish(arrived, gathered))
+        return payload.numel()
+
+    def _finish(self, arrived: "torch.futures.Future[Any]", gathered: Tensor) -> None:
+        try:
+            arrived.value()
+            self._merge(gathered)
+        except Exception as error:  # noqa: BLE001  # it belongs to whoever waits for the bucket
+            self.future.set_exception(error)  # type: ignore[arg-type]
+        else:
+            self.future.set_result(self.bucket)
+
+    def _merge(self, gathered: Tensor) -> None:
+        _core.merge_entries(
+            self.bucket, gathered.numpy(), self.counts.tolist(), self.wide, 1.0 / self.world_size
+        )
+
+
+def check_gradients(buffer: Tensor, parameters: Sequence[Tensor], index: int) -> None:
+    if buffer.layout is not torch.strided:
+        raise TypeError(f"bucket {index}: expected dense gradients, got {buffer.layout}")
+    if buffer.device.type != "cpu":
+        raise ValueError(f"bucket {index}: expected gradients on the CPU, got {buffer.device}")
+    # The buffer of complex gradients says that it is real.
+    for dtype in (buffer.dtype, *(p.dtype for p in parameters if p.is_complex())):
+        if dtype not in RESIDUAL_DTYPES:
+            raise TypeError(
+                f"bucket {index}: expected gradients of dtype float32, float64, bfloat16 or "
+                f"float16, got {dtype}"
+            )
+
+
+def vanishes(gradient: Tensor) -> bool:
+    """Whether all elements are zero; most often the first ones say no."""
+    return not (bool(gradient[:256].any()) or bool(gradient.any()))
