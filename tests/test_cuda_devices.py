@@ -222,10 +222,10 @@ def test_without_a_driver_the_host_still_works() -> None:
 @pytest.mark.torch
 def test_torchs_own_code_takes_devices_without_kernels() -> None:
     torch = pytest.importorskip("torch")
-    from subgrad_fast import optim
+    from subgrad_fast import _sgd_tensors
 
     if _core.cuda_problem(0) is None:
         pytest.skip("there is a GPU")
-    assert optim._has_kernels(torch.device("cpu"))
-    assert not optim._has_kernels(torch.device("cuda", 0))
-    assert not optim._has_kernels(torch.device("meta"))
+    assert _sgd_tensors._has_kernels(torch.device("cpu"))
+    assert not _sgd_tensors._has_kernels(torch.device("cuda", 0))
+    assert not _sgd_tensors._has_kernels(torch.device("meta"))

@@ -198,6 +198,23 @@ def test_parameters_given_other_memory(edit: str) -> None:
     assert_twins(scenario)
 
 
+def test_a_gradient_in_memory_that_a_parameter_had() -> None:
+    """To the plan that is about to be found out of date, the two overlap."""
+
+    def scenario(cls: type) -> Iterator[Any]:
+        params = parameters((5, 5), (5, 5), (3,))
+        optimizer = cls(params, **KWARGS)
+        train(optimizer, params)
+        freed = params[1].data
+        params[1].data = torch.randn_like(freed)
+        give_gradients(params)
+        params[0].grad = freed
+        optimizer.step()
+        yield optimizer
+
+    assert_twins(scenario)
+
+
 def test_parameters_that_swap_their_memory() -> None:
     def scenario(cls: type) -> Iterator[Any]:
         params = parameters((5, 5), (5, 5))

@@ -163,18 +163,22 @@ class SGD(torch.optim.SGD):
 
         plan = self._plan
         buffers: dict[Tensor, Tensor] = {}
-        leftover: Any
-        try:
-            leftover = plan.step(self.param_groups, self.state) if plan else False
+        leftover: Any = False
+        if plan is not None:
+            try:
+                leftover = plan.step(self.param_groups, self.state)
+            except _core.OverlapError:
+                pass  # perhaps with memory that a parameter no longer has: a new plan tells
             if leftover is None:
                 return loss
-            if leftover is False:
-                self._plan = None
+        if leftover is False:
+            self._plan = None
+            try:
                 plan, buffers = self._make_plan()
                 leftover = plan.step(self.param_groups, self.state)
-        except _core.OverlapError:
-            # Nothing is written yet. Where the order of work decides the result, torch's is meant.
-            leftover = False
+            except _core.OverlapError:
+                # Nothing is written yet. Where the order of work decides the result, torch's is meant.
+                leftover = False
         if plan is None or leftover is False:  # also: `params` is not a list
             self._check_l1()
             for group in self.param_groups:
