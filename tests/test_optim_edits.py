@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")  # what needs it is imported below
 
 from torch.nn import Parameter
-from torch_twins import assert_same, assert_twins, parameters, snapshot, train
+from torch_twins import assert_same, assert_twins, give_gradients, parameters, snapshot, train
 
 from subgrad_fast.optim import SGD
 
