@@ -122,11 +122,7 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
   if (t.param.size == 0) return;
 
   const bool alike = lies_alike(t, grad, same_layout);
-  if (!alike || grad.data != t.checked_grad || grad.dtype != t.checked_dtype) {
-    written_.refuse(grad, grad_where, t.param);
-    t.checked_grad = alike ? grad.data : nullptr;
-    t.checked_dtype = grad.dtype;
-  }
+  if (written_.meets(byte_range(grad))) written_.refuse(grad, grad_where, t.param);
   if (on_device(i)) {
     if (!alike && layout_for(i, grad) != nullptr) refuse_strides(grad_where, t.param.device);
     cuda_.add(t.param.device, {t.param.data, grad.data, use_momentum ? t.momentum : nullptr,
@@ -135,6 +131,23 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
   }
   segments_.push_back({t.param.data, grad.data, use_momentum ? t.momentum : nullptr, t.param.size,
                        alike ? nullptr : layout_for(i, grad), t.row, types_row, first});
+}
+
+bool DensePlan::bind_alike(std::size_t i, const char* grad, bool use_momentum, bool first) {
+  Tensor& t = tensors_[i];
+  if (use_momentum && !t.has_momentum) return false;
+  SGF_PREFETCH(t.param.data);
+  SGF_PREFETCH(grad);
+  SGF_PREFETCH(t.momentum);
+  const std::size_t size = size_of(t.param.dtype);
+  if (reinterpret_cast<std::uintptr_t>(grad) % size != 0) return false;
+  const char* end = grad + static_cast<std::size_t>(t.param.size) * size;
+  if (written_.meets({grad, end})) return false;
+  const DType momentum_dtype = use_momentum ? t.momentum_dtype : t.param.dtype;
+  segments_.push_back({t.param.data, grad, use_momentum ? t.momentum : nullptr, t.param.size,
+                       nullptr, t.row,
+                       dense_types_row(t.param.dtype, t.param.dtype, momentum_dtype), first});
+  return true;
 }
 
 void DensePlan::run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr) {

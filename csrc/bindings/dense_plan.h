@@ -45,6 +45,9 @@ class DensePlan {
   }
   void bind(std::size_t i, const ArrayView& grad, bool same_layout, const Where& where,
             bool use_momentum, bool first);
+  // bind() for a gradient in CPU memory that has the dtype, shape and strides of its parameter,
+  // which is one run. False, and nothing is bound, where bind() has to look closer.
+  bool bind_alike(std::size_t i, const char* grad, bool use_momentum, bool first);
   // Releases the GIL where that pays. `lr` may name, per row, a learning rate in device memory, of
   // which only tensors on that device know.
   void run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr = {});
@@ -60,8 +63,6 @@ class DensePlan {
   struct Tensor {
     Extents param;
     char* momentum = nullptr;
-    const char* checked_grad = nullptr;  // lay like the parameter and met nothing written
-    DType checked_dtype = DType::f32;
     DType momentum_dtype = DType::f32;
     bool has_momentum = false;
     bool one_run = false;  // parameter and momentum are dense, aligned and laid out alike

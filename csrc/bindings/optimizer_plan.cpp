@@ -32,6 +32,22 @@ bool steppable(const py::object& param, const Where& where) {
   return view.device == kHost || Extents(view).dense();
 }
 
+// The form of a parameter whose gradients can be bound without a closer look, once they have it
+// too.
+TensorForm usual_form(PyObject* param, const DLPackExchangeAPI* api) {
+  DLTensor t;
+  if (api == nullptr || api->dltensor_from_py_object_no_sync(param, &t) != 0) {
+    PyErr_Clear();
+    return {};
+  }
+  return t.device.device_type == kDLCPU ? TensorForm(t) : TensorForm();
+}
+
+PyObject* tensor_type() {
+  static PyObject* const type = py::getattr(py::module_::import("torch"), "Tensor").release().ptr();
+  return type;
+}
+
 PyObject* momentum_key() {
   static PyObject* const key = interned("momentum_buffer");
   return key;
@@ -71,6 +87,12 @@ OptimizerPlan::OptimizerPlan(const py::list& param_groups, const py::dict& state
           e.foreign = true;
         }
       }
+      const auto tensor = static_cast<std::size_t>(e.tensor);
+      const Extents& extents = plan_.param(tensor);
+      if (!e.foreign && plan_.one_run(tensor) && extents.size > 0) {
+        e.data = extents.data;
+        e.form = usual_form(e.param, e.api);
+      }
     }
     entries_.push_back(e);
   }
@@ -98,6 +120,7 @@ void OptimizerPlan::read_groups(const py::list& param_groups) {
   device_lr_.resize(groups_.size());
   lr_device_.resize(groups_.size());
   torch_rows_.resize(groups_.size());
+  usual_groups_.resize(groups_.size());
 }
 
 // Pointer comparisons over the lists themselves: no tensor is touched.
@@ -191,7 +214,25 @@ void OptimizerPlan::read_rows() {
     row.maximize = truth(dict, maximize);
     row.l1 = l1_of(dict, g, torchs);
     torch_rows_[g] = torchs;
+    usual_groups_[g] = !torchs && device_lr_[g] == nullptr;
   }
+}
+
+// The way that nearly every gradient of nearly every step takes: the parameter is where it was, and
+// the gradient is a plain tensor laid out like it. False: bind() is to look closer.
+bool OptimizerPlan::bind_usual(const Entry& e, PyObject* grad) {
+  const auto group = static_cast<std::size_t>(e.group);
+  if (!e.form || e.watch_layout || !usual_groups_[group]) return false;
+  if (reinterpret_cast<PyObject*>(Py_TYPE(grad)) != tensor_type()) return false;
+  DLTensor t;
+  const auto tell = e.api->dltensor_from_py_object_no_sync;
+  if (tell(e.param, &t) != 0) return PyErr_Clear(), false;
+  if (static_cast<char*>(t.data) + t.byte_offset != e.data || !e.form.fits(t)) return false;
+  if (tell(grad, &t) != 0) return PyErr_Clear(), false;
+  if (t.data == nullptr || !e.form.fits(t)) return false;
+  const char* data = static_cast<char*>(t.data) + t.byte_offset;
+  return plan_.bind_alike(static_cast<std::size_t>(e.tensor), data, rows_[group].momentum != 0.0,
+                          e.first);
 }
 
 OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
@@ -216,9 +257,7 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, py::object grad) {
   if (e.foreign && use_momentum && !same_momentum(e)) return Bound::stale;
 
   // A gradient of a subclass may be anything; torch knows what.
-  static PyObject* const tensor_type =
-      py::getattr(py::module_::import("torch"), "Tensor").release().ptr();
-  if (reinterpret_cast<PyObject*>(Py_TYPE(grad.ptr())) != tensor_type) return Bound::torch;
+  if (reinterpret_cast<PyObject*>(Py_TYPE(grad.ptr())) != tensor_type()) return Bound::torch;
   if (e.watch_layout && !has_strided_layout(grad)) return Bound::sparse;
   bool same_layout;
   if (e.api != nullptr) {  // a parameter's type and torch.Tensor share their exchange table
@@ -266,6 +305,11 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
     if (grad == nullptr) throw py::error_already_set();
     auto owner = py::reinterpret_steal<py::object>(grad);
     if (grad == Py_None) continue;
+    if (bind_usual(e, grad)) {
+      grads_.push_back(std::move(owner));
+      stepped_.push_back(e.param);
+      continue;
+    }
     const Bound bound = bind(i, std::move(owner));
     switch (bound) {
       case Bound::yes:

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bindings/dense_plan.h"
+#include "bindings/tensor_form.h"
 
 namespace subgrad {
 
@@ -39,6 +40,8 @@ class OptimizerPlan {
     bool first;
     bool foreign = false;       // its momentum's memory is not ours: look where it is at every step
     bool watch_layout = false;  // a gradient of this parameter was not dense before
+    char* data = nullptr;       // the parameter's memory
+    TensorForm form;  // the parameter's, and what a gradient usually has; none: look closer
   };
   struct Group {
     py::object dict, params;
@@ -58,6 +61,7 @@ class OptimizerPlan {
   bool same_groups(const py::list& param_groups) const;
   bool same_state(const py::dict& state);
   void read_rows();
+  bool bind_usual(const Entry& entry, PyObject* grad);
   Bound bind(std::size_t i, py::object grad);
   void run();
 
@@ -68,7 +72,8 @@ class OptimizerPlan {
   std::vector<SgdParams> rows_;
   std::vector<const float*> device_lr_;  // of groups whose learning rate lies on a device
   std::vector<int> lr_device_;
-  std::vector<bool> torch_rows_;  // groups that torch has to step as a whole (differentiable)
+  std::vector<bool> torch_rows_;    // groups that torch has to step as a whole (differentiable)
+  std::vector<bool> usual_groups_;  // groups with numbers for hyper-parameters
   std::vector<py::object> momenta_;
   std::vector<std::shared_ptr<void>> buffers_;  // shares in the memory that is ours
   std::uint64_t released_ = 0;                  // buffers_released() when all were in place

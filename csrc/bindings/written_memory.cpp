@@ -15,6 +15,7 @@ void WrittenMemory::clear() {
   written_.clear();
   begins_.clear();
   reaches_.clear();
+  gap_ = {};
 }
 
 void WrittenMemory::add(const Extents& array, const Where& where) {
@@ -39,6 +40,16 @@ void WrittenMemory::seal() {
       }
     }
   }
+}
+
+bool WrittenMemory::find_gap(Range range) {
+  constexpr std::uintptr_t kLast = ~std::uintptr_t{0};
+  const auto next = std::lower_bound(begins_.begin(), begins_.end(), range.end);
+  const auto k = static_cast<std::size_t>(next - begins_.begin());
+  const char* begin = k > 0 ? reaches_[k - 1] : nullptr;
+  if (begin > range.begin) return false;
+  gap_ = {begin, k < begins_.size() ? begins_[k] : reinterpret_cast<const char*>(kLast)};
+  return true;
 }
 
 void WrittenMemory::refuse(const ArrayView& view, const Where& where, const Extents& own) const {

@@ -168,7 +168,7 @@ class SGD(torch.optim.SGD):
             try:
                 leftover = plan.step(self.param_groups, self.state)
             except _core.OverlapError:
-                pass  # perhaps with memory that a parameter no longer has: a new plan tells
+                leftover = False  # perhaps with memory that no parameter has any more
             if leftover is None:
                 return loss
         if leftover is False:
@@ -177,7 +177,7 @@ class SGD(torch.optim.SGD):
                 plan, buffers = self._make_plan()
                 leftover = plan.step(self.param_groups, self.state)
             except _core.OverlapError:
-                # Nothing is written yet. Where the order of work decides the result, torch's is meant.
+                # Nothing is written yet. Where order decides the result, torch's is meant.
                 leftover = False
         if plan is None or leftover is False:  # also: `params` is not a list
             self._check_l1()
