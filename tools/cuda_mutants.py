@@ -21,8 +21,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 from cuda_sessions import INNER, session  # noqa: E402
 from mutants import Mutant, dense  # noqa: E402
 
-WORK = ROOT / "build" / "mutants"
-SOURCE = WORK / "src"
+# One level lower than the build that the tests take their kernels from.
+WORK = ROOT / "build" / "mutants" / "build"
+SOURCE = ROOT / "build" / "mutants" / "src"
 
 KERNELS = (dense,)  # the modules of tools/mutants/
 
@@ -37,6 +38,7 @@ def prepare() -> None:
     """A copy of the sources, configured. Its build directory is kept for the next time."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     SOURCE.mkdir(parents=True)
+    WORK.mkdir(exist_ok=True)
     for name in ("CMakeLists.txt", "pyproject.toml"):
         shutil.copy2(ROOT / name, SOURCE)
     shutil.copytree(ROOT / "csrc", SOURCE / "csrc")
@@ -53,7 +55,7 @@ def prepare() -> None:
         "-G",
         "Ninja",
         "-S",
-        "src",
+        "../src",
         "-B",
         ".",
         *(f"-D{k}={v}" for k, v in definitions.items()),
