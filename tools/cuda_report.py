@@ -32,10 +32,8 @@ LEFT_OUT = {"probe"}  # empty: it is there to be found
 
 
 def nvdisasm() -> Path:
-    """From PyPI's nvidia-cuda-nvdisasm, which does not make it executable."""
-    program = Path(sysconfig.get_path("purelib"), "nvidia", "cu13", "bin", "nvdisasm")
-    program.chmod(0o755)
-    return program
+    """From PyPI's nvidia-cuda-nvdisasm."""
+    return Path(sysconfig.get_path("purelib"), "nvidia", "cu13", "bin", "nvdisasm")
 
 
 def compiled(build: Path) -> list[Compiled]:

@@ -2,7 +2,8 @@
 
 from . import Mutant
 
-TESTS = ("test_dense_cuda.py", "test_dense_launches.py")
+TESTS = ("test_dense_cuda.py", "test_dense_launches.py", "test_dense_traffic.py")
+
 DENSE = "cuda/dense.cu"
 MUTANTS = [
     Mutant("lost-barrier", DENSE, "  __syncthreads();\n", ""),
@@ -39,11 +40,13 @@ MUTANTS = [
     ),
     Mutant("last-chunk-forgotten", DENSE, "n + list.chunk - 1) /", "n + list.chunk - 2) /"),
     Mutant("row-of-another-tensor", DENSE, "list.rows[s.row]", "list.rows[0]"),
+    Mutant("pack-stored-twice", DENSE, "if (i + u * stride >= end) continue;", ""),
     Mutant("rule-of-another-tensor", DENSE, "if (rule < middle)", "if (rule <= middle)"),
     Mutant("momentum-always-written", DENSE, "if (segment.writes_momentum) pack_at", "pack_at"),
     Mutant("momentum-not-read", DENSE, "if (segment.reads_momentum) {", "if (false) {"),
     Mutant("found-inf-ignored", DENSE, "*options.found_inf != 0.0f", "*options.found_inf > 1.0f"),
     Mutant("scale-not-inverted", DENSE, "C(1) / C(*options.grad_scale)", "C(*options.grad_scale)"),
+    Mutant("scale-in-float", DENSE, "C(1) / C(*options.grad_scale)", "1.0f / *options.grad_scale"),
     Mutant("rate-on-the-device-ignored", DENSE, "if (row.lr != nullptr) params.lr = *row.lr;", ""),
     Mutant("last-list-not-launched", DENSE, "return launches.run();", "return cudaSuccess;"),
     Mutant("rows-of-the-last-list", DENSE, "list_.count = rows_ = 0;", "list_.count = 0;"),
