@@ -35,13 +35,16 @@ def run(*command: str | Path) -> None:
 
 
 def prepare() -> None:
-    """A copy of the sources, configured. Its build directory is kept for the next time."""
+    """A copy of the sources, configured. Its build directory is kept for the next time.
+
+    The copies are new files, so that what was built of the last fault is built again.
+    """
     shutil.rmtree(SOURCE, ignore_errors=True)
     SOURCE.mkdir(parents=True)
     WORK.mkdir(exist_ok=True)
     for name in ("CMakeLists.txt", "pyproject.toml"):
         shutil.copy2(ROOT / name, SOURCE)
-    shutil.copytree(ROOT / "csrc", SOURCE / "csrc")
+    shutil.copytree(ROOT / "csrc", SOURCE / "csrc", copy_function=shutil.copy)
     pybind11 = subprocess.check_output([sys.executable, "-m", "pybind11", "--cmakedir"], text=True)
     definitions = {
         "SUBGRAD_CUDA": "ON",

@@ -7,13 +7,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from machines import Gpu
+from alone import run_alone
+from machines import EmulatedGpu, Gpu
 from reference import COMBINATIONS, DTYPES
 
 import subgrad_fast as sf
@@ -26,10 +25,7 @@ LINE = re.compile(
 
 
 def main() -> None:
-    """Runs as a program of its own: the interpreter counts only if it is told to at the start."""
-    import conftest  # noqa: F401  (loads the kernels that the environment names)
-    from machines import EmulatedGpu
-
+    """Runs alone: the interpreter counts only if it is told to at the start."""
     statistics = Path(os.environ["PTXEMU_STATS_FILE"])
     for combination in COMBINATIONS:
         for n in LENGTHS:
@@ -43,19 +39,8 @@ def main() -> None:
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[list[str], int, str]]:
     statistics = str(tmp_path_factory.mktemp("statistics") / "lines")
-    here = Path(__file__).parent
-    program = (
-        f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]\n"
-        f"import {__name__}; {__name__}.main()"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PTXEMU_STATS": "2", "PTXEMU_STATS_FILE": statistics},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return [json.loads(line) for line in ran.stdout.splitlines()]
+    printed = run_alone(__name__, PTXEMU_STATS="2", PTXEMU_STATS_FILE=statistics)
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 def moved(statistics: str, instruction: str) -> tuple[int, int]:

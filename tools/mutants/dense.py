@@ -2,8 +2,12 @@
 
 from . import Mutant
 
-TESTS = ("test_dense_cuda.py", "test_dense_launches.py", "test_dense_traffic.py")
-
+TESTS = (
+    "test_dense_cuda.py",
+    "test_dense_launches.py",
+    "test_dense_traffic.py",
+    "test_streams.py",
+)
 DENSE = "cuda/dense.cu"
 MUTANTS = [
     Mutant("lost-barrier", DENSE, "  __syncthreads();\n", ""),
@@ -48,6 +52,26 @@ MUTANTS = [
     Mutant("scale-not-inverted", DENSE, "C(1) / C(*options.grad_scale)", "C(*options.grad_scale)"),
     Mutant("scale-in-float", DENSE, "C(1) / C(*options.grad_scale)", "1.0f / *options.grad_scale"),
     Mutant("rate-on-the-device-ignored", DENSE, "if (row.lr != nullptr) params.lr = *row.lr;", ""),
+    Mutant("stream-lost", DENSE, "arguments, 0, stream_", "arguments, 0, nullptr"),
+    Mutant(
+        "first-step-forgotten",
+        DENSE,
+        "sgd_rule(row.params, t.first)",
+        "sgd_rule(row.params, false)",
+    ),
+    Mutant(
+        "first-momentum-not-written",
+        DENSE,
+        ".buffer != Buffer::none;",
+        ".buffer == Buffer::accumulate;",
+    ),
+    Mutant(
+        "rest-stepped-twice",
+        DENSE,
+        "step<1>(in_packs, n)",
+        "step<1>(in_packs > 8 ? in_packs - 1 : in_packs, n)",
+    ),
+    Mutant("gradient-not-unscaled", DENSE, "mul(unscale, gv[k])", "gv[k]"),
     Mutant("last-list-not-launched", DENSE, "return launches.run();", "return cudaSuccess;"),
     Mutant("rows-of-the-last-list", DENSE, "list_.count = rows_ = 0;", "list_.count = 0;"),
     Mutant("rounded-toward-zero", "core/convert.h", "cvt.rn.bf16.f32", "cvt.rz.bf16.f32"),
