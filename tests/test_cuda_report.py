@@ -216,17 +216,17 @@ def test_names_are_shortened(readable: str, parts: tuple[str, str]) -> None:
 
 def test_statistics_are_added_up() -> None:
     line = (
-        "ptxemu-stats kernel={} grid=4,1,1 block=256,1,1 warp_instructions=9 "
+        "ptxemu-stats kernel={} grid=4,1,1 block=64,2,1 warp_instructions=9 "
         "lane_efficiency=1.0000 global_bytes={} global_sectors={} sector_efficiency=1.0000\n"
     )
     text = line.format("a", 320, 10) + line.format("b", 4, 1) + line.format("a", 32, 2)
-    assert count.launches_in(text) == {"a": (352, 12), "b": (4, 1)}
+    assert count.launches_in(text) == {"a": (352, 12, 128), "b": (4, 1, 128)}
 
 
 # --- Findings -----------------------------------------------------------------------------------
 
-GOOD = [objects.Compiled("k", arch, 48, 0, 0, 28, 256, 6, 4) for arch in LIMITS]
-COUNTED = [count.Counted("k", arch, 1000, 20_000, 20_000, 625) for arch in LIMITS]
+GOOD = [objects.Compiled("k", arch, 48, 0, 0, 28, 512, 6, 4) for arch in LIMITS]
+COUNTED = [count.Counted("k", arch, 1000, 20_000, 20_000, 625, 256) for arch in LIMITS]
 
 
 def line(

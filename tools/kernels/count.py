@@ -17,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = re.compile(
-    r"ptxemu-stats kernel=(\S+) grid=\S+ block=(\S+) .*global_bytes=(\d+) global_sectors=(\d+)"
+    r"ptxemu-stats kernel=(\S+) grid=\S+ block=(\d+),(\d+),(\d+) "
+    r".*global_bytes=(\d+) global_sectors=(\d+)"
 )
 SECTOR = 32  # bytes
 
@@ -34,6 +35,8 @@ class Counted:
     """What the threads asked for."""
     sectors: int
     """Of 32 bytes, counted once for each instruction of a warp, as if there were no cache."""
+    threads: int
+    """Of a block; the most of all launches."""
 
     @property
     def efficiency(self) -> float:
@@ -41,13 +44,14 @@ class Counted:
         return self.requested_bytes / (SECTOR * self.sectors) if self.sectors else 1.0
 
 
-def launches_in(statistics: str) -> dict[str, tuple[int, int]]:
-    """Kernel -> (bytes, sectors) of all its launches."""
-    sums: dict[str, tuple[int, int]] = {}
-    for name, _, requested, sectors in LAUNCH.findall(statistics):
-        before = sums.get(name, (0, 0))
-        sums[name] = before[0] + int(requested), before[1] + int(sectors)
-    return sums
+def launches_in(statistics: str) -> dict[str, tuple[int, int, int]]:
+    """Kernel -> (bytes, sectors, threads of a block) of all its launches."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for name, *numbers in LAUNCH.findall(statistics):
+        x, y, z, requested, sectors = map(int, numbers)
+        before = found.get(name, (0, 0, 0))
+        found[name] = before[0] + requested, before[1] + sectors, max(before[2], x * y * z)
+    return found
 
 
 def count(module: Path, arch: str) -> list[Counted]:
@@ -65,9 +69,9 @@ def count(module: Path, arch: str) -> list[Counted]:
             check=True,
         )
     return [
-        Counted(name, arch, work["elements"], work["minimum_bytes"], *bytes_and_sectors)
+        Counted(name, arch, work["elements"], work["minimum_bytes"], *figures)
         for work in map(json.loads, ran.stdout.splitlines())
-        for name, bytes_and_sectors in launches_in(work["statistics"]).items()
+        for name, figures in launches_in(work["statistics"]).items()
         # Mangled: the length goes before the name. Other kernels may take part in the same work.
         if f"{len(work['kernel'])}{work['kernel']}" in name
     ]

@@ -25,7 +25,7 @@ class Compiled:
     frame_bytes: int  # of each thread, in local memory
     local_accesses: int  # instructions that read or write local memory
     shared_bytes: int  # static, without what the system reserves
-    threads: int  # the most that a block may have
+    threads: int  # the most that a block may have: 1024 if the kernel has no launch bounds
     loads_16: int
     stores_16: int
 

@@ -22,8 +22,9 @@ of their PTX (`extern/ptxemu`) counts. Times are estimates from byte counts, not
 Where a cell has three figures they are for compute capability 7.5, 9.0 and 12.0, in this order; one
 figure is the same for all three.
 
-- **registers** of a thread; **occupancy**: the share of a multiprocessor's warps that fit at once,
-  by the limits below; **shared**: bytes of static shared memory of a block
+- **threads** of a block, as it is launched; **registers** of a thread; **shared**: bytes of static
+  shared memory of a block; **occupancy**: the share of a multiprocessor's warps that then fit at
+  once, by the limits below
 - **local**: bytes of a thread's registers or arrays that were spilled to memory. It must be 0.
 - **16 bytes**: load and store instructions in SASS that move 16 bytes a thread; narrower ones are
   for narrower operands and for what does not fill or is not aligned to 16 bytes
@@ -57,6 +58,11 @@ class Line:
     @property
     def name(self) -> str:
         return f"{self.kernel}<{self.title}>" if self.title else self.kernel
+
+    @property
+    def threads(self) -> int:
+        """Of a block: what it is launched with, or the most that it may be."""
+        return max(figure.threads for figure in self.counted or self.compiled)
 
     def on(self, arch: str) -> list[Compiled]:
         return [c for c in self.compiled if c.arch == arch]
@@ -107,7 +113,7 @@ def cells(line: Line) -> list[str]:
     def warps(arch: str) -> str:
         limits = LIMITS[arch]
         least = min(
-            occupancy(limits, c.threads, c.registers, c.shared_bytes) for c in line.on(arch)
+            occupancy(limits, line.threads, c.registers, c.shared_bytes) for c in line.on(arch)
         )
         return f"{least:.0%}"
 
@@ -126,7 +132,7 @@ def cells(line: Line) -> list[str]:
         ]
     return [
         f"`{line.title or line.kernel}`",
-        each("threads"),
+        str(line.threads),
         each("registers"),
         merged([warps(arch) for arch in LIMITS]),
         each("frame_bytes"),
