@@ -26,7 +26,7 @@ SOURCES := CMakeLists.txt pyproject.toml \
   $(shell find csrc cmake python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow test-neon test-cuda cuda-mutants lint format bench sdist-check sanitize clean
+.PHONY: help demo test test-slow test-neon test-cuda cuda-mutants cuda-report lint format bench sdist-check sanitize clean
 
 help:
 	@echo "make demo          train on MNIST with torch's SGD and with this one, compare the bits"
@@ -35,6 +35,7 @@ help:
 	@echo "make test-neon     the NEON kernels under qemu-aarch64: same bits as here"
 	@echo "make test-cuda     the CUDA kernels: their PTX interpreted, and on a GPU if there is one"
 	@echo "make cuda-mutants  faults put into the CUDA kernels, each of which the tests must find"
+	@echo "make cuda-report   registers, occupancy, memory traffic of the CUDA kernels, in docs/"
 	@echo "make bench         the benchmark table"
 	@echo "make lint, format  ruff, mypy, stubtest, clang-format"
 	@echo "make sdist-check   sdist -> wheel -> import in an empty directory, without torch"
@@ -55,6 +56,9 @@ test-cuda: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 
 cuda-mutants: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 	$(PY) tools/cuda_mutants.py
+
+cuda-report: $(VENV)/.have-test $(VENV)/.have-report $(VENV)/.installed $(INTERPRETER)
+	$(PY) tools/cuda_report.py
 
 test-neon: $(VENV)/.installed
 	tools/neon_check.sh

@@ -202,6 +202,8 @@ def main(
     *,
     benchmark: str = "update",
     rows_for: Callable[[int], list[Row]] = all_rows,
+    run_row: Callable[..., dict[str, Any]] = run,
+    device: str | None = None,
 ) -> int:
     """Run the chosen rows, print their table, write the JSON. Returns the exit status."""
     options = parse(arguments)
@@ -216,9 +218,10 @@ def main(
         print("\n".join(row.name for row in rows))
         return 0
     result = {"benchmark": benchmark, "quick": options.quick, **circumstances(), "rows": []}
+    result["machine"]["device"] = device
     for row in rows:
         print(f"{row.name} ...", end=" ", file=sys.stderr, flush=True)
-        measured = run(row, quick=options.quick)
+        measured = run_row(row, quick=options.quick)
         print(report.one_line(measured), file=sys.stderr)
         result["rows"].append(measured)
     torch.set_num_threads(threads)

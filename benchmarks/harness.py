@@ -19,6 +19,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -99,16 +100,21 @@ def measure(
     min_rounds: int = 3,
     warmup: int = 3,
     clock: Callable[[], int] = time.perf_counter_ns,
+    run: Callable[[Contender, int], list[int]] | None = None,
 ) -> Samples:
-    """Run whole rounds until `budget_s` is spent, and at least `min_rounds` of them."""
+    """Run whole rounds until `budget_s` is spent, and at least `min_rounds` of them.
+
+    `run` is how a block is run and timed, if not by `clock` on the processor.
+    """
+    run = run or partial(run_block, clock=clock)
     samples: Samples = {contender.name: [] for contender in contenders}
     with no_garbage_collection():
         for contender in contenders:
-            run_block(contender, warmup, clock)
+            run(contender, warmup)
         deadline = time.monotonic() + budget_s
         while time.monotonic() < deadline or len(samples[OURS]) < min_rounds:
             for contender in contenders:
-                samples[contender.name].append(run_block(contender, block, clock))
+                samples[contender.name].append(run(contender, block))
     return samples
 
 

@@ -95,8 +95,9 @@ def notes(result: Result) -> list[str]:
     machine, build = result["machine"], result["build"]
     named = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     load = machine["load_at_start"]
+    device = f"{machine['device']}; " if machine.get("device") else ""
     where = (
-        f"{machine['cpu']}, {machine['cores']} cores, {build['isa']}, "
+        f"{device}{machine['cpu']}, {machine['cores']} cores, {build['isa']}, "
         f"load at the start {'unknown' if load is None else format(load, '.1f')}; {named}; "
         f"compiler {build['compiler']}."
     )

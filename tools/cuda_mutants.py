@@ -12,71 +12,20 @@ import argparse
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
 from pathlib import Path
+from subprocess import CompletedProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from cuda_sessions import INNER, session  # noqa: E402
+from mutants import Mutant, dense  # noqa: E402
 
-WORK = ROOT / "build" / "mutants"
-SOURCE = WORK / "src"
+# One level lower than the build that the tests take their kernels from.
+WORK = ROOT / "build" / "mutants" / "build"
+SOURCE = ROOT / "build" / "mutants" / "src"
 
-
-@dataclass
-class Mutant:
-    name: str
-    file: str  # below csrc/
-    right: str
-    wrong: str
-
-
-DENSE = "cuda/dense.cu"
-MUTANTS = [
-    Mutant("lost-barrier", DENSE, "  __syncthreads();\n", ""),
-    Mutant("alignment-not-checked", DENSE, "s.packed = packed(", "s.packed = true || packed("),
-    Mutant(
-        "momentum-alignment-not-checked",
-        DENSE,
-        "         aligned_to(t.momentum, lanes * size_of(types.momentum));",
-        "         true;",
-    ),
-    Mutant(
-        "pack-read-behind-the-end",
-        DENSE,
-        "i + u * stride < end ? i + u * stride : i",
-        "i + u * stride",
-    ),
-    Mutant(
-        "pack-written-behind-the-end",
-        DENSE,
-        "if (i + u * stride >= end) continue;",
-        "if (i + u * stride > end) continue;",
-    ),
-    Mutant("rest-forgotten", DENSE, "work.template step<1>(in_packs, n);", ""),
-    Mutant(
-        "chunk-overruns-its-tensor",
-        DENSE,
-        "min(std::int64_t{list.chunk}, s.n - begin)",
-        "list.chunk",
-    ),
-    Mutant("packs-stepped-twice", DENSE, "i += packs * stride", "i += stride"),
-    Mutant("chunk-of-another-block", DENSE, "{block - list.first_block[i]}", "{block}"),
-    Mutant(
-        "search-off-by-one", DENSE, "first_block[middle] <= block", "first_block[middle] < block"
-    ),
-    Mutant("last-chunk-forgotten", DENSE, "n + list.chunk - 1) /", "n + list.chunk - 2) /"),
-    Mutant("row-of-another-tensor", DENSE, "list.rows[s.row]", "list.rows[0]"),
-    Mutant("rule-of-another-tensor", DENSE, "if (rule < middle)", "if (rule <= middle)"),
-    Mutant("momentum-always-written", DENSE, "if (segment.writes_momentum) pack_at", "pack_at"),
-    Mutant("momentum-not-read", DENSE, "if (segment.reads_momentum) {", "if (false) {"),
-    Mutant("found-inf-ignored", DENSE, "*options.found_inf != 0.0f", "*options.found_inf > 1.0f"),
-    Mutant("scale-not-inverted", DENSE, "C(1) / C(*options.grad_scale)", "C(*options.grad_scale)"),
-    Mutant("rate-on-the-device-ignored", DENSE, "if (row.lr != nullptr) params.lr = *row.lr;", ""),
-    Mutant("last-list-not-launched", DENSE, "return launches.run();", "return cudaSuccess;"),
-    Mutant("rows-of-the-last-list", DENSE, "list_.count = rows_ = 0;", "list_.count = 0;"),
-    Mutant("rounded-toward-zero", "core/convert.h", "cvt.rn.bf16.f32", "cvt.rz.bf16.f32"),
-]
+KERNELS = (dense,)  # the modules of tools/mutants/
 
 
 def run(*command: str | Path) -> None:
@@ -86,12 +35,16 @@ def run(*command: str | Path) -> None:
 
 
 def prepare() -> None:
-    """A copy of the sources, configured. Its build directory is kept for the next time."""
+    """A copy of the sources, configured. Its build directory is kept for the next time.
+
+    The copies are new files, so that what was built of the last fault is built again.
+    """
     shutil.rmtree(SOURCE, ignore_errors=True)
     SOURCE.mkdir(parents=True)
+    WORK.mkdir(exist_ok=True)
     for name in ("CMakeLists.txt", "pyproject.toml"):
         shutil.copy2(ROOT / name, SOURCE)
-    shutil.copytree(ROOT / "csrc", SOURCE / "csrc")
+    shutil.copytree(ROOT / "csrc", SOURCE / "csrc", copy_function=shutil.copy)
     pybind11 = subprocess.check_output([sys.executable, "-m", "pybind11", "--cmakedir"], text=True)
     definitions = {
         "SUBGRAD_CUDA": "ON",
@@ -105,7 +58,7 @@ def prepare() -> None:
         "-G",
         "Ninja",
         "-S",
-        "src",
+        "../src",
         "-B",
         ".",
         *(f"-D{k}={v}" for k, v in definitions.items()),
@@ -118,25 +71,33 @@ def build() -> Path:
     return module
 
 
-def survives(mutant: Mutant) -> bool:
+def test(module: Path, *names: str) -> CompletedProcess[str]:
+    """Runs those files of tests/cuda/. A kernel that would never end is stopped."""
+    files = [str(INNER / name) for name in names]
+    return session(module, "90", "random", *files, PTXEMU_LIMIT=str(10**8))
+
+
+def survives(mutant: Mutant, tests: tuple[str, ...]) -> bool:
+    started = time.monotonic()
     file = SOURCE / "csrc" / mutant.file
     text = file.read_text(encoding="utf-8")
     if mutant.right not in text:
         sys.exit(f"{mutant.name}: its place in {mutant.file} was not found")
     file.write_text(text.replace(mutant.right, mutant.wrong), encoding="utf-8")
     try:
-        ran = session(build(), "90", "random", str(INNER))
+        ran = test(build(), *tests)
     finally:
         file.write_text(text, encoding="utf-8")
-    reason = [
-        line
-        for line in (ran.stderr + ran.stdout).splitlines()
-        if line.startswith(("ptxemu:", "E  "))
-    ]
+    # Found is what fails a test or ends the session by a signal, as the interpreter does; other
+    # statuses say that pytest had nothing to run.
+    if ran.returncode > 1:
+        sys.exit(f"{mutant.name}: the tests did not run:\n{ran.stdout}{ran.stderr}")
     found = ran.returncode != 0
-    print(
-        f"{mutant.name:32} {'found' if found else 'SURVIVES'}  {reason[0][:120] if reason else ''}"
-    )
+    said = (ran.stderr + ran.stdout).splitlines()
+    reason = next((line for line in said if line.startswith(("ptxemu:", "E  "))), "")
+    verdict = "found" if found else "SURVIVES"
+    seconds = time.monotonic() - started
+    print(f"{mutant.name:32} {verdict:8} {seconds:4.0f} s  {reason[:110]}", flush=True)
     return not found
 
 
@@ -144,16 +105,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="only these")
     wanted = parser.parse_args().names
-    mutants = [m for m in MUTANTS if not wanted or m.name in wanted]
+    mutants = [
+        (mutant, kernel.TESTS)
+        for kernel in KERNELS
+        for mutant in kernel.MUTANTS
+        if not wanted or mutant.name in wanted
+    ]
+    if unknown := {*wanted} - {mutant.name for mutant, _ in mutants}:
+        sys.exit(f"cuda-mutants: there is no {', '.join(sorted(unknown))}")
     if shutil.which("nvcc") is None:
         print("cuda-mutants: SKIPPED, there is no nvcc on this machine")
         return 0
     prepare()
     # The control: without a fault the tests pass.
-    ran = session(build(), "90", "random", str(INNER))
+    ran = test(build(), *sorted({name for kernel in KERNELS for name in kernel.TESTS}))
     if ran.returncode != 0:
         sys.exit(f"the tests fail without any fault:\n{ran.stdout}{ran.stderr}")
-    survivors = sum(survives(m) for m in mutants)
+    survivors = sum(survives(mutant, tests) for mutant, tests in mutants)
     print(f"cuda-mutants: {len(mutants) - survivors} of {len(mutants)} found")
     return 1 if survivors else 0
 

@@ -83,7 +83,7 @@ def benchmarks_root() -> Path | None:
     return None
 
 
-BENCHMARKS = ("update", "sampling", "sparse", "rows", "shrink")
+BENCHMARKS = ("update", "sampling", "sparse", "rows", "shrink", "cuda")
 
 
 def bench(arguments: list[str]) -> int:

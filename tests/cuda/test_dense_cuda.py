@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from machines import Gpu
@@ -51,6 +55,33 @@ def test_every_rule_and_dtype(gpu: Gpu, combination: tuple[str, str, str]) -> No
         momentum = m if rule["momentum"] else None
         offsets = (0, 0, 0) if i % 2 else (1, 1, 1)  # in packs, and element by element
         step_and_check(gpu, w, g, momentum, rule, f"{combination} {rule}", offsets)
+
+
+def row_of(rule: dict[str, Any]) -> tuple[str, ...]:
+    """The row of kSgdRows that a step with such arguments needs."""
+    decay = "decoupled" if rule.get("decoupled_weight_decay") else "coupled"
+    buffer = "set" if rule["first_step"] else "accumulate"
+    return (
+        decay if rule["weight_decay"] else "none",
+        buffer if rule["momentum"] else "none",
+        "true" if rule["nesterov"] else "false",
+        "l1" if rule.get("l1") else "none",
+    )
+
+
+def rows_without(rules: list[dict[str, Any]]) -> set[tuple[str, ...]]:
+    """The rows of kSgdRows that none of these steps needs."""
+    text = (Path(__file__).parents[2] / "csrc" / "rules" / "list.h").read_text(encoding="utf-8")
+    rows = re.findall(r"\{Decay::(\w+), Buffer::(\w+), (\w+), Prox::(\w+)\}", text)
+    assert len({*rows}) == len(rows) > 20, "the table was not found"
+    return {*rows} - {row_of(rule) for rule in rules}
+
+
+def test_every_rule_of_the_table_is_in_the_grid() -> None:
+    assert rows_without(EVERY_RULE) == set()
+    # The control: without those of test_l1, all that have l1 are missing.
+    assert len(rows_without(RULES)) == 15
+    assert {row[3] for row in rows_without(RULES)} == {"l1"}
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)

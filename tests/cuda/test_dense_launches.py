@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,14 @@ from reference import DTYPES, assert_same_bits, special_values
 
 import subgrad_fast as sf
 
-F32 = 0  # row of kDenseTypes: parameter, gradient and momentum float32
+LIST = (Path(__file__).resolve().parents[2] / "csrc" / "rules" / "list.h").read_text("utf-8")
+NAMES = {"f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16"}
+# kDenseTypes: (param, gradient, momentum)
+TYPES = [
+    tuple(NAMES[name] for name in row)
+    for row in re.findall(r"\{DType::(\w+), DType::(\w+), DType::(\w+)\}", LIST)
+]
+F32 = TYPES.index(("float32", "float32", "float32"))
 
 
 @pytest.fixture
@@ -32,11 +41,16 @@ def row(gpu: Gpu, lr_on_device: Any = None, **hyper: Any) -> DenseRow:
 
 
 def launch(
-    gpu: Gpu, api: Api, tensors: list[list[Any]], rows: list[DenseRow], **options: Any
+    gpu: Gpu,
+    api: Api,
+    tensors: list[list[Any]],
+    rows: list[DenseRow],
+    types: int = F32,
+    **options: Any,
 ) -> None:
     """Steps (param, grad, momentum) tensors, the i-th with row i modulo their number."""
     listed = [
-        DenseTensor(*(gpu.address(x) for x in t), gpu.numpy(t[0]).size, i % len(rows), F32, False)
+        DenseTensor(*(gpu.address(x) for x in t), gpu.numpy(t[0]).size, i % len(rows), types, False)
         for i, t in enumerate(tensors)
     ]
     where = DenseOptions(**{name: gpu.address(x) for name, x in options.items()})
@@ -107,6 +121,28 @@ def test_gradients_are_unscaled(gpu: Gpu, api: Api, scale: float) -> None:
     assert_same_bits(gpu.numpy(on[0]), w)
     assert_same_bits(gpu.numpy(on[2]), m)
     assert_same_bits(gpu.numpy(on[1]), g, "the gradient stays scaled")
+
+
+@pytest.mark.parametrize("types", range(len(TYPES)), ids=lambda i: "-".join(TYPES[i]))
+def test_what_lies_on_the_device_in_every_type(gpu: Gpu, api: Api, types: int) -> None:
+    rng = np.random.default_rng(types)
+    w, g, m = (special_values(DTYPES[name], 70, rng) for name in TYPES[types])
+    hyper = {"momentum": 0.9, "weight_decay": 0.1, "l1": 0.01}
+    scale, lr = np.float32([3.0]), np.float32([0.037])
+    on = [gpu.array(x) for x in (w, g, m)]
+    found = gpu.array(np.float32([1.0]))
+    rows = [row(gpu, gpu.array(lr), lr=1e9, **hyper)]
+    options = {"types": types, "grad_scale": gpu.array(scale)}
+    launch(gpu, api, [on], rows, **options, found_inf=found)
+    assert_same_bits(gpu.numpy(on[0]), w, "found_inf")
+    launch(gpu, api, [on], rows, **options)
+    # Gradients are unscaled in the arithmetic's type, which is a gradient's type too.
+    wide = np.float64 if w.dtype == np.float64 else np.float32
+    with np.errstate(all="ignore"):
+        unscaled = g.astype(wide) * (wide(1) / wide(scale[0]))
+    sf.sgd_step(w, unscaled, m, lr=float(lr[0]), **hyper)
+    assert_same_bits(gpu.numpy(on[0]), w, "param")
+    assert_same_bits(gpu.numpy(on[2]), m, "momentum")
 
 
 def test_errors_come_back(gpu: Gpu, api: Api) -> None:

@@ -1,0 +1,26 @@
+"""Programs beside a session: for what the interpreter must be told before it starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def run_alone(module: str, **environment: str) -> str:
+    """What `module.main()` prints in a process of its own, with the kernels of this session."""
+    program = (
+        f"import sys; sys.path[:0] = [{str(HERE)!r}, {str(HERE.parent)!r}]\n"
+        f"import conftest, {module}; {module}.main()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return ran.stdout
