@@ -19,6 +19,9 @@ namespace {
 // What a thread takes at a time: some 10 us of copying, against a few ns for taking it.
 constexpr std::int64_t kChunkBytes = 64 << 10;
 
+// How often to offer the core before sleeping: some 50 us.
+constexpr int kYields = 100;
+
 // Below this many bytes per thread a parallel region costs more than it saves.
 constexpr std::int64_t kBytesPerThread = 256 << 10;
 
@@ -28,7 +31,7 @@ struct GatherRing::Worker {
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<Slot*> queue;
-  Slot* active = nullptr;  // the worker may write to it
+  std::atomic<Slot*> active{nullptr};  // the worker may write to it; changed under the mutex
   bool stop = false;
   std::thread thread;
 };
@@ -136,6 +139,11 @@ void GatherRing::withdraw(Slot& slot) {
   auto& [mutex, changed, queue, active, stop, thread] = *worker_;
   std::unique_lock lock(mutex);
   queue.erase(std::remove(queue.begin(), queue.end(), &slot), queue.end());
+  // The worker is in its last chunk at most: to sleep and be woken would take longer. And if it has
+  // lost its core, it gets this one.
+  lock.unlock();
+  for (int i = 0; i < kYields && active.load() == &slot; ++i) std::this_thread::yield();
+  lock.lock();
   changed.wait(lock, [&] { return active != &slot; });
 }
 
