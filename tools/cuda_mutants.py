@@ -78,6 +78,75 @@ MUTANTS = [
     Mutant("rounded-toward-zero", "core/convert.h", "cvt.rn.bf16.f32", "cvt.rz.bf16.f32"),
 ]
 
+SAMPLE = "cuda/sample.cu"
+MUTANTS += [
+    Mutant("walk-ends-too-early", SAMPLE, "if (x < p.n) {", "if (x <= p.n) {"),
+    Mutant("negative-not-from-the-end", SAMPLE, "(value < 0 ? n : 0)", "0"),
+    Mutant("outside-not-marked", SAMPLE, "out[i] = inside ? static", "out[i] = true ? static"),
+    Mutant("exchange-forgotten", SAMPLE, "exchange_first(p, turned(order, x))", "turned(order, x)"),
+    Mutant(
+        "order-not-turned", SAMPLE, "exchange_first(p, turned(order, x))", "exchange_first(p, x)"
+    ),
+    Mutant(
+        "position-not-turned", SAMPLE, "turned(order, exchange_first(p, x))", "exchange_first(p, x)"
+    ),
+    Mutant(
+        "table-of-the-other-way",
+        SAMPLE,
+        "p.forward[x] : p.backward[x]",
+        "p.forward[x] : p.forward[x]",
+    ),
+    Mutant("window-shared-by-all", SAMPLE, "inside_windows[threadIdx.x]", "inside_windows[0]"),
+    Mutant("odd-start-ignored", SAMPLE, "2 * pair - odd;", "2 * pair;"),
+    Mutant("pair-before-the-first", SAMPLE, "packed && i >= 0 &&", "packed &&"),
+    Mutant("pair-behind-the-last", SAMPLE, "packed && i >= 0 && i + 1 < count", "packed && i >= 0"),
+    Mutant("last-draw-forgotten", SAMPLE, "2 * pair < count + odd", "2 * pair + 1 < count + odd"),
+    Mutant("pairs-not-aligned", SAMPLE, "aligned_to(out, 16) : !", "true : !"),
+    Mutant("redraw-of-the-first", SAMPLE, "key, number + k);", "key, number);"),
+    Mutant("attempt-left-out", "samplers/draw.h", "attempt = 1;", "attempt = 2;"),
+    Mutant(
+        "step-ignored",
+        SAMPLE,
+        "static_cast<std::uint64_t>(i) * step",
+        "static_cast<std::uint64_t>(i)",
+    ),
+    Mutant(
+        "counter-of-64-bits",
+        "core/philox.h",
+        "low >> 32, high & 0xffffffffu",
+        "0, high & 0xffffffffu",
+    ),
+]
+
+GATHER = "cuda/gather.cu"
+MUTANTS += [
+    Mutant(
+        "pack-behind-the-end", GATHER, "if (at < part.packs) rein", "if (at <= part.packs) rein"
+    ),
+    Mutant("index-behind-the-end", GATHER, "part.packs - 1);", "part.packs);"),
+    Mutant("row-of-the-first-pack", GATHER, "indices[row[u]]", "indices[row[0]]"),
+    Mutant("gap-ignored", GATHER, "index[u] * part.stride", "index[u] * part.per_row * part.width"),
+    Mutant("array-of-another-block", GATHER, "first_block <= block)", "first_block < block)"),
+    Mutant("block-of-another-array", GATHER, "(block - part.first_block) *", "block *"),
+    Mutant("source-not-aligned", GATHER, "reinterpret_cast<std::uintptr_t>(array.source) |", "0 |"),
+    Mutant("output-not-aligned", GATHER, "reinterpret_cast<std::uintptr_t>(array.out) |", "0 |"),
+    Mutant("stride-not-aligned", GATHER, "static_cast<std::uintptr_t>(array.stride) |", "0 |"),
+    Mutant("row-not-whole-packs", GATHER, "static_cast<std::uintptr_t>(array.row_bytes) |", "0 |"),
+    Mutant(
+        "last-block-forgotten", GATHER, "packs - 1) / chunk + 1", "packs - 1) / chunk + (i > 0)"
+    ),
+    Mutant(
+        "full-list-not-launched",
+        GATHER,
+        "SGF_CUDA_TRY(run(list, processors, static_cast<cudaStream_t>(stream)));",
+        "",
+    ),
+    Mutant("sent-behind-the-end", GATHER, "if (i < count) list.out[i]", "list.out[i]"),
+    Mutant(
+        "sent-to-the-first-place", GATHER, "indices + i, out + i, size", "indices + i, out, size"
+    ),
+]
+
 
 def run(*command: str | Path) -> None:
     done = subprocess.run(command, cwd=WORK, capture_output=True, text=True, check=False)

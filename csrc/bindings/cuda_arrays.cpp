@@ -13,19 +13,21 @@ std::int64_t stride_of(const DLTensor& t, int d) {
   return stride;
 }
 
-// Whether the dimensions from `first` on are one run. Strides of single elements do not matter.
+std::int64_t elements(const DLTensor& t, int first) {
+  std::int64_t n = 1;
+  for (int d = first; d < t.ndim; ++d) n *= t.shape[d];
+  return n;
+}
+
+// Whether the dimensions from `first` on are one run. Strides of single elements do not matter, nor
+// do any where there are none.
 bool one_run(const DLTensor& t, int first) {
+  if (elements(t, first) == 0) return true;
   std::int64_t stride = 1;
   for (int d = t.ndim; d-- > first; stride *= t.shape[d]) {
     if (t.shape[d] != 1 && stride_of(t, d) != stride) return false;
   }
   return true;
-}
-
-std::int64_t elements(const DLTensor& t, int first) {
-  std::int64_t n = 1;
-  for (int d = first; d < t.ndim; ++d) n *= t.shape[d];
-  return n;
 }
 
 }  // namespace

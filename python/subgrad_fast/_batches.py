@@ -47,6 +47,8 @@ class Fields:
     """
 
     arrays: list[Array]  # views of our own, for the caller may reshape his
+    row_bytes: int  # of all arrays, as far as another thread can be of help with them
+    mapped: bool  # whether memory of some is a file's
 
     def __init__(self, given: list[Array], names: list[str], pack: Pack, *, pin: bool) -> None:
         self.pack = pack
@@ -62,10 +64,6 @@ class Fields:
         self.rows = len(given[0])
         if self.rows == 0:
             raise ValueError(f"{names[0]}: has no rows")
-
-    def pays_in_background(self, rows: int, least_bytes: int) -> bool:
-        """Whether batches of so many rows are worth a thread: not below so many bytes."""
-        raise NotImplementedError
 
     def ring(self, slots: int, *, background: bool, copy: bool) -> Slots:
         raise NotImplementedError
@@ -91,9 +89,6 @@ class HostFields(Fields):
         self.loose = [i for i in range(len(self.sources)) if i not in self.direct]
         self.row_bytes = sum(s.dtype.itemsize * (s.size // self.rows) for s in self.sources)
         self.mapped = any(_is_mapped(source) for source in self.sources)
-
-    def pays_in_background(self, rows: int, least_bytes: int) -> bool:
-        return self.mapped or rows * self.row_bytes >= least_bytes
 
     def ring(self, slots: int, *, background: bool, copy: bool) -> Ring:
         return Ring(self, slots, background=background, copy=copy)

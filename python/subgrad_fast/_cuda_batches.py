@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from subgrad_fast import _core
@@ -12,41 +13,43 @@ from subgrad_fast._batches import Fields, HostFields, Pack, Slots, unpack
 def fields_of(arrays: Any, *, pin: bool) -> Fields:
     """The arrays of a loader, checked."""
     given, names, pack = unpack(arrays)
-    kind = CudaFields if any(_core.cuda_device(a) is not None for a in given) else HostFields
-    return kind(given, names, pack, pin=pin)
+    devices = [_core.cuda_device(array) for array in given]
+    for device, name in zip(devices, names, strict=True):
+        if device != devices[0]:
+            raise ValueError(
+                f"{name}: expected memory on {_text(devices[0])} like {names[0]}, "
+                f"got {_text(device)}"
+            )
+    if devices[0] is None:
+        return HostFields(given, names, pack, pin=pin)
+    return CudaFields(given, names, pack, pin=pin, device=devices[0])
 
 
-def _place(array: Array) -> str:
-    device = _core.cuda_device(array)
+def _text(device: int | None) -> str:
     return "the host" if device is None else f"cuda:{device}"
 
 
 class CudaFields(Fields):
     """Tensors on one device."""
 
-    def __init__(self, given: list[Array], names: list[str], pack: Pack, *, pin: bool) -> None:
-        place = _place(given[0])
+    def __init__(
+        self, given: list[Array], names: list[str], pack: Pack, *, pin: bool, device: int
+    ) -> None:
         for array, name in zip(given, names, strict=True):
-            if _place(array) != place:
-                raise ValueError(
-                    f"{name}: expected memory on {place} like {names[0]}, got {_place(array)}"
-                )
             if not is_torch(array):
                 raise TypeError(f"{name}: expected a torch tensor, got {type(array).__name__}")
             if array.is_conj() or array.is_neg():
                 raise ValueError(f"{name}: is a conjugated or negated view; resolve it first")
-        problem = _core.cuda_problem(_core.cuda_device(given[0]))
+        problem = _core.cuda_problem(device)
         if problem is not None:
-            raise ValueError(f"{names[0]}: is on {place}, but {problem}")
+            raise ValueError(f"{names[0]}: is on cuda:{device}, but {problem}")
         if pin:
-            raise ValueError(f"pin: {names[0]} is on {place}; only host memory can be pinned")
+            raise ValueError(f"pin: {names[0]} is on cuda:{device}; only host memory can be pinned")
         super().__init__(given, names, pack, pin=pin)
         self.arrays = [array.detach() for array in given]
         self.direct = [i for i, a in enumerate(self.arrays) if _core.cuda_rows(a)]
+        self.row_bytes, self.mapped = 0, False  # no thread pays: the device works beside the host
         self.loose = [i for i in range(len(self.arrays)) if i not in self.direct]
-
-    def pays_in_background(self, rows: int, least_bytes: int) -> bool:
-        return False  # the device works beside the host as it is
 
     def ring(self, slots: int, *, background: bool, copy: bool) -> CudaRing:
         return CudaRing(self, slots, background=background, copy=copy)
@@ -61,6 +64,7 @@ class CudaRing(Slots):
         self._all = fields.arrays
         self._sources = [fields.arrays[i] for i in fields.direct]
         self._direct = fields.direct
+        self._index = sys.modules["torch"].index_select
         self._outputs: list[list[Array]] = [[] for _ in range(slots)]
         self._indices: list[Array] = [None] * slots  # int64 on the device
 
@@ -77,4 +81,4 @@ class CudaRing(Slots):
             _core.cuda_send_indices(indices, self._source_rows, on_device)
         _core.cuda_gather(self._sources, [outputs[i] for i in self._direct], on_device)
         for i in self._loose:
-            outputs[i].copy_(self._all[i][on_device])
+            self._index(self._all[i], 0, on_device, out=outputs[i])

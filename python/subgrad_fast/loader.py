@@ -50,8 +50,9 @@ class BatchLoader:
 
     Batches of CUDA tensors are gathered on their device when they are taken, by one kernel in
     torch's current stream; nothing waits for the device. The indices are computed there too if the
-    sampler is a shuffling `BatchSampler` or a `WeightedSampler` with replacement, and else sent. The
-    batches are those of the CPU's loader. Take all of them in one stream, or have the others wait.
+    sampler is a shuffling `BatchSampler` or a `WeightedSampler` with replacement, and else sent.
+    The batches are those of the CPU's loader. Take all of them in one stream, or have the others
+    wait.
 
     Several iterations may run at the same time, each with its own buffers, but they share the
     sampler, and `state_dict` speaks of the one begun last.
@@ -139,13 +140,14 @@ class BatchLoader:
     def _ring_for(self, first: _Drawn) -> Slots:
         indices, _ = _split(first.item)
         rows = len(indices) if hasattr(indices, "__len__") else 0
-        background = self._fields.pays_in_background(rows, _BACKGROUND_BYTES)
+        fields = self._fields
+        background = fields.mapped or rows * fields.row_bytes >= _BACKGROUND_BYTES
         ring, self._spare = self._spare, None  # a second iterator at the same time gets its own
         if ring is not None and ring.background == background:
             return ring
         # In the background as many are filled as are still valid.
         slots = 2 * self._prefetch if background else self._prefetch
-        return self._fields.ring(slots, background=background, copy=self._copy)
+        return fields.ring(slots, background=background, copy=self._copy)
 
     def _in_turn(self, ring: Slots, first: _Drawn, batches: Iterator[Any]) -> Iterator[Any]:
         """Each batch is gathered when it is taken."""

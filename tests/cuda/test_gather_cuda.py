@@ -20,7 +20,7 @@ def api() -> Api:
 
 
 class Field:
-    """An array of `rows` rows, `gap` bytes between them, at some bytes behind an aligned address."""
+    """An array of rows, `gap` bytes between them, so many bytes behind aligned addresses."""
 
     def __init__(
         self,

@@ -100,8 +100,8 @@ class BatchSampler(Sampler):
     def _on_gpu(self) -> bool:
         return self.shuffle and type(self).rows is BatchSampler.rows
 
-    def _write(self, epoch: int, start: int, count: int, out: Array) -> None:
+    def _write(self, epoch: int, start: int, out: Array) -> None:
         if self.replacement:
             _core.uniform_draws(self.n, self.seed, epoch, start, out)
         else:
-            self.order(epoch).slice(start, start + count, out=out)
+            self.order(epoch)._order.range(start, 1, out)

@@ -75,7 +75,7 @@ class Sampler:
         """Whether the rows can be computed on a GPU too. Those of a subclass may be others."""
         return False
 
-    def _write(self, epoch: int, start: int, count: int, out: Array) -> None:
+    def _write(self, epoch: int, start: int, out: Array) -> None:
         """Computes what `rows` returns on a GPU, into an int64 tensor there."""
         raise NotImplementedError
 
@@ -217,7 +217,7 @@ class Span:
         at = 0
         for start, count in self.runs:
             part = out if len(self.runs) == 1 else out[at : at + count]
-            self.sampler._write(self.epoch, start, count, part)
+            self.sampler._write(self.epoch, start, part)
             at += count
 
 

@@ -84,7 +84,7 @@ class WeightedSampler(Sampler):
     def _on_gpu(self) -> bool:
         return self.replacement and type(self).rows is WeightedSampler.rows
 
-    def _write(self, epoch: int, start: int, count: int, out: Array) -> None:
+    def _write(self, epoch: int, start: int, out: Array) -> None:
         self._draw(epoch, start, True, out)
 
     def _draw(self, epoch: int, start: int, by_epoch: bool, out: Array) -> None:
