@@ -111,13 +111,13 @@ void gather(const std::vector<py::object>& sources, const std::vector<py::object
     const auto number = static_cast<std::ptrdiff_t>(i);
     const CudaArray source = cuda_array(sources[i], {"sources", number});
     const CudaArray output = cuda_array(outputs[i], {"outputs", number});
-    if (source.device != indices.array.device || output.device != source.device ||
-        !source.contiguous_rows()) {
+    if (source.device != indices.array.device || !source.contiguous_rows()) {
       throw py::value_error("sources[" + std::to_string(i) + "]: expected contiguous rows on " +
                             device_text(indices.array.device));
     }
-    if (output.tensor.ndim == 0 || output.tensor.shape[0] != indices.count ||
-        !output.contiguous() || output.row_bytes() != source.row_bytes()) {
+    if (output.device != source.device || output.tensor.ndim == 0 ||
+        output.tensor.shape[0] != indices.count || !output.contiguous() ||
+        output.row_bytes() != source.row_bytes()) {
       throw py::value_error("outputs[" + std::to_string(i) + "]: does not fit its source");
     }
     arrays.push_back({source.data(), output.data(), source.row_stride(), source.row_bytes()});

@@ -7,11 +7,12 @@
 // it has less. A pack is the widest of 16, 8, 4, 2 and 1 bytes that all of an array's rows are
 // aligned to and a whole number of, at both ends.
 //
-// A pack's row takes a division (of 32 bits where the numbers are small), some 30 instructions: at
-// 16 bytes a pack that is far below what memory leaves time for, at one byte about as much. A load
-// has to wait for its index, which a warp shares and finds in the cache; so a thread asks for all
-// of its indices first, then for all packs. Four packs of 16 bytes, four blocks of 256 threads a
-// multiprocessor (64 registers a thread) have 64 KB on their way (dense.cu says what is needed).
+// A pack takes some 60 instructions, half of them the division that finds its row (of 32 bits,
+// where the numbers are small). An H100's memory leaves time for five times as many at 16 bytes a
+// pack, and for a third at one byte: rows of odd sizes are bound by instructions. A load has to
+// wait for its index, which a warp shares and finds in the cache; so a thread asks for all of its
+// indices first, then for all packs. Four packs of 16 bytes a thread, four blocks of 256 threads a
+// multiprocessor (64 registers a thread) have 64 KB on their way; dense.cu says what is needed.
 // Small batches are cut into single packs a thread, so that they reach more multiprocessors.
 #include <algorithm>
 

@@ -2,15 +2,16 @@
 // (samplers/), so threads share nothing and neither order nor number of threads shows.
 //
 // Memory traffic is 8 bytes written for an index, and one aligned 16-byte column, somewhere in the
-// table, read for a weighted draw. A draw takes some 60 instructions (half a block of words), a
-// position of an order some 200 for each pass through its network: on an H100, which writes 400
-// indices a nanosecond and starts some 900 warp instructions meanwhile, draws are bound by memory
-// or nearly so, orders by arithmetic. A batch's indices are neither: they take as long as a launch.
+// table, read for a weighted draw. A uniform draw takes 82 instructions (half a block of words), a
+// position of an order 177 for each of its one to two passes through the network (of PTX, counted
+// by the interpreter). An H100 could write some 400 indices a nanosecond and starts 900 warp
+// instructions meanwhile, which make 350 draws, or 160 passes: draws are near what memory allows,
+// orders are bound by arithmetic. A batch's indices are neither: they take as long as a launch.
 //
-// Blocks of 256 threads, eight a multiprocessor at most, whose threads go on to further elements:
-// nothing is shared, so the size of a block matters little. The kernels wait for arithmetic, and
-// 64 registers a thread (four blocks resident) keep the network's state and eight of its keys out
-// of local memory; the keys themselves are in constant memory, as parameters of the launch.
+// Blocks have 256 threads, which share nothing, so their size matters little; a grid is no larger
+// than fits a device twice, and threads go on to further elements. What they wait for is
+// arithmetic, and 64 registers a thread (four blocks a multiprocessor, which the launch bounds ask
+// for) are enough for that: an order's keys stay in constant memory, as parameters of the launch.
 #include <algorithm>
 
 #include "cuda/api.h"
@@ -52,7 +53,9 @@ struct Listed {
 
 // The walk of samplers/permute.h. A pass leaves up to half of the lanes outside [0, n), and to wait
 // for the last of a warp would take some six passes; so a lane that has arrived goes on to its next
-// element at once, and the others pass again beside it.
+// element at once, and the others pass again beside it. For 32,768 positions of n = 2^16 + 1 that
+// makes 495,000 instead of 1,027,000 warp instructions; in return a warp's stores fall apart, and
+// meet again in the second-level cache.
 template <bool forward, class Source>
 __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     walk(const __grid_constant__ RowOrder order, Source source, std::int64_t* out,
