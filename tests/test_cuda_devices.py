@@ -217,14 +217,8 @@ for launch in fake.launches:
 print(set(DeviceArray.streams))
 """
     )
-    names = [
-        "order_range",
-        "order_range",
-        "order_positions",
-        "uniform_draws",
-        "send_indices",
-        "gather",
-    ]
+    names = ["order_range", "order_range", "order_positions", "uniform_draws"]
+    names += ["send_indices", "gather"]
     assert said == [*(f"{name} 1 {STREAM} 5 True" for name in names), "{(2, 1)}"]
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from cuda_sessions import INNER, session  # noqa: E402
 
-WORK = ROOT / "build" / "mutants"
+WORK = ROOT / "build" / "mutants" / "work"  # not build/*, where the tests look for kernels
 SOURCE = WORK / "src"
 
 
