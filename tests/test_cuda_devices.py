@@ -188,6 +188,77 @@ print(host)  # launched first, so nothing is written here
     ) == ["RuntimeError: CUDA on cuda:0: error 719", "[1. 1. 1. 1.]"]
 
 
+SAMPLING = """
+def tell(*calls):
+    for call in calls:
+        try:
+            call()
+        except (ValueError, TypeError, RuntimeError) as error:
+            print(f"{type(error).__name__}: {error}")
+order = sf.Permutation(100)
+out = DeviceArray(np.zeros(5, np.int64), 1)
+"""
+
+
+def test_indices_are_computed_where_they_go() -> None:
+    said = says(
+        SAMPLING
+        + """
+fake = FakeCuda(sf.__version__).install()
+order.slice(0, 5, out=out)
+sf.choose(10, 5, out=out)
+order._order.positions(out)
+_core.uniform_draws(9, 0, 0, 0, out)
+_core.cuda_send_indices([1, 2, 3, 4, 5], 9, out)
+_core.cuda_gather([ones(1, shape=(9, 2))], [ones(1, shape=(5, 2))], out)
+for launch in fake.launches:
+    print(launch["name"], launch["device"], launch["stream"], launch["last"][1],
+          launch["last"][0] == out.array.ctypes.data)
+print(set(DeviceArray.streams))
+"""
+    )
+    names = ["order_range", "order_range", "order_positions", "uniform_draws"]
+    names += ["send_indices", "gather"]
+    assert said == [*(f"{name} 1 {STREAM} 5 True" for name in names), "{(2, 1)}"]
+
+
+def test_devices_that_indices_cannot_be_computed_on() -> None:
+    said = says(
+        SAMPLING
+        + """
+FakeCuda(sf.__version__, broken_device=1).install()
+tell(lambda: order.slice(0, 5, out=out),
+     lambda: sf.choose(9, 5, out=out),
+     lambda: order._order.indices(out),
+     lambda: _core.cuda_gather([], [], out))
+"""
+    )
+    names = ("out", "out", "values", "indices")
+    assert said == [f"ValueError: {name}: is on cuda:1, but error 209" for name in names]
+
+
+def test_a_batch_comes_from_one_device() -> None:
+    assert says(
+        SAMPLING
+        + """
+FakeCuda(sf.__version__, launch_error=719).install()
+tell(lambda: _core.cuda_gather([ones(0)], [ones(1)], out),
+     lambda: _core.cuda_gather([ones(1)], [ones(0)], out),
+     lambda: order.slice(0, 5, out=out),
+     lambda: sf.WeightedSampler(np.ones(5)).draw(5, out=out),
+     lambda: sf.BatchLoader(ones(), [[0]]),
+     lambda: sf.BatchLoader((ones(), ones(1)), [[0]]))
+"""
+    ) == [
+        "ValueError: sources[0]: expected contiguous rows on cuda:1",
+        "ValueError: outputs[0]: does not fit its source",
+        "RuntimeError: CUDA on cuda:1: error 719",
+        "TypeError: out: expected a torch tensor, got DeviceArray",
+        "TypeError: arrays: expected a torch tensor, got DeviceArray",
+        "ValueError: arrays[1]: expected memory on cuda:0 like arrays[0], got cuda:1",
+    ]
+
+
 def test_info_names_the_devices() -> None:
     said = says(
         """

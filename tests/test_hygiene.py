@@ -116,6 +116,7 @@ PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
     {"_batches", "selection", "selectors"},
+    {"_cuda_batches"},
     {"functional", "sparsity", "sampling", "loader"},
     {"_rows", "_exchange"},
     {"sparse", "_threshold_work", "_threshold_sgd", "distributed"},

@@ -6,14 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "bindings/arrays.h"
+#include "bindings/batch_indices.h"
 #include "bindings/registrars.h"
 #include "cpu/gather_ring.h"
 
 namespace subgrad {
 namespace {
-
-using Indices = py::array_t<std::int64_t, py::array::c_style>;
 
 std::int64_t row_bytes(const py::array& array) {
   std::int64_t bytes = array.itemsize();
@@ -28,25 +26,6 @@ bool contiguous_rows(const py::array& array) {
     if (array.shape(d) != 1 && array.strides(d) != stride) return false;
   }
   return true;
-}
-
-std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
-
-// Any one-dimensional array or sequence of integers as int64.
-Indices as_indices(const py::object& given) {
-  if (Indices::check_(given)) {
-    auto indices = py::reinterpret_borrow<Indices>(given);
-    if (indices.ndim() == 1) return indices;
-  }
-  const auto array = py::array::ensure(given);
-  if (!array) throw py::type_error("sampler: expected batches of indices, got " + type_name(given));
-  const char kind = array.dtype().kind();
-  if (array.ndim() != 1 || (kind != 'i' && kind != 'u' && array.size() > 0)) {
-    throw py::type_error("sampler: expected batches of int64 indices in one dimension, got " +
-                         std::string(py::str(array.dtype())) + " of shape " +
-                         shape_text(static_cast<int>(array.ndim()), array.shape()));
-  }
-  return py::array_t < std::int64_t, py::array::c_style | py::array::forcecast > (array);
 }
 
 // A ring and the arrays behind its pointers.
@@ -76,13 +55,13 @@ class HeldRing {
   }
 
   void gather(int slot, const py::object& given) {
-    const Indices indices = checked(slot, given);
+    const IndexArray indices = checked(slot, given);
     const py::gil_scoped_release release;
     ring_.gather(slot, indices.data());
   }
 
   void submit(int slot, const py::object& given) {
-    const Indices indices = checked(slot, given);
+    const IndexArray indices = checked(slot, given);
     ring_.submit(slot, indices.data());
   }
 
@@ -117,20 +96,9 @@ class HeldRing {
   }
 
   // The indices of a batch, known to be inside the arrays and as many as the slot has rows.
-  Indices checked(int slot, const py::object& given) const {
+  IndexArray checked(int slot, const py::object& given) const {
     require_slot(slot);
-    Indices indices = as_indices(given);
-    if (indices.size() != ring_.rows(slot)) {
-      throw py::value_error("indices: expected " + std::to_string(ring_.rows(slot)) + ", got " +
-                            std::to_string(indices.size()));
-    }
-    const std::int64_t at = first_outside(indices.data(), indices.size(), rows_);
-    if (at >= 0) {
-      throw py::index_error("sampler: index " + std::to_string(indices.data()[at]) +
-                            " at position " + std::to_string(at) + " of the batch is outside the " +
-                            std::to_string(rows_) + " rows");
-    }
-    return indices;
+    return batch_indices(given, ring_.rows(slot), rows_);
   }
 
   // Before ring_, whose thread uses their memory, so destroyed after it.

@@ -11,10 +11,6 @@
 namespace subgrad {
 namespace {
 
-// Details of the keys for uniform draws: positions of an epoch, and calls of choose.
-constexpr std::uint32_t kEpochDraws = 0;
-constexpr std::uint32_t kChoose = 1;
-
 using StartArray = py::array_t<std::uint64_t, py::array::c_style>;
 
 StartArray starts_array(const Strata& strata) {
@@ -37,8 +33,7 @@ void order_range(const Order& order, std::int64_t start, std::int64_t step, Inde
 void choose_into(std::uint64_t n, std::uint64_t seed, std::uint64_t draw, IndexArray& out) {
   std::int64_t* data = out.mutable_data();
   const std::int64_t count = out.size();
-  without_gil(count,
-              [&] { choose(n, epoch_key(seed, draw, Purpose::uniform, kChoose), 0, count, data); });
+  without_gil(count, [&] { choose(n, choose_key(seed, draw), 0, count, data); });
 }
 
 }  // namespace
@@ -54,7 +49,7 @@ void register_sample(py::module_& m) {
          IndexArray& out) {
         std::int64_t* data = out.mutable_data();
         const std::int64_t count = out.size();
-        const std::uint64_t key = epoch_key(seed, epoch, Purpose::uniform, kEpochDraws);
+        const std::uint64_t key = uniform_key(seed, epoch);
         without_gil(count, [&] { uniform_draws(key, start, count, n, data); });
       },
       "n"_a, "seed"_a, "epoch"_a, "start"_a, "out"_a.noconvert());

@@ -8,15 +8,10 @@
 
 #include "bindings/registrars.h"
 #include "bindings/samples.h"
-#include "core/philox.h"
 #include "cpu/weights.h"
 
 namespace subgrad {
 namespace {
-
-// Details of the keys for weighted draws: positions of an epoch, the draws of draw(), and its calls
-// without replacement.
-enum : std::uint32_t { kEpochDraws, kDraws, kDistinct };
 
 double checked_largest(const double* weights, std::int64_t n) {
   WeightCheck check;
@@ -87,8 +82,7 @@ void register_weighted(py::module_& m) {
              bool by_epoch, IndexArray& out) {
             std::int64_t* data = out.mutable_data();
             const std::int64_t count = out.size();
-            const std::uint64_t key =
-                epoch_key(seed, epoch, Purpose::weighted, by_epoch ? kEpochDraws : kDraws);
+            const std::uint64_t key = weighted_key(seed, epoch, by_epoch);
             without_gil(count, [&] { weights.draw(key, start, count, data); });
           },
           "seed"_a, "epoch"_a, "start"_a, "by_epoch"_a, "out"_a.noconvert())
@@ -98,8 +92,7 @@ void register_weighted(py::module_& m) {
              IndexArray& out) {
             std::int64_t* data = out.mutable_data();
             const std::int64_t count = out.size();
-            const std::uint64_t key =
-                epoch_key(seed, epoch, Purpose::distinct, by_epoch ? kEpochDraws : kDistinct);
+            const std::uint64_t key = distinct_key(seed, epoch, by_epoch);
             without_gil(count, [&] { weights.draw_distinct(key, count, data); });
           },
           "seed"_a, "epoch"_a, "by_epoch"_a, "out"_a.noconvert());

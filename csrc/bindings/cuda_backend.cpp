@@ -98,6 +98,14 @@ py::dict cuda_info() {
   return info;
 }
 
+const CudaApi& cuda_launchers() { return *backend().api; }
+
+void require_launched(int device, int error) {
+  if (error == 0) return;
+  throw std::runtime_error("CUDA on " + device_text(device) + ": " +
+                           cuda_launchers().error_text(error));
+}
+
 void CudaSteps::require(const ArrayView& view, const Where& where) {
   for (const Device& d : devices_) {
     if (d.number == view.device) return;
@@ -136,13 +144,10 @@ void CudaSteps::run(const std::vector<SgdParams>& rows, const std::vector<const 
     {
       const py::gil_scoped_release release;  // a full queue makes a launch wait
       const CudaDenseOptions options{};
-      error = backend().api->dense_step(d.number, stream, d.tensors.data(), d.tensors.size(),
-                                        rows_.data(), &options);
+      error = cuda_launchers().dense_step(d.number, stream, d.tensors.data(), d.tensors.size(),
+                                          rows_.data(), &options);
     }
-    if (error != 0) {
-      throw std::runtime_error("CUDA on " + device_text(d.number) + ": " +
-                               backend().api->error_text(error));
-    }
+    require_launched(d.number, error);
   }
 }
 

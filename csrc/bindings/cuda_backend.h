@@ -21,6 +21,12 @@ py::dict cuda_info();
 // Whether this build has CUDA kernels. Does not look for a driver.
 bool cuda_built();
 
+// The launchers, where cuda_problem() has found nothing.
+const CudaApi& cuda_launchers();
+
+// Throws RuntimeError if a launcher has returned an error.
+void require_launched(int device, int error);
+
 // The tensors of a dense step, by device. Each device's part goes to the stream that its tensors'
 // library is working in.
 class CudaSteps {

@@ -15,6 +15,15 @@ PYBIND11_MODULE(_cuda, m) {
       &subgrad::subgrad_cuda_check_device,
       &subgrad::subgrad_cuda_error_text,
       &subgrad::subgrad_cuda_dense_step,
+
+      &subgrad::subgrad_cuda_order_range,
+      &subgrad::subgrad_cuda_order_indices,
+      &subgrad::subgrad_cuda_order_positions,
+      &subgrad::subgrad_cuda_uniform_draws,
+      &subgrad::subgrad_cuda_alias_draws,
+      &subgrad::subgrad_cuda_random_words,
+      &subgrad::subgrad_cuda_send_indices,
+      &subgrad::subgrad_cuda_gather,
   };
   m.attr("api") = pybind11::capsule(&api, subgrad::kCudaApiName);
 }

@@ -15,4 +15,5 @@ PYBIND11_MODULE(_core, m) {
   subgrad::register_sparse(m);
   subgrad::register_sparsity(m);
   subgrad::register_weighted(m);
+  subgrad::register_cuda_sample(m);  // adds to what sample and weighted have
 }

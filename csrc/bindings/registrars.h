@@ -5,6 +5,7 @@
 
 namespace subgrad {
 
+void register_cuda_sample(pybind11::module_& m);
 void register_entries(pybind11::module_& m);
 void register_gather(pybind11::module_& m);
 void register_rows(pybind11::module_& m);

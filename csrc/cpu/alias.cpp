@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cpu/words.h"
+#include "samplers/draw.h"
 
 namespace subgrad {
 namespace {

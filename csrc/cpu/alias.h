@@ -34,6 +34,7 @@ class AliasTable {
   // Draws number start, start + 1, ...
   void draw(std::uint64_t key, std::uint64_t start, std::int64_t count, std::int64_t* out) const;
   std::uint64_t total() const { return total_; }  // of the weights as integers
+  const AliasColumn* columns() const { return columns_.get(); }
   // Whether `word` gives a draw; the index.
   bool pick(std::uint64_t word, std::uint64_t& index) const {
     return alias_pick(columns_.get(), n_, word, index);

@@ -3,14 +3,10 @@
 #include <numeric>
 
 #include "cpu/words.h"
+#include "samplers/draw.h"
 
 namespace subgrad {
 namespace {
-
-struct UniformPicker {
-  std::uint64_t n;
-  bool pick(std::uint64_t word, std::uint64_t& value) const { return bounded(word, n, value); }
-};
 
 // The stream of the rows drawn within a class, beside that of the classes.
 constexpr std::uint32_t kMemberStream = 1;

@@ -1,6 +1,7 @@
 #include "cpu/sum_tree.h"
 
 #include "cpu/words.h"
+#include "samplers/draw.h"
 
 namespace subgrad {
 namespace {

@@ -26,6 +26,8 @@ class Weights {
   std::int64_t positive() const { return positive_; }
   double total() const;  // of the weights, the same for any order of summation
   bool changed() const { return tree_ != nullptr; }
+  // The alias table's n columns; null once a weight has changed.
+  const AliasColumn* columns() const { return table_ != nullptr ? table_->columns() : nullptr; }
   int exponent() const { return exponent_; }  // the scale: all weights are below 2^exponent
 
   void draw(std::uint64_t key, std::uint64_t start, std::int64_t count, std::int64_t* out) const;

@@ -14,16 +14,6 @@ namespace subgrad {
 constexpr std::int64_t kWordBatch = 512;
 constexpr std::int64_t kWordSlot = 16 << 10;
 
-// A draw whose word was refused, from the words of further attempts.
-template <class Picker>
-std::uint64_t redraw(const Picker& picker, std::uint64_t key, std::uint64_t draw) {
-  for (std::uint32_t attempt = 1;; ++attempt) {
-    const Words words = philox_words(key, draw >> 1, counter_high(attempt, 0));
-    std::uint64_t value;
-    if (picker.pick((draw & 1) != 0 ? words.second : words.first, value)) return value;
-  }
-}
-
 // body(i, words, size) for every batch: words[j] is the word of draw start + i + j. Runs on as many
 // threads as pay.
 template <class Body>

@@ -9,6 +9,8 @@
 #include <cstdint>
 
 #include "core/types.h"
+#include "samplers/order.h"
+#include "samplers/weighted.h"
 
 namespace subgrad {
 
@@ -34,6 +36,15 @@ struct CudaDenseOptions {
   const float* found_inf;   // unless it is 0, nothing is written
 };
 
+// One array of a batch: rows that are runs of bytes, a fixed distance (of either sign, or zero)
+// apart, and where they go, one behind the other.
+struct CudaGatherArray {
+  const char* source;
+  char* out;
+  std::int64_t stride;     // bytes from one row of the source to the next
+  std::int64_t row_bytes;  // may be 0
+};
+
 struct CudaDeviceInfo {
   char name[256];
   int major, minor;  // compute capability
@@ -53,7 +64,43 @@ const char* subgrad_cuda_error_text(int error);
 int subgrad_cuda_dense_step(int device, void* stream, const CudaDenseTensor* tensors,
                             std::size_t count, const CudaDenseRow* rows,
                             const CudaDenseOptions* options);
+
+// Sampling. Indices are int64, aligned to 8 bytes.
+
+// The rows at positions start, start + step, ... of an order, all of them in [0, n).
+int subgrad_cuda_order_range(int device, void* stream, const RowOrder* order, std::int64_t start,
+                             std::int64_t step, std::int64_t* out, std::int64_t count);
+// Positions become rows, or rows positions, in place. Negative ones count from the end; what is
+// still outside [0, n) becomes kOutside.
+int subgrad_cuda_order_indices(int device, void* stream, const RowOrder* order,
+                               std::int64_t* values, std::int64_t count);
+int subgrad_cuda_order_positions(int device, void* stream, const RowOrder* order,
+                                 std::int64_t* values, std::int64_t count);
+
+// Draws number start, start + 1, ... with replacement: from [0, n), or from the n columns of an
+// alias table in device memory, aligned to 16 bytes.
+int subgrad_cuda_uniform_draws(int device, void* stream, std::uint64_t n, std::uint64_t key,
+                               std::uint64_t start, std::int64_t* out, std::int64_t count);
+int subgrad_cuda_alias_draws(int device, void* stream, const AliasColumn* table, std::uint64_t n,
+                             std::uint64_t key, std::uint64_t start, std::int64_t* out,
+                             std::int64_t count);
+
+// Blocks `low`, `low` + 1, ... of the counters whose upper half is `high`: two words each.
+int subgrad_cuda_random_words(int device, void* stream, std::uint64_t key, std::uint64_t low,
+                              std::uint64_t high, std::uint64_t* words, std::int64_t blocks);
+
+// Copies indices from host memory, which may change as soon as this returns.
+int subgrad_cuda_send_indices(int device, void* stream, const std::int64_t* indices,
+                              std::int64_t* out, std::int64_t count);
+
+// Copies source row indices[i] of every array to row i of its output. The indices have been
+// checked.
+int subgrad_cuda_gather(int device, void* stream, const CudaGatherArray* arrays, std::size_t count,
+                        const std::int64_t* indices, std::int64_t rows);
 }
+
+// What becomes of a position outside an order: no index that anything takes.
+inline constexpr std::int64_t kOutside = INT64_MIN;
 
 // The same as a table: the module that has the kernels hands it to the one that knows Python's
 // arrays. Both come from one build, which `version` is there to check.
@@ -66,6 +113,15 @@ struct CudaApi {
   decltype(&subgrad_cuda_check_device) check_device;
   decltype(&subgrad_cuda_error_text) error_text;
   decltype(&subgrad_cuda_dense_step) dense_step;
+
+  decltype(&subgrad_cuda_order_range) order_range;
+  decltype(&subgrad_cuda_order_indices) order_indices;
+  decltype(&subgrad_cuda_order_positions) order_positions;
+  decltype(&subgrad_cuda_uniform_draws) uniform_draws;
+  decltype(&subgrad_cuda_alias_draws) alias_draws;
+  decltype(&subgrad_cuda_random_words) random_words;
+  decltype(&subgrad_cuda_send_indices) send_indices;
+  decltype(&subgrad_cuda_gather) gather;
 };
 inline constexpr const char* kCudaApiName = "subgrad_fast.cuda_api";
 

@@ -32,10 +32,12 @@ struct Permutation {
 
 inline namespace SGF_ISA {
 
-// The order numbered `stream` of those with this key.
-SGF_HD Permutation make_permutation(std::uint64_t n, std::uint64_t key, std::uint64_t stream) {
-  Permutation p{};
+// The order numbered `stream` of those with this key, put into `p`.
+SGF_HD void set_permutation(Permutation& p, std::uint64_t n, std::uint64_t key,
+                            std::uint64_t stream) {
   p.n = n;
+  p.left_bits = p.right_bits = 0;
+  p.exchange = 0;
   if (n < kPermuteTable) {
     const std::uint64_t table_key = philox_words(key, stream, n).first;
     for (std::uint64_t i = 0; i < n; ++i) {
@@ -44,7 +46,7 @@ SGF_HD Permutation make_permutation(std::uint64_t n, std::uint64_t key, std::uin
       p.forward[j] = static_cast<std::uint8_t>(i);
     }
     for (std::uint64_t i = 0; i < n; ++i) p.backward[p.forward[i]] = static_cast<std::uint8_t>(i);
-    return p;
+    return;
   }
   const int bits = ceil_log2(n);
   p.left_bits = bits / 2;
@@ -58,6 +60,10 @@ SGF_HD Permutation make_permutation(std::uint64_t n, std::uint64_t key, std::uin
     p.key[round + 1][0] = static_cast<std::uint32_t>(words.second);
     p.key[round + 1][1] = static_cast<std::uint32_t>(words.second >> 32);
   }
+}
+SGF_HD Permutation make_permutation(std::uint64_t n, std::uint64_t key, std::uint64_t stream) {
+  Permutation p{};
+  set_permutation(p, n, key, stream);
   return p;
 }
 

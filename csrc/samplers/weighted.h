@@ -11,7 +11,7 @@ namespace subgrad {
 
 // A column of an alias table: the word's fraction below the threshold keeps the column's own index.
 // A weight of zero has threshold zero, below which there is nothing.
-struct AliasColumn {
+struct alignas(16) AliasColumn {  // so that a GPU reads it at once
   std::uint64_t threshold, alias;
 };
 

@@ -11,7 +11,9 @@ from typing import Any, cast
 import numpy as np
 
 from subgrad_fast._arrays import Array
-from subgrad_fast._batches import Fields, Ring
+from subgrad_fast._batches import Ring, Slots
+from subgrad_fast._cuda_batches import CudaFields, fields_of
+from subgrad_fast.sampling import Sampler
 
 # Batches of fewer bytes are gathered when they are taken: to hand them to another thread and wait
 # for it costs about as much as to copy them.
@@ -46,6 +48,12 @@ class BatchLoader:
     (transposed, Fortran order) and arrays of Python objects are indexed by NumPy in the calling
     thread, which is slower.
 
+    Batches of CUDA tensors are gathered on their device when they are taken, by one kernel in
+    torch's current stream; nothing waits for the device. The indices are computed there too if the
+    sampler is a shuffling `BatchSampler` or a `WeightedSampler` with replacement, and else sent.
+    The batches are those of the CPU's loader. Take all of them in one stream, or have the others
+    wait.
+
     Several iterations may run at the same time, each with its own buffers, but they share the
     sampler, and `state_dict` speaks of the one begun last.
 
@@ -53,7 +61,8 @@ class BatchLoader:
         arrays: an array, or a tuple, list or dict of arrays, of the same length: NumPy
             (memory-mapped too) or torch CPU tensors or both, of any dtype and trailing shape. They
             are read while batches are gathered, so a change to them can show from the next batch
-            on, and shows at the latest after `prefetch` more. Tensors become not resizable.
+            on, and shows at the latest after `prefetch` more. Tensors become not resizable. Or
+            CUDA tensors, all on one device.
         sampler: an iterable of batches of indices (int64 arrays or sequences of ints) that can be
             iterated again for each epoch. Where it yields tuples ``(indices, extra...)``, such as
             indices and the mask of those that are not padding, the loader yields
@@ -66,7 +75,8 @@ class BatchLoader:
         TypeError: an argument is not what is described above, or, while iterating, a batch of
             indices is not.
         ValueError: the arrays' lengths differ or are 0, or `prefetch` < 1, or the memory of an
-            array cannot be reached or pinned.
+            array cannot be reached or pinned, or is on another device than that of the first, or
+            there are no kernels for its device.
         IndexError: while iterating, an index is negative or too large. Nothing of that batch has
             been copied then, and all batches before it have been yielded.
     """
@@ -87,10 +97,10 @@ class BatchLoader:
         if isinstance(sampler, Iterator):
             raise TypeError("sampler: an iterator ends after one epoch; pass what it was made from")
         self.sampler = sampler
-        self._fields = Fields(arrays, pin=pin)
+        self._fields = fields_of(arrays, pin=pin)
         self._prefetch = int(prefetch)
         self._copy = copy
-        self._spare: Ring | None = None  # the ring of the last epoch, for the next
+        self._spare: Slots | None = None  # the ring of the last epoch, for the next
         self._ahead: deque[_Drawn] = deque()
         self._taken = 0  # batches of this epoch that the caller has
         self._skip = 0  # batches to leave out at the start of the next epoch
@@ -101,7 +111,7 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Any]:
         ahead = self._ahead = deque()
-        batches = iter(self.sampler)
+        batches = self._batches()
         self._taken, self._skip = self._skip, 0
         for _ in islice(batches, self._taken):
             pass
@@ -111,7 +121,7 @@ class BatchLoader:
         ring = self._ring_for(first)
         try:
             # The size of the first batch decides for the epoch.
-            if ring.background:
+            if isinstance(ring, Ring) and ring.background:
                 yield from self._prefetched(ring, first, batches, ahead)
             else:
                 yield from self._in_turn(ring, first, batches)
@@ -120,19 +130,26 @@ class BatchLoader:
             self._spare = ring
         self._taken = 0
 
-    def _ring_for(self, first: _Drawn) -> Ring:
+    def _batches(self) -> Iterator[Any]:
+        """The sampler's: of indices, or of what computes them where the arrays are."""
+        sampler = self.sampler
+        if isinstance(self._fields, CudaFields) and isinstance(sampler, Sampler):
+            return sampler._batches_for_gpu(self._fields.rows)
+        return iter(sampler)
+
+    def _ring_for(self, first: _Drawn) -> Slots:
         indices, _ = _split(first.item)
-        fields = self._fields
         rows = len(indices) if hasattr(indices, "__len__") else 0
+        fields = self._fields
         background = fields.mapped or rows * fields.row_bytes >= _BACKGROUND_BYTES
         ring, self._spare = self._spare, None  # a second iterator at the same time gets its own
         if ring is not None and ring.background == background:
             return ring
         # In the background as many are filled as are still valid.
         slots = 2 * self._prefetch if background else self._prefetch
-        return Ring(fields, slots, background=background, copy=self._copy)
+        return fields.ring(slots, background=background, copy=self._copy)
 
-    def _in_turn(self, ring: Ring, first: _Drawn, batches: Iterator[Any]) -> Iterator[Any]:
+    def _in_turn(self, ring: Slots, first: _Drawn, batches: Iterator[Any]) -> Iterator[Any]:
         """Each batch is gathered when it is taken."""
         gather = ring.gather
         for item in chain([first.item], batches):

@@ -56,7 +56,7 @@ class ExchangeAPI(ctypes.Structure):
     )
 
 
-KINDS = {"f": 2, "bfloat16": 4, "i": 0}
+KINDS = {"f": 2, "bfloat16": 4, "i": 0, "u": 1}
 
 
 class DeviceArray:

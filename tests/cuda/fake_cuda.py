@@ -5,7 +5,20 @@ from __future__ import annotations
 import ctypes
 import sys
 import types
-from ctypes import POINTER, c_bool, c_char, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from ctypes import (
+    POINTER,
+    c_bool,
+    c_char,
+    c_char_p,
+    c_double,
+    c_int,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from typing import Any
 
 
@@ -37,6 +50,37 @@ class DenseOptions(ctypes.Structure):
     _fields_ = (("grad_scale", c_void_p), ("found_inf", c_void_p))
 
 
+class Permutation(ctypes.Structure):
+    _fields_ = (
+        ("n", c_uint64),
+        ("left_bits", c_int),
+        ("right_bits", c_int),
+        ("exchange", c_uint64),
+        ("key", c_uint32 * 24),
+        ("forward", c_uint8 * 64),
+        ("backward", c_uint8 * 64),
+    )
+
+
+class RowOrder(ctypes.Structure):
+    _fields_ = (
+        ("n", c_uint64),
+        ("reversed", c_bool),
+        ("rows", Permutation),
+        *((name, c_uint64) for name in ("block_size", "window", "blocks", "key")),
+        *((name, c_uint64) for name in ("short_slot", "missing")),
+    )
+
+
+class GatherArray(ctypes.Structure):
+    _fields_ = (
+        ("source", c_void_p),
+        ("out", c_void_p),
+        ("stride", c_int64),
+        ("row_bytes", c_int64),
+    )
+
+
 class DeviceInfo(ctypes.Structure):
     _fields_ = (
         ("name", c_char * 256),
@@ -55,6 +99,18 @@ DENSE = ctypes.CFUNCTYPE(
 )
 
 
+ORDER = POINTER(RowOrder)
+ORDER_RANGE = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, ORDER, c_int64, c_int64, c_void_p, c_int64)
+ORDER_LIST = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, ORDER, c_void_p, c_int64)
+UNIFORM = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_int64)
+ALIAS = ctypes.CFUNCTYPE(
+    c_int, c_int, c_void_p, c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_int64
+)
+WORDS = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_int64)
+SEND = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, POINTER(c_int64), c_void_p, c_int64)
+GATHER = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, POINTER(GatherArray), c_size_t, c_void_p, c_int64)
+
+
 class Api(ctypes.Structure):
     """CudaApi of csrc/cuda/api.h."""
 
@@ -67,6 +123,14 @@ class Api(ctypes.Structure):
         ("check_device", CHECK),
         ("error_text", TEXT),
         ("dense_step", DENSE),
+        ("order_range", ORDER_RANGE),
+        ("order_indices", ORDER_LIST),
+        ("order_positions", ORDER_LIST),
+        ("uniform_draws", UNIFORM),
+        ("alias_draws", ALIAS),
+        ("random_words", WORDS),
+        ("send_indices", SEND),
+        ("gather", GATHER),
     )
 
 
@@ -128,7 +192,18 @@ class FakeCuda:
             CHECK(lambda device: 209 if device == broken_device else 0),
             TEXT(lambda error: ctypes.addressof(self.texts[error])),
             DENSE(dense_step),
+            *(kind(self._noted(name, launch_error)) for name, kind in Api._fields_[8:]),
         )
+
+    def _noted(self, name: str, error: int) -> Any:
+        """A launcher that notes its name, device, stream and last two arguments."""
+
+        def launch(device: int, stream: int, *arguments: Any) -> int:
+            note = {"name": name, "device": device, "stream": stream, "last": arguments[-2:]}
+            self.launches.append(note)
+            return error
+
+        return launch
 
     def install(self) -> FakeCuda:
         new = ctypes.pythonapi.PyCapsule_New

@@ -1,47 +1,20 @@
 """optim.SGD on a device: torch's bits, in its stream, by our kernels.
 
-Under the interpreter torch's CPU tensors are made to say that they are on a GPU. That is for all
-tensors of the process, so the session is one of its own.
+Under the interpreter these are torch's CPU tensors in a disguise (disguise.py).
 """
 
 from __future__ import annotations
-
-import ctypes
-import os
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from device_arrays import API, AS_TENSOR, CUDA, Device, ExchangeAPI, capsule  # noqa: E402
+from disguise import DEVICE, DISGUISED  # noqa: E402
 
 from subgrad_fast import optim  # noqa: E402
 
-DISGUISED = "SUBGRAD_CUDA_MODULE" in os.environ
-DEVICE = "cpu" if DISGUISED else "cuda"
-
-
-def disguise() -> ExchangeAPI:
-    """Makes torch's tensors say that they are on a device, to those who ask by the exchange API."""
-    get = ctypes.pythonapi.PyCapsule_GetPointer
-    get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-    theirs = get(torch.Tensor.__dlpack_c_exchange_api__, b"dlpack_exchange_api")
-    api = ExchangeAPI.from_buffer_copy(ExchangeAPI.from_address(theirs))
-    as_tensor = AS_TENSOR(ctypes.cast(api.as_tensor, ctypes.c_void_p).value)  # not a view of it
-
-    def as_device_tensor(x: object, out: ctypes._Pointer) -> int:
-        error = as_tensor(x, out)
-        out.contents.device = Device(CUDA, 0)
-        return int(error)
-
-    api.as_tensor = AS_TENSOR(as_device_tensor)
-    api.current_work_stream = API.current_work_stream
-    torch.Tensor.__dlpack_c_exchange_api__ = capsule(api)
+if DISGUISED:
     optim.new_buffer = lambda like: torch.empty_like(like.detach())
-    return api
-
-
-KEEP = disguise() if DISGUISED else None
 
 
 @pytest.fixture

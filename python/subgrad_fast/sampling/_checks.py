@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from subgrad_fast import _core
 from subgrad_fast._arrays import Array, is_torch
 
 Indices: TypeAlias = npt.NDArray[np.int64]
@@ -38,10 +40,18 @@ def row_count(name: str, value: Any) -> int:
 
 
 def output(out: Array | None, count: int) -> tuple[Indices, Any]:
-    """Where `count` indices are written, as NumPy sees it, and what the caller gets back."""
+    """Where `count` indices are written, and what the caller gets back.
+
+    What is on a GPU comes out as it went in: `_core` knows both.
+    """
     if out is None:
         fresh = np.empty(count, np.int64)
         return fresh, fresh
+    if on_gpu(out):
+        size = _core.cuda_size(out)
+        if size != count:
+            raise ValueError(f"out: expected int64 of shape ({count},), got {size} elements")
+        return out, out
     view = out.numpy() if is_torch(out) else out
     if not (isinstance(view, np.ndarray) and view.dtype == np.int64 and view.shape == (count,)):
         got = (
@@ -51,6 +61,19 @@ def output(out: Array | None, count: int) -> tuple[Indices, Any]:
     if not (view.flags.c_contiguous and view.flags.writeable):
         raise ValueError("out: expected a contiguous and writable array")
     return view, out
+
+
+def on_gpu(array: Any) -> bool:
+    """Whether an array is in the memory of a CUDA device."""
+    return not isinstance(array, np.ndarray) and _core.cuda_device(array) is not None
+
+
+def gpu_indices(name: str, values: Any) -> Any:
+    """A tensor of indices on a GPU as fresh, contiguous int64. Their range is not looked at."""
+    torch = sys.modules["torch"]
+    if values.dtype.is_floating_point or values.dtype.is_complex or values.dtype == torch.bool:
+        raise TypeError(f"{name}: expected integers, got {values.dtype}")
+    return torch.empty(values.shape, dtype=torch.int64, device=values.device).copy_(values)
 
 
 def indices(name: str, values: Array, n: int) -> Indices:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from subgrad_fast import _core
+from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, row_count
 from subgrad_fast.sampling.cursor import Sampler
 from subgrad_fast.sampling.permutation import Permutation
@@ -94,3 +95,13 @@ class BatchSampler(Sampler):
         out = np.empty(count, np.int64)
         _core.uniform_draws(self.n, self.seed, epoch, start, out)
         return out
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.shuffle and type(self).rows is BatchSampler.rows
+
+    def _write(self, epoch: int, start: int, out: Array) -> None:
+        if self.replacement:
+            _core.uniform_draws(self.n, self.seed, epoch, start, out)
+        else:
+            self.order(epoch)._order.range(start, 1, out)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, integer, seed_or_epoch
 
 _VERSION = 1
@@ -66,6 +68,17 @@ class Sampler:
         """The rows at positions start, start + 1, ... of an epoch, of all ranks together, int64."""
         raise NotImplementedError
 
+    n: int  # rows that are sampled from
+
+    @property
+    def _on_gpu(self) -> bool:
+        """Whether the rows can be computed on a GPU too. Those of a subclass may be others."""
+        return False
+
+    def _write(self, epoch: int, start: int, out: Array) -> None:
+        """Computes what `rows` returns on a GPU, into an int64 tensor there."""
+        raise NotImplementedError
+
     # --- batches ---------------------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -81,6 +94,15 @@ class Sampler:
 
     def __iter__(self) -> Iterator[Any]:
         self._iterator = _Batches(self, self._epoch, self._start)
+        self._start = 0
+        return self._iterator
+
+    def _batches_for_gpu(self, rows: int) -> Iterator[Any]:
+        """``iter(self)`` for arrays of so many rows on a GPU: of `Span`, where rows can be computed
+        there. (Where some may be outside the arrays, the host has to look at them.)"""
+        if not self._on_gpu or self.batch_size is None or self.n > rows:
+            return iter(self)
+        self._iterator = _Batches(self, self._epoch, self._start, spans=True)
         self._start = 0
         return self._iterator
 
@@ -105,15 +127,19 @@ class Sampler:
         end = size * (self.rank + 1) // self.world_size
         return position + begin, position + end
 
-    def _part(self, epoch: int, position: int) -> Indices:
+    def _runs(self, position: int) -> list[tuple[int, int]]:
+        """The same as runs of positions of the epoch: (start, count), one or two."""
         begin, end = self._share(position)
         if end <= self.length:
-            return self.rows(epoch, begin, end - begin)
+            return [(begin, end - begin)]
         # Padding: the epoch's first rows once more.
-        pieces = [self.rows(epoch, begin, self.length - begin)] if begin < self.length else []
+        runs = [(begin, self.length - begin)] if begin < self.length else []
         begin = max(begin, self.length) - self.length
-        pieces.append(self.rows(epoch, begin, end - self.length - begin))
-        return np.concatenate(pieces)
+        return [*runs, (begin, end - self.length - begin)]
+
+    def _part(self, epoch: int, position: int) -> Indices:
+        pieces = [self.rows(epoch, start, count) for start, count in self._runs(position)]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def _has_batch(self, position: int) -> bool:
         needed = self._rows_per_batch if self.tail == "drop" else 1
@@ -175,12 +201,33 @@ class Sampler:
             self._go_to(iterator.epoch + 1, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """This rank's part of a batch, before its rows are computed."""
+
+    sampler: Sampler
+    epoch: int
+    runs: list[tuple[int, int]]  # positions: (start, count)
+
+    def __len__(self) -> int:
+        return sum(count for _, count in self.runs)
+
+    def write(self, out: Array) -> None:
+        """Computes the rows where `out` is, a contiguous int64 tensor of so many elements."""
+        at = 0
+        for start, count in self.runs:
+            part = out if len(self.runs) == 1 else out[at : at + count]
+            self.sampler._write(self.epoch, start, part)
+            at += count
+
+
 class _Batches:
     """One pass: this rank's batches from a position to the end of an epoch."""
 
-    __slots__ = ("_chunk", "_next", "_sampler", "epoch", "position")
+    __slots__ = ("_chunk", "_next", "_sampler", "_spans", "epoch", "position")
 
-    def __init__(self, sampler: Sampler, epoch: int, position: int) -> None:
+    def __init__(self, sampler: Sampler, epoch: int, position: int, *, spans: bool = False) -> None:
+        self._spans = spans
         self._sampler = sampler
         self.epoch = epoch
         self.position = position  # of all ranks, behind the last batch that was yielded
@@ -208,6 +255,10 @@ class _Batches:
     def _fill(self, size: int) -> None:
         """Computes some batches ahead: as many whole ones as make a chunk, or else the next one."""
         sampler = self._sampler
+        if self._spans:
+            self._chunk = (Span(sampler, self.epoch, sampler._runs(self.position)),)
+            self._next = 0
+            return
         batches = min(max(_CHUNK // size, 1), (sampler.length - self.position) // size)
         self._next = 0
         if sampler.batch_size is None:

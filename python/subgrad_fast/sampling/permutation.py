@@ -11,8 +11,10 @@ from subgrad_fast import _core
 from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import (
     Indices,
+    gpu_indices,
     indices,
     integer,
+    on_gpu,
     output,
     row_count,
     seed_or_epoch,
@@ -43,6 +45,10 @@ class Permutation:
             no more than that many blocks at a time and none of them twice. None: every row for
             itself.
         blocks_together: how many blocks are shuffled together.
+
+    CUDA tensors of positions give CUDA tensors of rows, the same ones, computed in torch's current
+    stream. Nothing waits for the device, so there a position or row out of range is no error: the
+    answer to it is -2**63, which nothing takes for an index.
 
     Raises TypeError or ValueError for anything else, and IndexError for positions and rows out of
     range.
@@ -94,6 +100,7 @@ class Permutation:
     def slice(self, start: int, stop: int, step: int = 1, *, out: Array | None = None) -> Indices:
         """The rows at ``range(start, stop, step)``, int64; `out` is an array to write them to.
 
+        A CUDA tensor as `out` is filled on the device, in torch's current stream.
         Positions must be in range: nothing is cut or counted from the end here.
         """
         positions = range(start, stop, step)
@@ -105,11 +112,18 @@ class Permutation:
 
     def take(self, positions: Array, *, out: Array | None = None) -> Indices:
         """The rows at an array of positions, int64 of its shape; `out` is 1-d, to write to."""
-        rows = indices("positions", positions, self.n)
+        if on_gpu(positions):
+            rows = gpu_indices("positions", positions)
+            size = rows.numel()
+        else:
+            rows = indices("positions", positions, self.n)
+            size = rows.size
         if out is None:
             self._order.indices(rows)
-            return rows
-        into, result = output(out, rows.size)
+            return rows  # type: ignore[no-any-return]
+        into, result = output(out, size)
+        if on_gpu(positions) != on_gpu(out):
+            raise ValueError("out: expected an array on the device of the positions")
         into[...] = rows.reshape(-1)
         self._order.indices(into)
         return result  # type: ignore[no-any-return]
@@ -122,7 +136,7 @@ class Permutation:
         """Where a row comes in this order: the inverse, for an int or an array of rows."""
         if isinstance(index, int | np.integer):
             return self._order.position_of(self._place("index", int(index)))
-        rows = indices("index", index, self.n)
+        rows = gpu_indices("index", index) if on_gpu(index) else indices("index", index, self.n)
         self._order.positions(rows)
         return rows
 
@@ -152,7 +166,7 @@ def choose(n: int, k: int, *, seed: int = 0, draw: int = 0, out: Array | None = 
         n: number of rows, 1 to 2**63.
         k: how many are drawn, at most n.
         seed, draw: which draw: count `draw` up for the next one.
-        out: int64 array of k elements to write to.
+        out: int64 array of k elements to write to; on a GPU, drawn there in the current stream.
     """
     # As fast as it can be: this is called once a batch.
     if not (type(n) is int and 0 < n <= 2**63):

@@ -1,0 +1,39 @@
+"""torch's CPU tensors in a disguise: under the interpreter they say that they are on a GPU.
+
+That is for all tensors of the process, so sessions that import this are sessions of their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+import torch
+from device_arrays import API, AS_TENSOR, CUDA, Device, ExchangeAPI, capsule
+
+DISGUISED = "SUBGRAD_CUDA_MODULE" in os.environ
+DEVICE = "cpu" if DISGUISED else "cuda"
+HOST: list[torch.Tensor] = []  # tensors that say the truth, for tests
+
+
+def disguise() -> ExchangeAPI:
+    """Makes torch's tensors say that they are on a device, to those who ask by the exchange API."""
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    theirs = get(torch.Tensor.__dlpack_c_exchange_api__, b"dlpack_exchange_api")
+    api = ExchangeAPI.from_buffer_copy(ExchangeAPI.from_address(theirs))
+    as_tensor = AS_TENSOR(ctypes.cast(api.as_tensor, ctypes.c_void_p).value)  # not a view of it
+
+    def as_device_tensor(x: object, out: ctypes._Pointer) -> int:
+        error = as_tensor(x, out)
+        if not any(x is host for host in HOST):
+            out.contents.device = Device(CUDA, 0)
+        return int(error)
+
+    api.as_tensor = AS_TENSOR(as_device_tensor)
+    api.current_work_stream = API.current_work_stream
+    torch.Tensor.__dlpack_c_exchange_api__ = capsule(api)
+    return api
+
+
+KEEP = disguise() if DISGUISED else None
