@@ -47,13 +47,13 @@ def test_kernels(sessions: Sessions, arch: str, order: str) -> None:
 
 
 @pytest.mark.torch
-def test_the_optimizer(module: Path) -> None:
+def test_the_optimizers(module: Path) -> None:
     pytest.importorskip("torch")
     # torch's memory is not known to the interpreter, so addresses are not checked.
-    test = str(INNER / "test_optim_cuda.py")
-    ran = session(module, "90", "forward", test, PTXEMU_MEMCHECK="0", SUBGRAD_CUDA_TORCH="1")
+    tests = [str(INNER / name) for name in ("test_optim_cuda.py", "test_threshold_cuda.py")]
+    ran = session(module, "90", "forward", *tests, PTXEMU_MEMCHECK="0", SUBGRAD_CUDA_TORCH="1")
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
-    assert re.search(r"\d{2,} passed, 1 skipped", ran.stdout), ran.stdout
+    assert re.search(r"\d{2,} passed, 2 skipped", ran.stdout), ran.stdout
 
 
 def test_a_fault_ends_a_session(module: Path, tmp_path: Path) -> None:

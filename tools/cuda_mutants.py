@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+from cuda_mutants_sparse import MUTANTS as SPARSE_MUTANTS  # noqa: E402
 from cuda_sessions import INNER, session  # noqa: E402
 
 WORK = ROOT / "build" / "mutants"
@@ -29,9 +30,11 @@ class Mutant:
     file: str  # below csrc/
     right: str
     wrong: str
+    tests: tuple[str, ...] = ("",)  # below tests/cuda/: what could find it
 
 
 DENSE = "cuda/dense.cu"
+LISTS = "cuda/lists.cuh"
 MUTANTS = [
     Mutant("lost-barrier", DENSE, "  __syncthreads();\n", ""),
     Mutant("alignment-not-checked", DENSE, "s.packed = packed(", "s.packed = true || packed("),
@@ -63,11 +66,11 @@ MUTANTS = [
     Mutant("packs-stepped-twice", DENSE, "i += packs * stride", "i += stride"),
     Mutant("chunk-of-another-block", DENSE, "{block - list.first_block[i]}", "{block}"),
     Mutant(
-        "search-off-by-one", DENSE, "first_block[middle] <= block", "first_block[middle] < block"
+        "search-off-by-one", LISTS, "first_block[middle] <= block", "first_block[middle] < block"
     ),
     Mutant("last-chunk-forgotten", DENSE, "n + list.chunk - 1) /", "n + list.chunk - 2) /"),
     Mutant("row-of-another-tensor", DENSE, "list.rows[s.row]", "list.rows[0]"),
-    Mutant("rule-of-another-tensor", DENSE, "if (rule < middle)", "if (rule <= middle)"),
+    Mutant("rule-of-another-tensor", LISTS, "if (rule < middle)", "if (rule <= middle)"),
     Mutant("momentum-always-written", DENSE, "if (segment.writes_momentum) pack_at", "pack_at"),
     Mutant("momentum-not-read", DENSE, "if (segment.reads_momentum) {", "if (false) {"),
     Mutant("found-inf-ignored", DENSE, "*options.found_inf != 0.0f", "*options.found_inf > 1.0f"),
@@ -76,6 +79,10 @@ MUTANTS = [
     Mutant("last-list-not-launched", DENSE, "return launches.run();", "return cudaSuccess;"),
     Mutant("rows-of-the-last-list", DENSE, "list_.count = rows_ = 0;", "list_.count = 0;"),
     Mutant("rounded-toward-zero", "core/convert.h", "cvt.rn.bf16.f32", "cvt.rz.bf16.f32"),
+    *(
+        Mutant(f"sparse-{name}", *change, tests=("test_select_cuda.py", "test_sparse_cuda.py"))
+        for name, *change in SPARSE_MUTANTS
+    ),
 ]
 
 
@@ -125,7 +132,7 @@ def survives(mutant: Mutant) -> bool:
         sys.exit(f"{mutant.name}: its place in {mutant.file} was not found")
     file.write_text(text.replace(mutant.right, mutant.wrong), encoding="utf-8")
     try:
-        ran = session(build(), "90", "random", str(INNER))
+        ran = session(build(), "90", "random", *(str(INNER / test) for test in mutant.tests))
     finally:
         file.write_text(text, encoding="utf-8")
     reason = [

@@ -15,6 +15,12 @@ PYBIND11_MODULE(_cuda, m) {
       &subgrad::subgrad_cuda_check_device,
       &subgrad::subgrad_cuda_error_text,
       &subgrad::subgrad_cuda_dense_step,
+      &subgrad::subgrad_cuda_select_bytes,
+      &subgrad::subgrad_cuda_select_find,
+      &subgrad::subgrad_cuda_select_write,
+      &subgrad::subgrad_cuda_sparse_bytes,
+      &subgrad::subgrad_cuda_sparse_begin,
+      &subgrad::subgrad_cuda_sparse_finish,
   };
   m.attr("api") = pybind11::capsule(&api, subgrad::kCudaApiName);
 }

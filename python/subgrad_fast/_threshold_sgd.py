@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from subgrad_fast._sparse_result import INDEX_BYTES, SparseResult
 from subgrad_fast._threshold_work import (
     BUFFERS,
     SELECTION,
@@ -19,7 +20,6 @@ from subgrad_fast._threshold_work import (
     state_dtype,
 )
 from subgrad_fast.selectors import Selector, make_selector
-from subgrad_fast.sparse import INDEX_BYTES, SparseResult
 
 
 class ThresholdSGD(Optimizer):
@@ -34,9 +34,15 @@ class ThresholdSGD(Optimizer):
     for float64 parameters, float32 for all others), the last threshold of a reused one
     (``next_threshold``), and for each group the number of its steps.
 
+    On CUDA devices (PyTorch 2.10 or newer, all parameters on one device) a step runs in torch's
+    current stream, waits for nothing and allocates by torch's allocator; `last_result` stays on the
+    device until it is looked at. The bits are those of the CPU. The selectors "sampled" and
+    "reused" select exactly there, and with `emit` the host waits once for the counts. A learning
+    rate that is a float32 tensor on the device is read there.
+
     Args:
-        params: parameters or dicts that define groups. Dense CPU tensors of dtype float32, float64,
-            bfloat16 or float16.
+        params: parameters or dicts that define groups. Dense tensors of dtype float32, float64,
+            bfloat16 or float16, on the CPU or on one CUDA device.
         lr: learning rate, >= 0.
         momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay: as in
             `sgd_step`.

@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from subgrad_fast import _core
+from subgrad_fast._device import on_device
+from subgrad_fast._sparse_device import device_step
+from subgrad_fast._sparse_result import INDEX_BYTES, Scopes, SparseResult, result_of
 from subgrad_fast.functional import _check_hyperparameters
 from subgrad_fast.selection import is_together
 from subgrad_fast.selectors import (
@@ -20,7 +23,6 @@ from subgrad_fast.selectors import (
     next_threshold,
     request,
 )
-from subgrad_fast.sparse import INDEX_BYTES, Scopes, SparseResult, result_of
 
 Group = dict[str, Any]
 
@@ -67,10 +69,18 @@ def _warm(selector: Selector, group: Group) -> Selector:
     return type(selector)(density)
 
 
+def _rate(group: Group) -> tuple[float, Tensor | None]:
+    """The learning rate: a number, or a tensor that is read on the device when a step runs."""
+    lr = group["lr"]
+    if isinstance(lr, Tensor) and lr.dtype == torch.float32 and lr.numel() == 1 and on_device([lr]):
+        return 0.0, lr
+    return float(lr), None
+
+
 def check_group(group: Group) -> None:
     """Raises ValueError for a hyper-parameter that is out of range."""
     _check_hyperparameters(
-        float(group["lr"]),
+        _rate(group)[0],
         group["momentum"],
         group["dampening"],
         group["weight_decay"],
@@ -105,6 +115,7 @@ class Work:
         self.momenta: list[Tensor | None] = []
         self.scopes = Scopes()
         self.rows: list[_core.SparseParams] = []
+        self.rates: list[Tensor | None] = []  # by row: a learning rate on the device
         self.selectors: list[tuple[Selector, float | None]] = []  # by scope, and the last threshold
         self.owners: list[Tensor | Group] = []  # by scope: whose threshold it is
         self.placements: list[_core.Placement] = []
@@ -117,9 +128,13 @@ class Work:
             return False
         check_group(group)
         selector = _warm(_selector(group), group)
+        lr, lr_on_device = _rate(group)
+        if lr_on_device is not None and not on_device(params):
+            lr, lr_on_device = float(lr_on_device), None
+        self.rates.append(lr_on_device)
         self.rows.append(
             _core.SparseParams(
-                float(group["lr"]),
+                lr,
                 group["momentum"],
                 group["dampening"],
                 group["weight_decay"],
@@ -164,6 +179,41 @@ class Work:
         return made, True
 
     def run(self, emit: str | None, measure: bool) -> SparseResult:
+        result = self._run_on_device if on_device(self.params) else self._run_on_host
+        return result(emit, measure)
+
+    def _become_state(self) -> None:
+        for param, name, made in self.new:
+            self.optimizer.state[param][name] = made
+        for group in self.groups:
+            group["steps"] += 1
+
+    def _run_on_device(self, emit: str | None, measure: bool) -> SparseResult:
+        # A threshold to be reused would have to be read; the selection is exact instead.
+        requests = [
+            request(selector, n)
+            for (selector, _), n in zip(self.selectors, self.scopes.sizes, strict=True)
+        ]
+        result = device_step(
+            self.params,
+            self.params,
+            self.grads,
+            self.residuals,
+            self.momenta,
+            self.rows,
+            requests,
+            self.placements,
+            self.scopes,
+            emit,
+            measure,
+            None,
+            self.params,
+            self.rates,
+        )
+        self._become_state()
+        return result
+
+    def _run_on_host(self, emit: str | None, measure: bool) -> SparseResult:
         requests = [
             request(selector, n, last)
             for (selector, last), n in zip(self.selectors, self.scopes.sizes, strict=True)
@@ -180,16 +230,12 @@ class Work:
             measure,
             self.params,
         )
-        state = self.optimizer.state
-        for param, name, made in self.new:
-            state[param][name] = made
-        for group in self.groups:
-            group["steps"] += 1
+        self._become_state()
         kept = self.scopes.kept(report[0])
         for i, (selector, _) in enumerate(self.selectors):
             if isinstance(selector, Reused):
                 owner = self.owners[i]
-                memory = owner if isinstance(owner, dict) else state[owner]
+                memory = owner if isinstance(owner, dict) else self.optimizer.state[owner]
                 memory["next_threshold"] = next_threshold(
                     selector, self.scopes.sizes[i], report[1][i], kept[i]
                 )

@@ -31,7 +31,8 @@ else:
     machine = machines.find_gpu()
 collect_ignore_glob = [] if machine else ["*.py"]
 if path and "SUBGRAD_CUDA_TORCH" not in os.environ:
-    collect_ignore_glob = ["test_optim*"]  # needs a session of its own: it changes torch
+    # These need a session of their own: they change torch.
+    collect_ignore_glob = ["test_optim*", "test_threshold*"]
 
 
 @pytest.fixture

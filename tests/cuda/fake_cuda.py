@@ -53,6 +53,8 @@ TEXT = ctypes.CFUNCTYPE(c_void_p, c_int)
 DENSE = ctypes.CFUNCTYPE(
     c_int, c_int, c_void_p, POINTER(DenseTensor), c_size_t, POINTER(DenseRow), POINTER(DenseOptions)
 )
+# Never called in a fake.
+SELECT = SPARSE = ctypes.CFUNCTYPE(c_int)
 
 
 class Api(ctypes.Structure):
@@ -67,6 +69,12 @@ class Api(ctypes.Structure):
         ("check_device", CHECK),
         ("error_text", TEXT),
         ("dense_step", DENSE),
+        ("select_bytes", SELECT),
+        ("select_find", SELECT),
+        ("select_write", SELECT),
+        ("sparse_bytes", SPARSE),
+        ("sparse_begin", SPARSE),
+        ("sparse_finish", SPARSE),
     )
 
 
