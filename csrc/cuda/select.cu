@@ -1,62 +1,18 @@
-// The exact k-th magnitude, and the indices and values of what is kept.
+// Selection by magnitude: what each tile keeps, and its indices and values.
 //
-// The k-th key is found digit by digit (a radix select), as on the CPU: 31 bits of a key in three
-// passes of up to 11 bits, 63 bits in six. A pass reads the arrays once. A block counts the digits
-// of its chunk in shared memory and adds what it found to the scope's bins; one block for each
-// scope then takes the digit in which the k-th lies. Only integers are added, so the order of the
-// blocks does not matter. Where one digit is much more frequent than others (equal elements, zeros)
-// a warp counts its most likely digit by one addition, or 32 lanes would queue for one bin.
-//
-// Traffic for each f32 element: 12 bytes for the key, 4 for the counts of the tiles, and 4 where
-// a tile keeps anything.
-#include "cuda/select.cuh"
-
+// Traffic for each f32 element, once the cut is known: 4 bytes for the counts of the tiles, and 4
+// where a tile keeps anything.
 #include <algorithm>
 
 #include "core/convert.h"
-#include "cuda/lists.cuh"
+#include "cuda/spans.cuh"
 
 namespace subgrad {
 namespace {
 
 constexpr int kScanThreads = 1024;
 
-// --- The list of spans ---------------------------------------------------------------------------
-
-struct SpanList {
-  static constexpr int kSpans = 60;
-
-  SelectScratch scratch;
-  std::int32_t count;
-  std::int32_t chunk;  // tiles
-  SpanItem spans[kSpans];
-  std::int32_t first_block[kSpans];
-};
-static_assert(sizeof(SpanList) <= 4096, "the limit of parameters");
-
-// A block's part of a list: elements [begin, begin + n) of a span.
-struct Part {
-  const SpanItem& span;
-  int tile;  // the first of them
-  std::int64_t begin;
-  int n;
-
-  __device__ explicit Part(const SpanList& list) : Part(list, segment_of(list, int(blockIdx.x))) {}
-
-  template <class T>
-  __device__ const T* data() const {
-    return static_cast<const T*>(span.data) + begin;
-  }
-
- private:
-  __device__ Part(const SpanList& list, int i)
-      : span(list.spans[i]),
-        tile(span.first_tile + (int(blockIdx.x) - list.first_block[i]) * list.chunk),
-        begin(std::int64_t{tile - span.first_tile} * kTile),
-        n(static_cast<int>(min(std::int64_t{list.chunk} * kTile, span.n - begin))) {}
-};
-
-// --- The key -------------------------------------------------------------------------------------
+// --- The scopes ----------------------------------------------------------------------------------
 
 template <class C>
 __device__ std::uint64_t key_of(double threshold) {
@@ -87,66 +43,6 @@ __global__ void set_scopes(const __grid_constant__ ScopeList list) {
     state.key = state.f64 ? key_of<double>(threshold) : key_of<float>(threshold);
   }
   list.states[list.first + i] = state;
-}
-
-template <class T>
-__global__ void __launch_bounds__(kBlockThreads)
-    count_digits(const __grid_constant__ SpanList list, int shift) {
-  using C = compute_t<T>;
-  __shared__ unsigned bins[kBins];
-  for (int b = static_cast<int>(threadIdx.x); b < kBins; b += kBlockThreads) bins[b] = 0;
-  __syncthreads();
-
-  const Part part(list);
-  const std::uint64_t known = list.scratch.scopes[part.span.scope].key;
-  each_pack(part.data<T>(), part.n, [&](const auto& pack, int, int count) {
-#pragma unroll
-    for (int k = 0; k < int(sizeof pack.lane / sizeof(T)); ++k) {
-      const std::uint64_t key = magnitude_key(widen<C>(pack.lane[k]));
-      const std::uint64_t digit =
-          (key ^ known) >> shift;  // no more than that: the upper ones agree
-      const bool in = k < count && digit < kBins;
-      const unsigned lanes = __ballot_sync(kAllLanes, in);
-      if (lanes == 0) continue;
-      const int first = __ffs(static_cast<int>(lanes)) - 1, bin = static_cast<int>(digit);
-      const int likely = __shfl_sync(kAllLanes, bin, first);
-      const unsigned alike = __ballot_sync(kAllLanes, in && bin == likely);
-      if (lane_number() == first) {
-        atomicAdd(&bins[likely], static_cast<unsigned>(__popc(alike)));
-      } else if (in && bin != likely) {
-        atomicAdd(&bins[bin], 1u);
-      }
-    }
-  });
-  __syncthreads();
-  unsigned long long* const all = list.scratch.bins + std::int64_t{part.span.scope} * kBins;
-  for (int b = static_cast<int>(threadIdx.x); b < kBins; b += kBlockThreads) {
-    if (bins[b] != 0) atomicAdd(&all[b], static_cast<unsigned long long>(bins[b]));
-  }
-}
-
-// A block for each scope: the digit in which the k-th key lies, and how many are left to be found
-// among those that have it. Leaves the bins at 0.
-__global__ void __launch_bounds__(kBlockThreads)
-    choose_digit(SelectScratch scratch, int shift, bool f64) {
-  constexpr int kOwn = kBins / kBlockThreads;
-  ScopeState& scope = scratch.scopes[blockIdx.x];
-  if (!scope.exact || scope.f64 != f64 || scope.left == 0) return;
-  unsigned long long* const bins = scratch.bins + std::int64_t{blockIdx.x} * kBins;
-  const int top = kBins - 1 - static_cast<int>(threadIdx.x) * kOwn;  // digits in descending order
-  std::int64_t own[kOwn], sum = 0, total;
-  for (int b = 0; b < kOwn; ++b) {
-    own[b] = static_cast<std::int64_t>(bins[top - b]);
-    bins[top - b] = 0;
-    sum += own[b];
-  }
-  const std::int64_t wanted = scope.left;
-  std::int64_t before = block_scan<kBlockThreads>(sum, total);
-  if (before >= wanted || before + sum < wanted) return;  // in the bins of another thread
-  int b = 0;
-  for (; before + own[b] < wanted; ++b) before += own[b];
-  scope.key |= static_cast<std::uint64_t>(top - b) << shift;
-  scope.left = wanted - before;
 }
 
 // --- The tiles -----------------------------------------------------------------------------------
@@ -251,46 +147,9 @@ __global__ void __launch_bounds__(kBlockThreads)
   });
 }
 
-// --- The launches --------------------------------------------------------------------------------
-
-// Calls run(list, blocks) for the spans that are wanted, in lists as long as a launch takes. A
-// block takes one tile, or several where there are more than so many blocks of them.
-template <class Wanted, class Run>
-cudaError_t each_list(const Selecting& selecting, std::int64_t most_blocks, const Wanted& wanted,
-                      const Run& run) {
-  SpanList list;
-  list.scratch = selecting.scratch();
-  std::int64_t tiles = 0;
-  for (const SpanItem& span : selecting.spans()) tiles += wanted(span) ? tiles_of(span.n) : 0;
-  constexpr std::int64_t kMostTiles = 1 << 16;  // of which bins of 32 bits can count the elements
-  list.chunk = static_cast<int>(std::clamp<std::int64_t>(tiles / most_blocks, 1, kMostTiles));
-  list.count = 0;
-  std::int64_t blocks = 0;
-  for (const SpanItem& span : selecting.spans()) {
-    if (span.n == 0 || !wanted(span)) continue;
-    if (list.count == SpanList::kSpans) {
-      SGF_CUDA_TRY(run(list, static_cast<int>(blocks)));
-      list.count = 0;
-      blocks = 0;
-    }
-    list.first_block[list.count] = static_cast<int>(blocks);
-    list.spans[list.count++] = span;
-    blocks += (tiles_of(span.n) + list.chunk - 1) / list.chunk;
-  }
-  return list.count > 0 ? run(list, static_cast<int>(blocks)) : cudaSuccess;
-}
-constexpr std::int64_t kTileEach = std::int64_t{1} << 62;
-
-// Calls launch_type(T{}) with each element type there is.
-template <class Body>
-cudaError_t each_type(const Body& body) {
-  SGF_CUDA_TRY(body(float{}, DType::f32));
-  SGF_CUDA_TRY(body(double{}, DType::f64));
-  SGF_CUDA_TRY(body(bf16{}, DType::bf16));
-  return body(f16{}, DType::f16);
-}
-
 }  // namespace
+
+// --- The launches --------------------------------------------------------------------------------
 
 void Selecting::add(SpanItem span) {
   span.first_tile = static_cast<int>(tiles_);
@@ -334,32 +193,6 @@ cudaError_t Selecting::set_scopes(cudaStream_t stream) const {
       list.scopes[i] = {scopes_[first + i], state};
     }
     SGF_CUDA_TRY(launch(&subgrad::set_scopes, 1, 64, stream, list));
-  }
-  return cudaSuccess;
-}
-
-cudaError_t Selecting::find_keys(int processors, cudaStream_t stream) const {
-  if (!any_exact()) return cudaSuccess;
-  const std::size_t bytes = static_cast<std::size_t>(scope_count_) * kBins * sizeof *scratch_.bins;
-  SGF_CUDA_TRY(cudaMemsetAsync(scratch_.bins, 0, bytes, stream));
-  for (const bool f64 : {false, true}) {
-    const auto of_type = [&](const SpanItem& s) { return (s.dtype == DType::f64) == f64; };
-    if (std::none_of(spans_.begin(), spans_.end(), of_type)) continue;
-    // The first digit has what the others leave of 31 or 63 bits.
-    for (int shift = (f64 ? 62 : 30) / kBinBits * kBinBits; shift >= 0; shift -= kBinBits) {
-      SGF_CUDA_TRY(each_type([&](auto element, DType dtype) {
-        if ((dtype == DType::f64) != f64) return cudaSuccess;
-        const auto wanted = [&](const SpanItem& s) {
-          return s.dtype == dtype && exact(s.scope) && scopes_[s.scope].k > 0;
-        };
-        return each_list(*this, 16 * processors, wanted, [&](const SpanList& list, int blocks) {
-          return launch(&count_digits<decltype(element)>, blocks, kBlockThreads, stream, list,
-                        shift);
-        });
-      }));
-      SGF_CUDA_TRY(
-          launch(&choose_digit, scope_count_, kBlockThreads, stream, scratch_, shift, f64));
-    }
   }
   return cudaSuccess;
 }

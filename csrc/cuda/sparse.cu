@@ -8,167 +8,14 @@
 // what is kept of each tile; between them the cut is found (select.cu) and a scan says where each
 // tile's report goes; the second reads the residuals again and moves the parameters. Both take a
 // tile for each block. The count never leaves the device.
-#include <memory>
 #include <utility>
 
-#include "core/convert.h"
-#include "cuda/lists.cuh"
-#include "cuda/select.cuh"
-#include "rules/sparse.h"
+#include "cuda/sparse_tile.cuh"
 
 namespace subgrad {
 namespace {
 
 constexpr int kBlocksPerMultiprocessor = 4;
-
-// --- The list of tensors -------------------------------------------------------------------------
-
-// Rules whose direction has no decoupled decay: these rows of kSgdRows. And those whose weight
-// decay is not coupled: what is kept is released, or stepped with by one that has momentum.
-constexpr int kDirections = 10, kPlain = 0, kShrinking = 10, kSteps = 15;
-static_assert(kSgdRows[kDirections - 1].decay == Decay::coupled &&
-              kSgdRows[kShrinking].decay == Decay::decoupled &&
-              kSgdRows[kShrinking].buffer == Buffer::none &&
-              kSgdRows[kSteps - 1].prox == Prox::none && kSgdRows[kSteps].prox == Prox::l1);
-
-struct Row {
-  SgdParams direction, application;
-  const float* lr;
-};
-
-struct Segment {
-  void* param;
-  const void* grad;
-  void* momentum;
-  void* residual;  // null: nothing is held from step to step
-  std::int64_t n;
-  CudaKept kept;
-  int first_tile, scope;
-  int number;  // of the tensor in the call
-  std::int16_t row;
-  std::int8_t direction, application;  // rows of kSgdRows
-  bool fused;                          // the cut is known: one kernel does it all
-  bool counts;                         // the first of two also counts what will be kept
-  bool fresh, reads_param, reads_momentum, writes_momentum, masks_momentum;
-  bool packed;  // every operand is aligned to its packs
-};
-
-struct SparseList {
-  static constexpr int kRows = 6, kSegments = 28;
-
-  SelectScratch scratch;
-  std::int64_t* kept;
-  double2* energies;  // by tile: of what is kept, and of the rest; or null
-  std::int32_t count, row_count, index_bytes;
-  Row rows[kRows];
-  Segment segments[kSegments];
-  std::int32_t first_block[kSegments];
-};
-static_assert(sizeof(SparseList) <= 4096, "the limit of parameters");
-
-// --- One tile ------------------------------------------------------------------------------------
-
-// What the threads of a block share.
-template <class C>
-struct Shared {
-  SgdCoefficients<C> direction, application;
-  key_t<C> key;
-};
-
-template <class C>
-__device__ void prepare(const SparseList& list, const Segment& s, Shared<C>& shared) {
-  if (threadIdx.x == 0) {
-    const Row& row = list.rows[s.row];
-    SgdParams application = row.application;
-    if (row.lr != nullptr) application.lr = *row.lr;
-    shared.direction = SgdCoefficients<C>::of(row.direction);
-    shared.application = SgdCoefficients<C>::of(application);
-    shared.key = static_cast<key_t<C>>(list.scratch.scopes[s.scope].key);
-  }
-  __syncthreads();
-}
-
-// Moves parameters by what is kept. Those of which nothing is kept are written only where all move.
-template <class P, class C, int lanes>
-__device__ void apply(const Segment& s, const SgdCoefficients<C>& coefficients,
-                      const bool (&kept)[lanes], Pack<P, lanes>& w, C (&m)[lanes], C (&v)[lanes]) {
-  const auto released = [&](const auto& release, bool all) {
-#pragma unroll
-    for (int k = 0; k < lanes; ++k) {
-      C weight = widen<C>(w.lane[k]), forgotten = m[k];
-      release(kept[k], weight, forgotten, v[k]);
-      if (all || kept[k]) w.lane[k] = Narrow<P>::of(weight);
-      if (s.masks_momentum) m[k] = forgotten;
-    }
-  };
-  const auto stepped = [&](auto number) {
-    const SgdRule<C, decltype(number)::value> step(coefficients);
-#pragma unroll
-    for (int k = 0; k < lanes; ++k) {
-      C weight = widen<C>(w.lane[k]);
-      step(weight, m[k], take(kept[k], v[k]));
-      w.lane[k] = Narrow<P>::of(weight);
-    }
-  };
-  if (s.application == kPlain) {
-    released(Release<C, Decay::none>(coefficients), false);
-  } else if (s.application == kShrinking) {
-    released(Release<C, Decay::decoupled>(coefficients), true);
-  } else if (s.application < kShrinking) {
-    with_rule_of<1, 5>(s.application, stepped);
-  } else {
-    with_rule_of<kShrinking + 1, kSteps>(s.application, stepped);
-  }
-}
-
-// Sums of squares, each thread's own. Computed in double, where the square of an f32 is exact.
-struct Energies {
-  double kept = 0.0, rest = 0.0;
-
-  template <class C, int lanes>
-  __device__ void add(const C (&v)[lanes], const bool (&in)[lanes]) {
-#pragma unroll
-    for (int k = 0; k < lanes; ++k) {
-      const double x = static_cast<double>(v[k]);
-      double& sum = in[k] ? kept : rest;
-      sum = fma(x, x, sum);
-    }
-  }
-  __device__ void put(double2* to) const {
-    const double all_kept = block_sum<kBlockThreads>(kept);
-    const double all_rest = block_sum<kBlockThreads>(rest);
-    if (threadIdx.x == 0) *to = {all_kept, all_rest};
-  }
-};
-
-// Where a block works: a tile of one tensor.
-template <class P, class G, class C>
-struct Place {
-  const Segment& s;
-  const int tile;
-  const std::int64_t begin;
-  const int n;
-  P* const w;
-  const G* const g;
-  C* const m;
-  C* const v;
-
-  __device__ Place(const SparseList& list, int i)
-      : s(list.segments[i]),
-        tile(s.first_tile + int(blockIdx.x) - list.first_block[i]),
-        begin(std::int64_t{tile - s.first_tile} * kTile),
-        n(static_cast<int>(min(std::int64_t{kTile}, s.n - begin))),
-        w(static_cast<P*>(s.param) + begin),
-        g(static_cast<const G*>(s.grad) + begin),
-        m(static_cast<C*>(s.momentum) + begin),
-        v(static_cast<C*>(s.residual) + begin) {}
-
-  // The end of what is done in packs.
-  __device__ int packs_end() const {
-    constexpr int lanes = 16 / sizeof(C);
-    return s.packed ? n / lanes * lanes : 0;
-  }
-};
 
 // --- The first kernel: the residuals, and if the cut is known everything -------------------------
 
@@ -186,7 +33,7 @@ struct StepTile {
 
   template <int lanes>
   __device__ void step(int begin, int end) {
-    const Segment& s = at.s;
+    const SparseItem& s = at.s;
     for (int i = begin + static_cast<int>(threadIdx.x) * lanes; i < end;
          i += kBlockThreads * lanes) {
       const Pack<G, lanes> gp = pack_at<lanes>(at.g + i);
@@ -236,7 +83,7 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
   using C = typename Work::C;
   __shared__ Shared<C> shared;
   const int i = segment_of(list, static_cast<int>(blockIdx.x));
-  const Segment& s = list.segments[i];
+  const SparseItem& s = list.segments[i];
   prepare(list, s, shared);
   const Place<typename Work::P, typename Work::G, C> at(list, i);
   Work work{at, shared, list.energies != nullptr};
@@ -257,8 +104,7 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
   }
 }
 
-// --- The second kernel: what is kept
-// ---------------------------------------------------------------
+// --- The second kernel: what is kept -------------------------------------------------------------
 
 template <DType type>
 struct ReleaseTile {
@@ -275,7 +121,7 @@ struct ReleaseTile {
 
   template <int lanes>
   __device__ void step(int begin, int end) {
-    const Segment& s = at.s;
+    const SparseItem& s = at.s;
     each_turn<lanes>(at.v, begin, end, [&](Pack<C, lanes> vp, int i, int count) {
       bool kept[lanes], any = false;
       int place[lanes];
@@ -318,7 +164,7 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
   using C = typename Work::C;
   __shared__ Shared<C> shared;
   const int i = segment_of(list, static_cast<int>(blockIdx.x));
-  const Segment& s = list.segments[i];
+  const SparseItem& s = list.segments[i];
   const Place<typename Work::P, typename Work::P, C> at(list, i);
   const SelectScratch& scratch = list.scratch;
   const std::int64_t before = kept_before(scratch, s.scope, at.tile);
@@ -335,13 +181,12 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
   if (list.energies != nullptr) work.energies.put(&list.energies[at.tile]);
 }
 
-// --- The sums
-// --------------------------------------------------------------------------------------
+// --- The sums ------------------------------------------------------------------------------------
 
 // A block for each tensor adds up its tiles.
 __global__ void __launch_bounds__(kBlockThreads)
     sum_energies(const __grid_constant__ SparseList list, double* energies) {
-  const Segment& s = list.segments[blockIdx.x];
+  const SparseItem& s = list.segments[blockIdx.x];
   const int tiles = static_cast<int>((s.n + kTile - 1) / kTile);
   double kept = 0.0, rest = 0.0;
   for (int t = static_cast<int>(threadIdx.x); t < tiles; t += kBlockThreads) {
@@ -356,180 +201,40 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-// --- The launches
-// ----------------------------------------------------------------------------------
+// --- The launches --------------------------------------------------------------------------------
 
-bool is_packed(const CudaSparseTensor& t, const void* residual, DenseTypes types) {
-  const std::size_t lanes = 16 / size_of(types.momentum);
-  return aligned_to(t.param, lanes * size_of(types.param)) &&
-         aligned_to(t.grad, lanes * size_of(types.grad)) && aligned_to(t.momentum, 16) &&
-         aligned_to(residual, 16);
+template <int types>
+cudaError_t step_types(const SparseCall& call, const CudaSparseRow* rows, std::int64_t* kept,
+                       cudaStream_t stream) {
+  constexpr DenseTypes t = kDenseTypes[types];
+  if constexpr (t.momentum != compute_dtype(t.param)) {
+    return cudaSuccess;  // there is no such step
+  } else {
+    const auto wanted = [](const CudaSparseTensor& tensor) { return tensor.types_row == types; };
+    return call.each_list(rows, kept, false, wanted, [&](const SparseList& list, int blocks) {
+      return launch(&sparse_step<types>, blocks, kBlockThreads, stream, list);
+    });
+  }
 }
 
-// A call's tensors, and its scratch memory.
-class SparseCall {
- public:
-  SparseCall(const CudaSparseTensor* tensors, std::size_t count, const CudaScope* scopes,
-             std::size_t scope_count, const CudaSparseOptions& options, void* scratch)
-      : tensors_(tensors),
-        count_(count),
-        options_(options),
-        two_passes_(new bool[scope_count]),
-        selecting_(scopes, scope_count, two_passes_.get()) {
-    for (std::size_t i = 0; i < scope_count; ++i) {
-      two_passes_[i] = scopes[i].k >= 0 || options.index_bytes != 0;
-    }
-    Carver carver(scratch);
-    for (std::size_t i = 0; i < count; ++i) {
-      const CudaSparseTensor& t = tensors[i];
-      const DType type = types_of(t).momentum;
-      void* v = t.residual;
-      if (v == nullptr && two_passes_[t.scope]) {
-        v = carver.take<char>(t.n * static_cast<std::int64_t>(size_of(type)));
-      }
-      CudaKept kept = t.kept;
-      if (options.index_bytes == 0) kept.capacity = kCudaUnlimited;
-      selecting_.add({v, t.n, kept, 0, t.scope, static_cast<int>(i), type});
-    }
-    selecting_.carve(carver);
-    if (options.measure) energies_ = carver.take<double2>(selecting_.tiles());
-    bytes_ = carver.bytes();
-  }
+template <int... types>
+cudaError_t step_tensors(std::integer_sequence<int, types...>, const SparseCall& call,
+                         const CudaSparseRow* rows, std::int64_t* kept, cudaStream_t stream) {
+  cudaError_t error = cudaSuccess;
+  static_cast<void>(
+      (... && ((error = step_types<types>(call, rows, kept, stream)) == cudaSuccess)));
+  return error;
+}
 
-  std::size_t bytes() const { return bytes_; }
-  const Selecting& selecting() const { return selecting_; }
-
-  cudaError_t step(const CudaSparseRow* rows, std::int64_t* kept, cudaStream_t stream) const {
-    return each_types(std::make_integer_sequence<int, kDenseTypeRows>{}, rows, kept, stream);
-  }
-
-  cudaError_t release(const CudaSparseRow* rows, cudaStream_t stream) const {
-    SGF_CUDA_TRY(release_type<DType::f32>(rows, stream));
-    SGF_CUDA_TRY(release_type<DType::f64>(rows, stream));
-    SGF_CUDA_TRY(release_type<DType::bf16>(rows, stream));
-    return release_type<DType::f16>(rows, stream);
-  }
-
-  cudaError_t sum(const CudaSparseRow* rows, double* energies, cudaStream_t stream) const {
-    const auto every = [](const CudaSparseTensor&) { return true; };
-    return each_list(rows, nullptr, false, every, [&](const SparseList& list, int) {
-      return launch(&sum_energies, list.count, kBlockThreads, stream, list, energies);
-    });
-  }
-
- private:
-  static DenseTypes types_of(const CudaSparseTensor& t) { return kDenseTypes[t.types_row]; }
-
-  // As the first or the second kernel takes a tensor.
-  Segment segment(std::size_t i, const CudaSparseRow& row, bool second) const {
-    const CudaSparseTensor& t = tensors_[i];
-    const SpanItem& span = selecting_.spans()[i];
-    const bool exact = selecting_.exact(t.scope), two = two_passes_[t.scope];
-    SparseParts parts = sparse_parts(row.params, row.momentum_correction, row.momentum_masking);
-    const bool momentum = row.params.momentum != 0.0;
-    Segment s = {};
-    s.param = t.param;
-    s.grad = t.grad;
-    s.momentum = t.momentum;
-    s.residual = const_cast<void*>(span.data);
-    s.n = t.n;
-    s.kept = span.kept;
-    s.first_tile = span.first_tile;
-    s.scope = t.scope;
-    s.number = static_cast<int>(i);
-    s.direction = static_cast<std::int8_t>(sgd_rule(parts.direction, t.first));
-    if (parts.releases) parts.application.momentum = 0.0;
-    s.application = static_cast<std::int8_t>(sgd_rule(parts.application, t.first));
-    s.fused = !two;
-    s.counts = two && !exact;
-    s.reads_param = kSgdRows[s.direction].decay == Decay::coupled;
-    s.fresh = t.fresh || t.residual == nullptr;
-    // Whichever kernel has the momentum's equation reads it, unless it holds nothing; what masks it
-    // afterwards has to read what the other has written.
-    const bool has_equation = momentum && (s.fused || second != parts.releases);
-    const bool masks = parts.masks_momentum && (s.fused || second);
-    s.reads_momentum = (has_equation && !t.first) || (masks && second);
-    s.writes_momentum = has_equation || masks;
-    s.masks_momentum = masks;
-    s.packed = is_packed(t, span.data, types_of(t));
-    return s;
-  }
-
-  // Calls run(list, blocks) for the tensors that are wanted, in lists as long as a launch takes.
-  template <class Wanted, class Run>
-  cudaError_t each_list(const CudaSparseRow* rows, std::int64_t* kept, bool second,
-                        const Wanted& wanted, const Run& run) const {
-    SparseList list;
-    list.scratch = selecting_.scratch();
-    list.kept = kept;
-    list.energies = energies_;
-    list.index_bytes = options_.index_bytes;
-    list.count = list.row_count = 0;
-    int blocks = 0, last_row = -1;
-    for (std::size_t i = 0; i < count_; ++i) {
-      const CudaSparseTensor& t = tensors_[i];
-      if (t.n == 0 || !wanted(t)) continue;
-      if (list.count == SparseList::kSegments ||
-          (t.params_row != last_row && list.row_count == SparseList::kRows)) {
-        SGF_CUDA_TRY(run(list, blocks));
-        list.count = list.row_count = blocks = 0;
-        last_row = -1;
-      }
-      const CudaSparseRow& row = rows[t.params_row];
-      if (t.params_row != last_row) {
-        const SparseParts parts =
-            sparse_parts(row.params, row.momentum_correction, row.momentum_masking);
-        list.rows[list.row_count++] = {parts.direction, parts.application, row.lr};
-        last_row = t.params_row;
-      }
-      Segment& s = list.segments[list.count];
-      s = segment(i, row, second);
-      s.row = static_cast<std::int16_t>(list.row_count - 1);
-      list.first_block[list.count++] = blocks;
-      blocks += static_cast<int>(tiles_of(t.n));
-    }
-    return list.count > 0 ? run(list, blocks) : cudaSuccess;
-  }
-
-  template <int types>
-  cudaError_t step_types(const CudaSparseRow* rows, std::int64_t* kept, cudaStream_t stream) const {
-    constexpr DenseTypes t = kDenseTypes[types];
-    if constexpr (t.momentum != compute_dtype(t.param)) {
-      return cudaSuccess;  // there is no such step
-    } else {
-      const auto wanted = [](const CudaSparseTensor& tensor) { return tensor.types_row == types; };
-      return each_list(rows, kept, false, wanted, [&](const SparseList& list, int blocks) {
-        return launch(&sparse_step<types>, blocks, kBlockThreads, stream, list);
-      });
-    }
-  }
-
-  template <int... types>
-  cudaError_t each_types(std::integer_sequence<int, types...>, const CudaSparseRow* rows,
-                         std::int64_t* kept, cudaStream_t stream) const {
-    cudaError_t error = cudaSuccess;
-    static_cast<void>((... && ((error = step_types<types>(rows, kept, stream)) == cudaSuccess)));
-    return error;
-  }
-
-  template <DType type>
-  cudaError_t release_type(const CudaSparseRow* rows, cudaStream_t stream) const {
-    const auto wanted = [&](const CudaSparseTensor& t) {
-      return types_of(t).param == type && two_passes_[t.scope];
-    };
-    return each_list(rows, nullptr, true, wanted, [&](const SparseList& list, int blocks) {
-      return launch(&sparse_release<type>, blocks, kBlockThreads, stream, list);
-    });
-  }
-
-  const CudaSparseTensor* tensors_;
-  std::size_t count_;
-  const CudaSparseOptions options_;
-  std::unique_ptr<bool[]> two_passes_;  // by scope
-  Selecting selecting_;
-  double2* energies_ = nullptr;
-  std::size_t bytes_ = 0;
-};
+template <DType type>
+cudaError_t release_type(const SparseCall& call, const CudaSparseRow* rows, cudaStream_t stream) {
+  const auto wanted = [&](const CudaSparseTensor& t) {
+    return call.types_of(t).param == type && call.two_passes(t);
+  };
+  return call.each_list(rows, nullptr, true, wanted, [&](const SparseList& list, int blocks) {
+    return launch(&sparse_release<type>, blocks, kBlockThreads, stream, list);
+  });
+}
 
 }  // namespace
 
@@ -557,7 +262,8 @@ int subgrad_cuda_sparse_begin(int device, void* stream, const CudaSparseTensor* 
   const Selecting& selecting = call.selecting();
   SGF_CUDA_TRY(cudaMemsetAsync(report->kept, 0, count * sizeof *report->kept, s));
   SGF_CUDA_TRY(selecting.set_scopes(s));
-  SGF_CUDA_TRY(call.step(rows, report->kept, s));
+  SGF_CUDA_TRY(
+      step_tensors(std::make_integer_sequence<int, kDenseTypeRows>{}, call, rows, report->kept, s));
   SGF_CUDA_TRY(selecting.find_keys(processors, s));
   SGF_CUDA_TRY(selecting.count_tiles(s));
   SGF_CUDA_TRY(selecting.scan(s));
@@ -573,10 +279,16 @@ int subgrad_cuda_sparse_finish(int device, void* stream, const CudaSparseTensor*
   SGF_CUDA_TRY(on.error());
   const auto s = static_cast<cudaStream_t>(stream);
   const SparseCall call(tensors, count, scopes, scope_count, *options, scratch);
-  SGF_CUDA_TRY(call.release(rows, s));
+  SGF_CUDA_TRY(release_type<DType::f32>(call, rows, s));
+  SGF_CUDA_TRY(release_type<DType::f64>(call, rows, s));
+  SGF_CUDA_TRY(release_type<DType::bf16>(call, rows, s));
+  SGF_CUDA_TRY(release_type<DType::f16>(call, rows, s));
   if (!options->measure || report->energies == nullptr) return cudaSuccess;
   SGF_CUDA_TRY(cudaMemsetAsync(report->energies, 0, 2 * count * sizeof *report->energies, s));
-  return call.sum(rows, report->energies, s);
+  const auto every = [](const CudaSparseTensor&) { return true; };
+  return call.each_list(rows, nullptr, false, every, [&](const SparseList& list, int) {
+    return launch(&sum_energies, list.count, kBlockThreads, s, list, report->energies);
+  });
 }
 
 }  // extern "C"
