@@ -57,7 +57,7 @@ MUTANTS = [
     ("release-tail-forgotten", SPARSE, "  work.template step<1>(in_packs, at.n);\n  if (list.energies", "  if (list.energies"),
     ("count-without-atomics", SPARSE, "atomicAdd(reinterpret_cast<unsigned long long*>(&list.kept[s.number]),\n                static_cast<unsigned long long>(kept));", "list.kept[s.number] += kept;"),
     ("fresh-residual-read", SPARSE, "if (s.residual != nullptr && !s.fresh) vp", "if (s.residual != nullptr) vp"),
-    ("first-momentum-read", LIST, "(has_equation && !t.first)", "has_equation"),
+    ("first-step-accumulates", LIST, "sgd_rule(parts.direction, t.first)", "sgd_rule(parts.direction, false)"),
     ("momentum-not-masked", TILE, "if (s.masks_momentum) m[k] = forgotten;", ""),
     ("parameters-rounded-again", TILE, "if (all || kept[k]) w.lane[k]", "w.lane[k]"),
     ("nothing-is-zero", SPARSE, "vp.lane[k] = nothing<C>();", "vp.lane[k] = C(0);"),

@@ -18,33 +18,47 @@ void* at(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
 // Addresses of indices and values, and how many there is room for; one for each array.
 using Outputs = std::vector<std::tuple<std::uintptr_t, std::uintptr_t, std::int64_t>>;
 
+// A number in device memory, which is read when the work runs; null for None.
+const void* number_on(int device, const py::object& array, const Where& where, DType dtype) {
+  if (array.is_none()) return nullptr;
+  const ArrayView view = view_array(array, where, Memory::any);
+  if (view.device != device || view.dtype != dtype || view.size() != 1) {
+    throw py::value_error(where.text() + ": expected one " + name_of(dtype) + " on " +
+                          device_text(device) + ", got " + view.describe() + " on " +
+                          device_text(view.device));
+  }
+  return view.data;
+}
+
 class CudaSparseStep {
  public:
-  // `thresholds` and `rates`: by selector and by row, a number in device memory that is read in
-  // place of the one given; 0 for none.
+  // `threshold` and `rates`: numbers in device memory that are read in place of the selectors' and
+  // of each row's; or None.
   CudaSparseStep(const py::object& params, const py::object& grads, const py::object& residuals,
                  const py::object& momentum_buffers, const std::vector<SparseParams>& rows,
                  const std::vector<Selector>& selectors, const std::vector<Placement>& placements,
-                 int index_bytes, bool measure, const std::vector<std::uintptr_t>& thresholds,
-                 const std::vector<std::uintptr_t>& rates)
-      : arrays_{params, grads, residuals, momentum_buffers},
+                 int index_bytes, bool measure, const py::object& threshold,
+                 const std::vector<py::object>& rates)
+      : arrays_{params, grads, residuals, momentum_buffers, threshold},
+        rates_(rates),
         plan_(params, grads, residuals, momentum_buffers, Memory::any),
         options_{index_bytes, measure} {
     if (plan_.size() == 0) throw py::value_error("params: expected at least one array");
-    const ArrayView first =
-        view_array(array_list(params, "params").items[0], plan_.where(0), Memory::any);
-    device_ = first.device;
-    library_ = first.api;
+    const py::object first = array_list(params, "params").items[0];
+    const ArrayView view = view_array(first, plan_.where(0), Memory::any);
+    device_ = view.device;
+    library_ = view.api;
     check_scopes(plan_, placements, selectors.size());
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      const auto* rate = i < rates.size() ? static_cast<const float*>(at(rates[i])) : nullptr;
-      rows_.push_back({rows[i].sgd, rate, rows[i].momentum_correction, rows[i].momentum_masking});
+      const py::object rate = i < rates.size() ? rates[i] : py::none();
+      rows_.push_back({rows[i].sgd,
+                       static_cast<const float*>(number_on(device_, rate, {"lr"}, DType::f32)),
+                       rows[i].momentum_correction, rows[i].momentum_masking});
     }
-    for (std::size_t i = 0; i < selectors.size(); ++i) {
-      const bool exact = selectors[i].kind != Selector::Kind::absolute;
-      const void* threshold = i < thresholds.size() ? at(thresholds[i]) : nullptr;
-      scopes_.push_back({selectors[i].threshold, static_cast<const double*>(threshold),
-                         exact ? selectors[i].k : -1});
+    const void* cut = number_on(device_, threshold, {"threshold"}, DType::f64);
+    for (const Selector& s : selectors) {
+      const bool exact = s.kind != Selector::Kind::absolute;
+      scopes_.push_back({s.threshold, static_cast<const double*>(cut), exact ? s.k : -1});
     }
     for (const SparseSegment& s : segments_of(plan_, rows, placements, index_bytes)) {
       const std::size_t i = tensors_.size();
@@ -113,7 +127,8 @@ class CudaSparseStep {
     launch_cuda(device_, library_, body);
   }
 
-  py::object arrays_[4];  // which keep the memory
+  py::object arrays_[5];  // which keep the memory
+  std::vector<py::object> rates_;
   SparsePlan plan_;
   CudaSparseOptions options_;
   int device_;
@@ -133,10 +148,10 @@ void register_cuda_sparse(py::module_& m) {
   py::class_<CudaSparseStep>(m, "CudaSparseStep")
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,
                     const std::vector<SparseParams>&, const std::vector<Selector>&,
-                    const std::vector<Placement>&, int, bool, const std::vector<std::uintptr_t>&,
-                    const std::vector<std::uintptr_t>&>(),
+                    const std::vector<Placement>&, int, bool, const py::object&,
+                    const std::vector<py::object>&>(),
            "params"_a, "grads"_a, "residuals"_a, "momentum_buffers"_a, "rows"_a, "selectors"_a,
-           "placements"_a, "index_bytes"_a, "measure"_a, "thresholds"_a, "rates"_a)
+           "placements"_a, "index_bytes"_a, "measure"_a, "threshold"_a, "rates"_a)
       .def_property_readonly("scratch_bytes", &CudaSparseStep::scratch_bytes)
       .def("begin", &CudaSparseStep::begin, "scratch"_a, "kept"_a, "thresholds"_a, "energies"_a,
            "capacity"_a, "versioned"_a)

@@ -157,6 +157,11 @@ void Selecting::add(SpanItem span) {
   spans_.push_back(span);
 }
 
+bool Selecting::any_counted() const {
+  return counted_ == nullptr ||
+         std::any_of(counted_, counted_ + scope_count_, [](bool c) { return c; });
+}
+
 bool Selecting::any_exact() const {
   return std::any_of(scopes_, scopes_ + scope_count_, [](const CudaScope& s) { return s.k >= 0; });
 }
@@ -212,6 +217,7 @@ cudaError_t Selecting::count_tiles(cudaStream_t stream) const { return count(tru
 cudaError_t Selecting::count_all_tiles(cudaStream_t stream) const { return count(false, stream); }
 
 cudaError_t Selecting::scan(cudaStream_t stream) const {
+  if (!any_counted()) return cudaSuccess;
   return launch(&scan_tiles, scope_count_, kScanThreads, stream, scratch_);
 }
 
@@ -220,7 +226,7 @@ cudaError_t Selecting::report(const CudaSparseReport& to, cudaStream_t stream) c
     SGF_CUDA_TRY(launch(&report_thresholds, (scope_count_ + 63) / 64, 64, stream, scratch_.scopes,
                         scope_count_, to.thresholds));
   }
-  if (to.kept == nullptr) return cudaSuccess;
+  if (to.kept == nullptr || !any_counted()) return cudaSuccess;
   const auto every = [](const SpanItem&) { return true; };
   return each_list(*this, kTileEach, every, [&](const SpanList& list, int) {
     return launch(&report_kept, 1, 64, stream, list, to.kept);

@@ -97,6 +97,7 @@ class Selecting {
 
  private:
   bool any_exact() const;
+  bool any_counted() const;
   cudaError_t count(bool exact_only, cudaStream_t stream) const;
 
   const CudaScope* scopes_;

@@ -116,8 +116,8 @@ class CudaSparseStep:
         placements: list[Placement],
         index_bytes: int,
         measure: bool,
-        thresholds: list[int],
-        rates: list[int],
+        threshold: Any,
+        rates: list[Any],
     ) -> None: ...
     @property
     def scratch_bytes(self) -> int: ...

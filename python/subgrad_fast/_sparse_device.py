@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from subgrad_fast import _core
@@ -66,67 +67,103 @@ class DeviceSparseResult(SparseResult):
         return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
-def device_step(
-    params: Any,
-    tensors: list[Array],
-    grads: Any,
-    residuals: Any,
-    momenta: Any,
-    rows: list[_core.SparseParams],
-    requests: list[_core.Selector],
-    placements: list[_core.Placement],
-    scopes: Scopes,
-    emit: str | None,
-    measure: bool,
-    capacity: int | None,
-    versioned: list[Array],
-    rates: list[Array | None],
-) -> DeviceSparseResult:
-    """One step on one device, in its library's stream.
+class JoinedSparseResult(SparseResult):
+    """What steps on several devices did, in the order of all tensors; read when it is looked at."""
+
+    def __init__(self, parts: list[SparseResult], order: list[tuple[int, int]]) -> None:
+        """`order`: for each tensor its part, and its number there."""
+        self.__dict__.update(_parts=parts, _order=order)  # the class is frozen
+
+    _parts: list[SparseResult]
+    _order: list[tuple[int, int]]
+
+    def _join(self, name: str) -> Any:
+        columns = [getattr(part, name) for part in self._parts]
+        if None in columns:
+            return None
+        return [columns[part][i] for part, i in self._order]
+
+    kept = property(lambda self: self._join("kept"))
+    sizes = property(lambda self: self._join("sizes"))
+    thresholds = property(lambda self: self._join("thresholds"))
+    energies = property(lambda self: self._join("energies"))
+    selections = property(lambda self: self._join("selections"))
+
+
+class DeviceStep:
+    """One step on one device, in its library's stream; nothing is written before `run`.
 
     Args:
         params, grads, residuals, momenta: as in `sparse_step`; `tensors`: the parameters in a list.
         rows, requests, placements, scopes: hyper-parameters, selectors, and which tensor has which.
-        emit, measure, capacity: as in `sparse_step`.
-        versioned: torch tensors that are written.
+        emit, measure: as in `sparse_step`.
+        threshold: one float64 on the device, read in place of the selectors'.
         rates: by row, a learning rate on the device or None.
     """
-    step = _core.CudaSparseStep(
-        params,
-        grads,
-        residuals,
-        momenta,
-        rows,
-        requests,
-        placements,
-        INDEX_BYTES[emit],
-        measure,
-        [],
-        [address(rate) for rate in rates],
-    )
-    like = tensors[0]
-    scratch = empty(like, step.scratch_bytes, "uint8")
-    kept = empty(like, len(tensors), "int64")
-    thresholds = empty(like, len(requests), "float64")
-    energies = empty(like, 2 * len(tensors), "float64") if measure else None
-    step.begin(
-        address(scratch),
-        address(kept),
-        address(thresholds),
-        address(energies),
-        capacity,
-        versioned,
-    )
-    selections: list[Selection] | None = None
-    places: list[tuple[int, int, int]] = []
-    if emit is not None:
-        counts = [capacity] * len(tensors) if capacity is not None else read(kept)
-        dtypes = ["float64" if "float64" in str(t.dtype) else "float32" for t in tensors]
-        made, places = outputs_like(tensors, counts, emit, dtypes)
-        selections = [
-            Selection(indices, values, thresholds[scope])
-            for (indices, values), scope in zip(made, scopes.of_tensor, strict=True)
-        ]
-    step.finish(places)
-    sizes = [size_of(t) for t in tensors]
-    return DeviceSparseResult(sizes, scopes.of_tensor, kept, thresholds, energies, selections)
+
+    def __init__(
+        self,
+        params: Any,
+        tensors: list[Array],
+        grads: Any,
+        residuals: Any,
+        momenta: Any,
+        rows: list[_core.SparseParams],
+        requests: list[_core.Selector],
+        placements: list[_core.Placement],
+        scopes: Scopes,
+        emit: str | None,
+        measure: bool,
+        threshold: Array | None = None,
+        rates: Sequence[Array | None] = (),
+    ) -> None:
+        self.tensors, self.scopes = tensors, scopes
+        self.emit, self.measure = emit, measure
+        self.step = _core.CudaSparseStep(
+            params,
+            grads,
+            residuals,
+            momenta,
+            rows,
+            requests,
+            placements,
+            INDEX_BYTES[emit],
+            measure,
+            threshold,
+            list(rates),
+        )
+
+    def run(self, versioned: list[Array], capacity: int | None = None) -> DeviceSparseResult:
+        """Takes the step.
+
+        Args:
+            versioned: torch tensors that are written.
+            capacity: as in `sparse_step`.
+        """
+        step, tensors, of_tensor = self.step, self.tensors, self.scopes.of_tensor
+        like = tensors[0]
+        scratch = empty(like, step.scratch_bytes, "uint8")
+        kept = empty(like, len(tensors), "int64")
+        thresholds = empty(like, len(self.scopes.sizes), "float64")
+        energies = empty(like, 2 * len(tensors), "float64") if self.measure else None
+        step.begin(
+            address(scratch),
+            address(kept),
+            address(thresholds),
+            address(energies),
+            capacity,
+            versioned,
+        )
+        selections: list[Selection] | None = None
+        outputs: list[tuple[int, int, int]] = []
+        if self.emit is not None:
+            counts = [capacity] * len(tensors) if capacity is not None else read(kept)
+            dtypes = ["float64" if "float64" in str(t.dtype) else "float32" for t in tensors]
+            made, outputs = outputs_like(tensors, counts, self.emit, dtypes)
+            selections = [
+                Selection(indices, values, thresholds[scope])
+                for (indices, values), scope in zip(made, of_tensor, strict=True)
+            ]
+        step.finish(outputs)
+        sizes = [size_of(t) for t in tensors]
+        return DeviceSparseResult(sizes, of_tensor, kept, thresholds, energies, selections)

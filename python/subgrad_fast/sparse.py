@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from subgrad_fast import _core
-from subgrad_fast._arrays import Arrays, as_list, as_sequence, is_torch
+from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
 from subgrad_fast._device import on_device
 from subgrad_fast._rows import is_row_sparse, row_step
-from subgrad_fast._sparse_device import device_step
+from subgrad_fast._sparse_device import DeviceStep
 from subgrad_fast._sparse_result import INDEX_BYTES, Scopes, SparseResult, result_of, size_of
 from subgrad_fast.functional import _check_hyperparameters
 from subgrad_fast.selection import is_together
@@ -22,7 +22,7 @@ def sparse_step(
     momentum_buffers: Arrays | None = None,
     *,
     lr: float,
-    threshold: float | None = None,
+    threshold: float | Array | None = None,
     density: float | None = None,
     k: int | None = None,
     selector: Selector | str | None = None,
@@ -83,7 +83,8 @@ def sparse_step(
             `momentum` is not 0.
         lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay: as in
             `sgd_step`.
-        threshold: keep magnitudes of at least this.
+        threshold: keep magnitudes of at least this. On a device it may be a float64 array of one
+            element there (`kth_magnitude` returns such), which is read when the step runs.
         density: keep this share, exactly; ``max(1, floor(density * n + 0.5))`` of n elements.
         k: keep so many, exactly. One of `threshold`, `density`, `k` and `selector` is given.
         selector: a selector (`Absolute`, `Exact`, `Sampled`, `Reused`), or the name of one that
@@ -136,6 +137,9 @@ def sparse_step(
         row_step(params, grads, momentum_buffers, **hyper, first_step=first_step)
         named = [size_of(g[1] if isinstance(g, tuple) else g._values()) for g in each_grad]
         return SparseResult(named, list(map(size_of, as_list(params))), [0.0] * len(named))
+    threshold_on_device = None
+    if not isinstance(threshold, float | int | None) and on_device([threshold]):
+        threshold, threshold_on_device = 0.0, threshold
     chosen = make_selector(selector, threshold, density, k)
     together = is_together(scope)
     if emit not in INDEX_BYTES:
@@ -170,7 +174,7 @@ def sparse_step(
     if capacity is not None and (emit is None or not capacity >= 0):
         raise ValueError(f"capacity: expected a number >= 0 beside emit, got {capacity!r}")
     if on_device(tensors):
-        return device_step(
+        step = DeviceStep(
             params,
             tensors,
             grads,
@@ -182,10 +186,11 @@ def sparse_step(
             scopes,
             emit,
             measure,
-            capacity,
-            versioned,
-            [],
+            threshold_on_device,
         )
+        return step.run(versioned, capacity)
+    if threshold_on_device is not None:
+        raise ValueError("threshold: is on a device, and the arrays are not")
     if capacity is not None:
         raise ValueError("capacity: has a meaning for arrays on a device only")
     report = _core.sparse_step(

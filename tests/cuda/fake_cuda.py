@@ -53,8 +53,22 @@ TEXT = ctypes.CFUNCTYPE(c_void_p, c_int)
 DENSE = ctypes.CFUNCTYPE(
     c_int, c_int, c_void_p, POINTER(DenseTensor), c_size_t, POINTER(DenseRow), POINTER(DenseOptions)
 )
-# Never called in a fake.
-SELECT = SPARSE = ctypes.CFUNCTYPE(c_int)
+# Scratch memory's bytes, then the launchers, of which a fake notes where they are to run.
+SELECT_BYTES = ctypes.CFUNCTYPE(c_int, c_void_p, c_size_t, c_void_p, c_size_t, POINTER(c_size_t))
+SELECT_FIND = ctypes.CFUNCTYPE(
+    c_int, c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p
+)
+SELECT_WRITE = ctypes.CFUNCTYPE(
+    c_int, c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_int
+)
+SPARSE_BYTES = ctypes.CFUNCTYPE(
+    c_int, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, POINTER(c_size_t)
+)
+SPARSE = ctypes.CFUNCTYPE(
+    c_int,
+    *(c_int, c_void_p, c_void_p, c_size_t, c_void_p),
+    *(c_void_p, c_size_t, c_void_p, c_void_p, c_void_p),
+)
 
 
 class Api(ctypes.Structure):
@@ -69,10 +83,10 @@ class Api(ctypes.Structure):
         ("check_device", CHECK),
         ("error_text", TEXT),
         ("dense_step", DENSE),
-        ("select_bytes", SELECT),
-        ("select_find", SELECT),
-        ("select_write", SELECT),
-        ("sparse_bytes", SPARSE),
+        ("select_bytes", SELECT_BYTES),
+        ("select_find", SELECT_FIND),
+        ("select_write", SELECT_WRITE),
+        ("sparse_bytes", SPARSE_BYTES),
         ("sparse_begin", SPARSE),
         ("sparse_finish", SPARSE),
     )
@@ -127,6 +141,19 @@ class FakeCuda:
             )
             return launch_error
 
+        def note(name: str) -> Any:
+            def launch(device: int, stream: int, tensors: int, count: int, *others: Any) -> int:
+                self.launches.append(
+                    {"name": name, "device": device, "stream": stream, "count": count}
+                )
+                return launch_error
+
+            return launch
+
+        def scratch_bytes(*arguments: Any) -> int:
+            arguments[-1][0] = 512
+            return 0
+
         self.api = Api(
             version.encode(),
             b"90",
@@ -136,6 +163,12 @@ class FakeCuda:
             CHECK(lambda device: 209 if device == broken_device else 0),
             TEXT(lambda error: ctypes.addressof(self.texts[error])),
             DENSE(dense_step),
+            SELECT_BYTES(scratch_bytes),
+            SELECT_FIND(note("find")),
+            SELECT_WRITE(note("write")),
+            SPARSE_BYTES(scratch_bytes),
+            SPARSE(note("begin")),
+            SPARSE(note("finish")),
         )
 
     def install(self) -> FakeCuda:

@@ -14,6 +14,8 @@ from test_update import RULES
 
 import subgrad_fast as sf
 from subgrad_fast import _core
+from subgrad_fast._sparse_device import DeviceStep
+from subgrad_fast._sparse_result import Scopes
 
 TILE = 2048  # elements that a block takes at once
 TYPES = [(p, g) for p, g, m in COMBINATIONS if m == ("float64" if p == "float64" else "float32")]
@@ -155,7 +157,7 @@ def test_first_step_reads_neither_residual_nor_momentum(gpu: Gpu, way: dict[str,
 def test_many_tensors(gpu: Gpu, scope: str) -> None:
     # More than a list takes, with ties across them, and of several types.
     rng = np.random.default_rng(6)
-    types = [t for t in TYPES if t[0] != "float64"]
+    types = [t for t in TYPES if t[0] != "float64" or scope == "tensor"]
     sizes = [0, 700, TILE + 3, 0, *rng.integers(0, 20, 70), 2 * TILE, 0]
     many = []
     for i, n in enumerate(sizes):
@@ -193,6 +195,36 @@ def test_measures(gpu: Gpu) -> None:
         assert again.energy_kept == runs[-1].energy_kept
         assert again.residual_norm == runs[-1].residual_norm
     assert runs[1].energies == runs[2].energies
+
+
+def test_sums_of_many_tiles(gpu: Gpu) -> None:
+    # More tiles than a block adds up in a turn.
+    n = (258 if FULL else 3) * TILE + 5
+    many = [[np.full(n, x, np.float32) for x in (1.0, 0.5, 0.0, 0.0)]]
+    many[0][1][::7] = 3.0
+    step_and_check(gpu, many, {"lr": 0.1, "measure": True, "threshold": 1.0}, "sums")
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_learning_rate_on_the_device(gpu: Gpu, decoupled: bool) -> None:
+    lr = np.float32([0.037])
+    how = {"momentum": 0.9, "weight_decay": 0.1, "decoupled_weight_decay": decoupled}
+    for kind, k in (("absolute", 0), ("exact", 300)):
+        arrays = tensors(("float32", "float32"), 3000, np.random.default_rng(12))
+        on = [gpu.array(x) for x in arrays]
+        rest = dict.fromkeys(("momentum_correction", "momentum_masking"), True)
+        rest |= dict.fromkeys(("nesterov", "maximize"), False)
+        row = _core.SparseParams(lr=1e9, dampening=0.0, **how, **rest)
+        scopes = Scopes()
+        scopes.add(scopes.open(), 3000)
+        DeviceStep(
+            [on[0]], [on[0]], [on[1]], [on[3]], [on[2]],
+            [row], [_core.Selector(kind, 1.0, k)], [_core.Placement(0, 0, False, False)],
+            scopes, None, False, rates=[gpu.array(lr)],
+        ).run([])  # fmt: skip
+        step([arrays], {"lr": float(lr[0]), **how, **({"k": k} if k else {"threshold": 1.0})})
+        for a, b in zip(on, arrays, strict=True):
+            assert_same_bits(gpu.numpy(a), b)
 
 
 @pytest.mark.parametrize("way", [{"threshold": 1.0}, {"density": 0.4}], ids=str)
@@ -240,6 +272,54 @@ def test_the_host_waits_for_nothing_it_was_not_asked_for(gpu: Gpu) -> None:
     assert reads(density=0.1) == (0, 2)
     assert reads(k=10, emit="int32", capacity=10) == (0, 2)
     assert reads(k=10, emit="int32") == (1, 2)
+
+
+def test_a_threshold_on_the_device(gpu: Gpu) -> None:
+    for types in (("float32", "float32"), ("float64", "float64")):
+        arrays = tensors(types, 3000, np.random.default_rng(10))
+        found = gpu.array(np.array([sf.kth_magnitude(arrays[1], 400)]))
+        for more in ({}, {"emit": "int64"}):
+            on, twin = [gpu.array(x) for x in arrays], [x.copy() for x in arrays]
+            how = {"lr": 0.1, **more}
+            got = step([on], how | {"threshold": found})
+            want = step([twin], how | {"threshold": float(gpu.numpy(found)[0])})
+            assert (got.kept, got.thresholds) == (want.kept, want.thresholds)
+            for a, b in zip(on, twin, strict=True):
+                assert_same_bits(gpu.numpy(a), b)
+    with pytest.raises(ValueError, match="threshold: expected one float64 on cuda:0, got float32"):
+        step([on], {"lr": 0.1, "threshold": gpu.array(np.ones(1, np.float32))})
+    with pytest.raises(ValueError, match="threshold: is on a device, and the arrays are not"):
+        step([twin], {"lr": 0.1, "threshold": found})
+
+
+def test_what_finds_a_key_goes_into_a_step(gpu: Gpu) -> None:
+    # A threshold for two steps, found on the device and never read by the host.
+    arrays = tensors(("float32", "float32"), 3000, np.random.default_rng(11))
+    on, twin = [gpu.array(x) for x in arrays], [x.copy() for x in arrays]
+    if gpu.emulated:
+        from device_arrays import DeviceArray
+
+        found: Any = DeviceArray(sf.kth_magnitude(on[1], 300))
+    else:
+        found = sf.kth_magnitude(on[1], 300)
+    got = step([on], {"lr": 0.1, "threshold": found})
+    want = step([twin], {"lr": 0.1, "threshold": sf.kth_magnitude(twin[1], 300)})
+    assert (got.kept, got.thresholds) == (want.kept, want.thresholds)
+    assert_same_bits(gpu.numpy(on[0]), twin[0])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_is_not_kept_keeps_its_bits(gpu: Gpu, dtype: str) -> None:
+    nan = np.uint16(0xFF81 if dtype == "bfloat16" else 0xFC01)  # signalling: conversions change it
+    for way in ({"threshold": 1.0}, {"k": 2}):
+        w = np.full(16, nan).view(DTYPES[dtype])
+        g, v = np.zeros(16, np.float32), np.zeros(16, np.float32)
+        g[[2, 9]] = 5.0
+        on = gpu.array(w)
+        sf.sparse_step(on, gpu.array(g), gpu.array(v), lr=0.1, **way)
+        got = gpu.numpy(on).view(np.uint16)
+        assert (np.delete(got, [2, 9]) == nan).all()
+        assert (got[[2, 9]] != nan).all()  # the control
 
 
 def test_a_gradient_may_be_its_own_parameter(gpu: Gpu) -> None:

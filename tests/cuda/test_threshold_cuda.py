@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 from test_optim_cuda import DEVICE, DISGUISED  # noqa: E402
 
 import subgrad_fast as sf  # noqa: E402
-from subgrad_fast import _core  # noqa: E402
+from subgrad_fast import _core, _threshold_work  # noqa: E402
 from subgrad_fast.optim import ThresholdSGD  # noqa: E402
 
 SHAPES = [(3, 5), (1,), (0,), (700,), (4, 1), (), (33, 65)]
@@ -124,6 +124,55 @@ def test_groups_and_reports() -> None:
     twins = Twins(groups=True, **how)
     for _ in range(4):
         twins.step()
+
+
+def in_two_places(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Makes neighbours live in different places; the number of parameters of each step there."""
+    counts: list[int] = []
+    prepare = _threshold_work.Work.prepare
+
+    def count(work: Any, *arguments: Any) -> Any:
+        counts.append(len(work.params))
+        return prepare(work, *arguments)
+
+    monkeypatch.setattr(_threshold_work, "place_of", lambda p: p.numel() % 2)
+    monkeypatch.setattr(_threshold_work.Work, "prepare", count)
+    return counts
+
+
+def test_places_are_stepped_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = in_two_places(monkeypatch)
+    for more in ({"emit": "int32", "measure": True}, {}):
+        twins = Twins(lr=0.1, density=0.1, momentum=0.9, groups=True, **more)
+        for _ in range(3):
+            for a, b in zip(twins.on_device, twins.on_cpu, strict=True):
+                b.grad = twins.random(tuple(b.shape))
+                a.grad = b.grad.clone().to(DEVICE)
+            twins.optimizers[0].step()
+            with host():
+                twins.optimizers[1].step()
+            ours, theirs = (o.last_result for o in twins.optimizers)
+            assert ours is not None and theirs is not None
+            for name in ("kept", "sizes", "thresholds", "density"):
+                assert getattr(ours, name) == getattr(theirs, name)
+            assert ours.sizes == [p.numel() for p in twins.on_device]
+            assert (ours.energies is None) == (ours.selections is None) == (not more)
+            assert len(ours.selections or SHAPES) == len(SHAPES)
+            assert all(
+                torch.equal(a.cpu(), b) for a, b in zip(twins.on_device, twins.on_cpu, strict=True)
+            )
+        assert [group["steps"] for group in twins.optimizers[0].param_groups] == [3, 3, 3]
+    assert counts == [4, 3] * 12
+
+
+def test_a_global_scope_is_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_two_places(monkeypatch)
+    twins = Twins(lr=0.1, density=0.1, scope="global")
+    for p in twins.on_device:
+        p.grad = torch.ones_like(p)
+    with pytest.raises(ValueError, match="scope: one threshold needs one device, and of its param"):
+        twins.optimizers[0].step()
+    assert not twins.optimizers[0].state
 
 
 def test_warmup() -> None:
