@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def step_and_check(
 @pytest.mark.parametrize("types", TYPES, ids="-".join)
 def test_every_rule_and_dtype(gpu: Gpu, types: tuple[str, str]) -> None:
     # Types that differ in the gradient's only share the rules among them, which differ in the rest.
-    share = 2 if FULL else 6
+    share = 3 if FULL else 6
     rng = np.random.default_rng(1)
     n = 41
     ways: list[dict[str, Any]] = [{"threshold": 0.5}, {"threshold": 0.5, "emit": "int32"}, {"k": 9}]
@@ -161,7 +162,7 @@ def test_many_tensors(gpu: Gpu, scope: str) -> None:
     sizes = [0, 700, TILE + 3, 0, *rng.integers(0, 20, 70), 2 * TILE, 0]
     many = []
     for i, n in enumerate(sizes):
-        w, g, m, v = tensors(types[i % len(types)], n, rng)
+        w, g, m, v = tensors(types[i % len(types) if n > 20 else 0], n, rng)
         g[:] = rng.integers(-3, 4, n)
         v[:] = rng.integers(-3, 4, n)
         many.append([w, g, m, v])
@@ -205,26 +206,41 @@ def test_sums_of_many_tiles(gpu: Gpu) -> None:
     step_and_check(gpu, many, {"lr": 0.1, "measure": True, "threshold": 1.0}, "sums")
 
 
-@pytest.mark.parametrize("decoupled", [False, True])
-def test_a_learning_rate_on_the_device(gpu: Gpu, decoupled: bool) -> None:
-    lr = np.float32([0.037])
-    how = {"momentum": 0.9, "weight_decay": 0.1, "decoupled_weight_decay": decoupled}
-    for kind, k in (("absolute", 0), ("exact", 300)):
-        arrays = tensors(("float32", "float32"), 3000, np.random.default_rng(12))
-        on = [gpu.array(x) for x in arrays]
-        rest = dict.fromkeys(("momentum_correction", "momentum_masking"), True)
-        rest |= dict.fromkeys(("nesterov", "maximize"), False)
-        row = _core.SparseParams(lr=1e9, dampening=0.0, **how, **rest)
-        scopes = Scopes()
-        scopes.add(scopes.open(), 3000)
-        DeviceStep(
-            [on[0]], [on[0]], [on[1]], [on[3]], [on[2]],
-            [row], [_core.Selector(kind, 1.0, k)], [_core.Placement(0, 0, False, False)],
-            scopes, None, False, rates=[gpu.array(lr)],
-        ).run([])  # fmt: skip
-        step([arrays], {"lr": float(lr[0]), **how, **({"k": k} if k else {"threshold": 1.0})})
-        for a, b in zip(on, arrays, strict=True):
-            assert_same_bits(gpu.numpy(a), b)
+def step_by_rows(many: list[list[Any]], kind: str, rows: list[dict], rates: list[Any]) -> None:
+    """One step of a tensor for each row of hyper-parameters, 1.0 or the 300 largest kept."""
+    flags = ("momentum_correction", "momentum_masking")
+    given = [
+        _core.SparseParams(dampening=0.0, nesterov=False, **dict.fromkeys(flags, True), **row)
+        for row in rows
+    ]
+    scopes = Scopes()
+    for w, *_ in many:
+        scopes.add(scopes.open(), math.prod(w.shape))
+    w, g, m, v = (list(column) for column in zip(*many, strict=True))
+    requests = [_core.Selector(kind, 1.0, 300) for _ in many]
+    places = [_core.Placement(i, i, False, False) for i in range(len(many))]
+    DeviceStep(w, w, g, v, m, given, requests, places, scopes, None, False, rates=rates).run([])
+
+
+@pytest.mark.parametrize("kind", ["absolute", "exact"])
+def test_rows_and_learning_rates_on_the_device(gpu: Gpu, kind: str) -> None:
+    # More rows than a list takes. Every other rate is on the device, where the number is ignored.
+    rng = np.random.default_rng(12)
+    many = [tensors(("float32", "float32"), 700, rng) for _ in range(9)]
+    rows: list[dict[str, Any]] = [
+        {"lr": 0.1 + i, "momentum": 0.9, "weight_decay": 0.01 * i, "maximize": i % 3 == 0,
+         "decoupled_weight_decay": i % 4 == 1}
+        for i in range(9)
+    ]  # fmt: skip
+    rates = [np.float32([0.037 * i]) if i % 2 else None for i in range(9)]
+    on = [[gpu.array(x) for x in t] for t in many]
+    step_by_rows(on, kind, rows, [r if r is None else gpu.array(r) for r in rates])
+    for i, (row, rate) in enumerate(zip(rows, rates, strict=True)):
+        lr = row["lr"] if rate is None else float(rate[0])
+        way = {"k": 300} if kind == "exact" else {"threshold": 1.0}
+        step([many[i]], {**row, **way, "lr": lr})
+        for a, b in zip(on[i], many[i], strict=True):
+            assert_same_bits(gpu.numpy(a), b, f"row {i}")
 
 
 @pytest.mark.parametrize("way", [{"threshold": 1.0}, {"density": 0.4}], ids=str)
