@@ -47,7 +47,7 @@ def test_kernels(sessions: Sessions, arch: str, order: str) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("name", "skipped"), [("optim", 1), ("loader", 2)])
+@pytest.mark.parametrize(("name", "skipped"), [("optim", 1), ("threshold", 1), ("loader", 2)])
 def test_torchs_tensors(module: Path, name: str, skipped: int) -> None:
     pytest.importorskip("torch")
     # torch's memory is not known to the interpreter, so addresses are not checked.

@@ -300,3 +300,93 @@ def test_torchs_own_code_takes_devices_without_kernels() -> None:
     assert _sgd_tensors._has_kernels(torch.device("cpu"))
     assert not _sgd_tensors._has_kernels(torch.device("cuda", 0))
     assert not _sgd_tensors._has_kernels(torch.device("meta"))
+
+
+SPARSE = """
+def allocate(shape, dtype):
+    return DeviceArray(np.zeros(shape, dtype), number)
+DeviceArray.make_empty = allocate
+
+def tried(call):
+    try:
+        call()
+    except (ValueError, TypeError, RuntimeError) as error:
+        print(f"{type(error).__name__}: {error}")
+    else:
+        print("not refused")
+
+def step(*devices, **how):
+    arrays = ([ones(d) for d in devices] for _ in range(3))
+    sf.sparse_step(*arrays, lr=0.1, **{"k": 2, **how})
+"""
+
+
+def test_the_sparse_step_and_selection_run_where_their_arrays_are() -> None:
+    assert says(
+        SPARSE
+        + """
+number = 1
+fake = FakeCuda(sf.__version__).install()
+step(1, 1)
+sf.select(ones(1), k=2)
+sf.kth_magnitude([ones(1), ones(1)], 2)
+for launch in fake.launches:
+    print(launch["name"], launch["device"], launch["stream"], launch["count"])
+"""
+    ) == [
+        *(f"{name} 1 {STREAM} 2" for name in ("begin", "finish")),
+        *(f"{name} 1 {STREAM} 1" for name in ("find", "write")),
+        f"find 1 {STREAM} 2",
+    ]
+
+
+def test_the_sparse_step_and_selection_refuse_several_devices() -> None:
+    wanted = "expected one float64 on cuda:0"
+    assert says(
+        SPARSE
+        + """
+number = 0
+fake = FakeCuda(sf.__version__).install()
+tried(lambda: step(0, 1))
+tried(lambda: sf.select([ones(0), ones(1)], k=2))
+tried(lambda: sf.kth_magnitude([ones(1), np.ones(4, np.float32)], 1))
+tried(lambda: sf.sparse_step(np.ones(4, np.float32), ones(0), ones(0), lr=0.1, k=1))
+tried(lambda: step(0, threshold=DeviceArray(np.ones(1), 1), k=None))
+print(fake.launches)
+"""
+    ) == [
+        "ValueError: params[1]: expected memory on cuda:0 like params[0], got cuda:1",
+        "ValueError: x[1]: expected memory on cuda:0 like x[0], got cuda:1",
+        "ValueError: x[1]: expected memory on cuda:1 like x[0], got cpu",
+        "ValueError: grads: expected CPU memory, got a tensor on cuda:0",
+        f"ValueError: threshold: {wanted}, got float64 of shape (1,) on cuda:1",
+        "[]",
+    ]
+
+
+def test_why_there_is_no_sparse_step() -> None:
+    reason = "but this build has no CUDA kernels (see SUBGRAD_CUDA)"
+    assert says(
+        SPARSE
+        + """
+number = 0
+sys.modules["subgrad_fast._cuda"] = None
+tried(lambda: step(0))
+tried(lambda: sf.select(ones(0), k=2))
+"""
+    ) == [
+        f"ValueError: params[0]: is on cuda:0, {reason}",
+        f"ValueError: x: is on cuda:0, {reason}",
+    ]
+    assert (
+        says(
+            SPARSE
+            + """
+number = 0
+FakeCuda(sf.__version__, launch_error=719).install()
+tried(lambda: step(0))
+tried(lambda: sf.select(ones(0), threshold=0.5))
+"""
+        )
+        == ["RuntimeError: CUDA on cuda:0: error 719"] * 2
+    )

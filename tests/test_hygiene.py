@@ -115,10 +115,11 @@ def test_a_bad_include_is_found(tmp_path: Path, path: str, line: str, finding: s
 PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
+    {"_device"},
     {"_batches", "selection", "selectors"},
     {"_cuda_batches"},
     {"functional", "sparsity", "sampling", "loader"},
-    {"_rows", "_exchange"},
+    {"_rows", "_exchange", "_sparse_result", "_sparse_device"},
     {"sparse", "_threshold_work", "_threshold_sgd", "distributed"},
     {"_sgd_tensors"},
     {"optim"},

@@ -2,11 +2,11 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <limits>
 #include <string>
 #include <vector>
 
 #include "bindings/registrars.h"
+#include "bindings/sparse_arguments.h"
 #include "bindings/sparse_plan.h"
 #include "cpu/sparse.h"
 #include "cpu/sparse_report.h"
@@ -19,53 +19,6 @@ Selector::Kind selector_kind(const std::string& name) {
   if (name == "exact") return Selector::Kind::exact;
   if (name == "sampled") return Selector::Kind::sampled;
   throw py::value_error("kind: expected 'absolute', 'exact' or 'sampled', got '" + name + "'");
-}
-
-// What is the same for all tensors of a group, and what tells one tensor from the others.
-struct Placement {
-  std::size_t row, scope;
-  bool first, fresh;
-};
-
-void check_scopes(const SparsePlan& plan, const std::vector<Placement>& placements,
-                  std::size_t scopes) {
-  std::vector<std::ptrdiff_t> first(scopes, -1);
-  for (std::size_t i = 0; i < plan.size(); ++i) {
-    std::ptrdiff_t& f = first[placements[i].scope];
-    if (f < 0) f = static_cast<std::ptrdiff_t>(i);
-    const auto other = static_cast<std::size_t>(f);
-    if (plan.type(other) != plan.type(i)) {
-      throw py::type_error("scope: " + plan.where(other).text() + " is computed in " +
-                           name_of(plan.type(other)) + " and " + plan.where(i).text() + " in " +
-                           name_of(plan.type(i)) + "; one threshold needs one type");
-    }
-  }
-}
-
-std::vector<SparseSegment> segments_of(const SparsePlan& plan,
-                                       const std::vector<SparseParams>& rows,
-                                       const std::vector<Placement>& placements, int index_bytes) {
-  std::vector<SparseSegment> segments;
-  for (std::size_t i = 0; i < plan.size(); ++i) {
-    const Placement& place = placements[i];
-    const bool use_momentum = rows[place.row].sgd.momentum != 0.0;
-    if (use_momentum && !plan.has_momentum(i)) {
-      throw py::value_error(plan.where(i).text() +
-                            ": has no entry in momentum_buffers, and momentum is not 0");
-    }
-    if (index_bytes == 4 && plan.elements(i) > std::numeric_limits<std::int32_t>::max()) {
-      throw py::value_error("emit: " + plan.where(i).text() + " has " +
-                            std::to_string(plan.elements(i)) +
-                            " elements, more than 'int32' can index");
-    }
-    SparseSegment s = plan.segment(i, use_momentum);
-    s.row = place.row;
-    s.scope = place.scope;
-    s.first = place.first;
-    s.fresh = place.fresh;
-    segments.push_back(s);
-  }
-  return segments;
 }
 
 // (indices, values) of every tensor.
@@ -96,7 +49,6 @@ py::tuple sparse_step(const py::object& params, const py::object& grads,
                       const std::vector<Placement>& placements, int index_bytes, bool measure,
                       const py::list& versioned) {
   const SparsePlan plan(params, grads, residuals, momentum_buffers);
-  if (placements.size() != plan.size()) throw py::value_error("placements: not one for each param");
   check_scopes(plan, placements, selectors.size());
   const std::vector<SparseSegment> segments = segments_of(plan, rows, placements, index_bytes);
   if (!versioned.empty()) increment_versions(versioned);

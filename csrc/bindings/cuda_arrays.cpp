@@ -77,20 +77,4 @@ CudaIndices cuda_indices(py::handle object, const Where& where) {
   return {array, reinterpret_cast<std::int64_t*>(array.data()), elements(array.tensor, 0)};
 }
 
-void* work_stream(const CudaArray& array, const Where& where) {
-  const std::string& problem = cuda_problem(array.device);
-  if (!problem.empty()) {
-    throw py::value_error(where.text() + ": is on " + device_text(array.device) + ", but " +
-                          problem);
-  }
-  if (array.api->current_work_stream == nullptr) {
-    throw py::value_error(where.text() + ": its library does not tell the stream it works in");
-  }
-  void* stream = nullptr;
-  if (array.api->current_work_stream(kDLCUDA, array.device, &stream) != 0) {
-    throw py::error_already_set();
-  }
-  return stream;
-}
-
 }  // namespace subgrad

@@ -39,16 +39,10 @@ CudaIndices cuda_indices(py::handle object, const Where& where);
 // Runs a launcher on the array's device, in the stream that its library is working in:
 // `launch(api, stream)`. Throws ValueError naming the argument if no kernels can run there,
 // RuntimeError if CUDA reports an error.
-void* work_stream(const CudaArray& array, const Where& where);
 template <class Launch>
 void launch_on(const CudaArray& array, const Where& where, const Launch& launch) {
-  void* stream = work_stream(array, where);
-  int error;
-  {
-    const py::gil_scoped_release release;  // a full queue makes a launch wait
-    error = launch(cuda_launchers(), stream);
-  }
-  require_launched(array.device, error);
+  require_cuda(array.device, array.api, where);
+  launch_cuda(array.device, array.api, launch);
 }
 
 }  // namespace subgrad

@@ -98,26 +98,36 @@ py::dict cuda_info() {
   return info;
 }
 
-const CudaApi& cuda_launchers() { return *backend().api; }
+void require_cuda(int device, const DLPackExchangeAPI* library, const Where& where) {
+  const std::string& problem = cuda_problem(device);
+  if (!problem.empty()) {
+    throw py::value_error(where.text() + ": is on " + device_text(device) + ", but " + problem);
+  }
+  if (library->current_work_stream == nullptr) {
+    throw py::value_error(where.text() + ": its library does not tell the stream it works in");
+  }
+}
 
-void require_launched(int device, int error) {
-  if (error == 0) return;
-  throw std::runtime_error("CUDA on " + device_text(device) + ": " +
-                           cuda_launchers().error_text(error));
+void launch_cuda(int device, const DLPackExchangeAPI* library,
+                 const std::function<int(const CudaApi&, void* stream)>& launch) {
+  void* stream = nullptr;
+  if (library->current_work_stream(kDLCUDA, device, &stream) != 0) throw py::error_already_set();
+  const CudaApi& api = *backend().api;
+  int error;
+  {
+    const py::gil_scoped_release release;
+    error = launch(api, stream);
+  }
+  if (error != 0) {
+    throw std::runtime_error("CUDA on " + device_text(device) + ": " + api.error_text(error));
+  }
 }
 
 void CudaSteps::require(const ArrayView& view, const Where& where) {
   for (const Device& d : devices_) {
     if (d.number == view.device) return;
   }
-  const std::string& problem = cuda_problem(view.device);
-  if (!problem.empty()) {
-    throw py::value_error(where.text() + ": is on " + device_text(view.device) + ", but " +
-                          problem);
-  }
-  if (view.api->current_work_stream == nullptr) {
-    throw py::value_error(where.text() + ": its library does not tell the stream it works in");
-  }
+  require_cuda(view.device, view.api, where);
   devices_.push_back({view.device, view.api, {}});
 }
 
@@ -138,16 +148,11 @@ void CudaSteps::run(const std::vector<SgdParams>& rows, const std::vector<const 
   }
   for (const Device& d : devices_) {
     if (d.tensors.empty()) continue;
-    void* stream = nullptr;
-    if (d.api->current_work_stream(kDLCUDA, d.number, &stream) != 0) throw py::error_already_set();
-    int error;
-    {
-      const py::gil_scoped_release release;  // a full queue makes a launch wait
+    launch_cuda(d.number, d.api, [&](const CudaApi& api, void* stream) {
       const CudaDenseOptions options{};
-      error = cuda_launchers().dense_step(d.number, stream, d.tensors.data(), d.tensors.size(),
-                                          rows_.data(), &options);
-    }
-    require_launched(d.number, error);
+      return api.dense_step(d.number, stream, d.tensors.data(), d.tensors.size(), rows_.data(),
+                            &options);
+    });
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,11 +22,13 @@ py::dict cuda_info();
 // Whether this build has CUDA kernels. Does not look for a driver.
 bool cuda_built();
 
-// The launchers, where cuda_problem() has found nothing.
-const CudaApi& cuda_launchers();
+// Throws ValueError naming the argument if kernels cannot run where an array of this library is.
+void require_cuda(int device, const DLPackExchangeAPI* library, const Where& where);
 
-// Throws RuntimeError if a launcher has returned an error.
-void require_launched(int device, int error);
+// Calls launch(launchers, stream) in the stream that a library works in, without the GIL: a full
+// queue makes a launch wait. Throws RuntimeError if CUDA reports an error.
+void launch_cuda(int device, const DLPackExchangeAPI* library,
+                 const std::function<int(const CudaApi&, void* stream)>& launch);
 
 // The tensors of a dense step, by device. Each device's part goes to the stream that its tensors'
 // library is working in.

@@ -24,6 +24,12 @@ PYBIND11_MODULE(_cuda, m) {
       &subgrad::subgrad_cuda_random_words,
       &subgrad::subgrad_cuda_send_indices,
       &subgrad::subgrad_cuda_gather,
+      &subgrad::subgrad_cuda_select_bytes,
+      &subgrad::subgrad_cuda_select_find,
+      &subgrad::subgrad_cuda_select_write,
+      &subgrad::subgrad_cuda_sparse_bytes,
+      &subgrad::subgrad_cuda_sparse_begin,
+      &subgrad::subgrad_cuda_sparse_finish,
   };
   m.attr("api") = pybind11::capsule(&api, subgrad::kCudaApiName);
 }

@@ -10,19 +10,6 @@ namespace {
 // Below this many elements a step is over before another thread could have taken the GIL.
 constexpr std::int64_t kReleaseElements = 8 << 10;
 
-void require_device_of(const Extents& param, const Where& param_where, const ArrayView& view,
-                       const Where& where) {
-  if (param.device == view.device) return;
-  throw py::value_error(where.text() + ": expected memory on " + device_text(param.device) +
-                        " like " + param_where.text() + ", got " + device_text(view.device));
-}
-
-// Kernels on a GPU know no strides.
-[[noreturn]] void refuse_strides(const Where& where, int device) {
-  throw py::value_error(where.text() + ": on " + device_text(device) +
-                        " an array must be contiguous in its parameter's order");
-}
-
 }  // namespace
 
 void DensePlan::add(const ArrayView& param, const Where& where, int row) {

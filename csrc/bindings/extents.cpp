@@ -116,6 +116,18 @@ bool Extents::shares_memory(const Extents& other) const {
   }
 }
 
+void require_device_of(const Extents& param, const Where& param_where, const ArrayView& view,
+                       const Where& where) {
+  if (param.device == view.device) return;
+  throw py::value_error(where.text() + ": expected memory on " + device_text(param.device) +
+                        " like " + param_where.text() + ", got " + device_text(view.device));
+}
+
+void refuse_strides(const Where& where, int device) {
+  throw py::value_error(where.text() + ": on " + device_text(device) +
+                        " an array must be contiguous in its parameter's order");
+}
+
 void require_shape_of(const Extents& param, const Where& param_where, const ArrayView& view,
                       const Where& where) {
   if (param.same_shape(view)) return;

@@ -74,6 +74,13 @@ struct Extents {
 void require_shape_of(const Extents& param, const Where& param_where, const ArrayView& view,
                       const Where& where);
 
+// Throws ValueError for an array that is not where its parameter is.
+void require_device_of(const Extents& param, const Where& param_where, const ArrayView& view,
+                       const Where& where);
+
+// Throws ValueError: kernels on a GPU know no strides.
+[[noreturn]] void refuse_strides(const Where& where, int device);
+
 // Throws TypeError: the gradient's type does not go with the parameter's.
 [[noreturn]] void refuse_grad_dtype(const Extents& param, const Where& param_where,
                                     const ArrayView& grad, const Where& where);

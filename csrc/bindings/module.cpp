@@ -16,4 +16,6 @@ PYBIND11_MODULE(_core, m) {
   subgrad::register_sparsity(m);
   subgrad::register_weighted(m);
   subgrad::register_cuda_sample(m);  // adds to what sample and weighted have
+  subgrad::register_cuda_select(m);
+  subgrad::register_cuda_sparse(m);  // after register_sparse, whose types it takes
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "bindings/cuda_backend.h"
+
 namespace subgrad {
 namespace {
 
@@ -68,9 +70,22 @@ void SparsePlan::lay_out(Tensor& t) {
   }
 }
 
+void SparsePlan::require_device(Tensor& t, const ArrayView& param) {
+  const Tensor& first = tensors_.front();
+  require_device_of(first.param.extents, first.param.where, param, t.param.where);
+  if (param.device == kHost) {
+    throw py::value_error(t.param.where.text() + ": expected an array on a device, got one on cpu");
+  }
+  require_cuda(param.device, param.api, t.param.where);
+  for (const Operand* x : t.operands()) {
+    if (x->layout != nullptr) refuse_strides(x->where, param.device);
+  }
+}
+
 void SparsePlan::read_state(Tensor& t, Operand& operand, const py::object& array,
                             const Where& where) {
-  const ArrayView view = view_array(array, where);
+  const ArrayView view = view_array(array, where, memory_);
+  require_device_of(t.param.extents, t.param.where, view, where);
   require_shape_of(t.param.extents, t.param.where, view, where);
   const DType wanted = compute_dtype(t.param.extents.dtype);
   if (view.dtype != wanted) {
@@ -85,7 +100,8 @@ void SparsePlan::read_state(Tensor& t, Operand& operand, const py::object& array
 }
 
 SparsePlan::SparsePlan(const py::object& params, const py::object& grads,
-                       const py::object& residuals, const py::object& momenta) {
+                       const py::object& residuals, const py::object& momenta, Memory memory)
+    : memory_(memory) {
   const ArrayList param_list = array_list(params, "params");
   const ArrayList grad_list = array_list(grads, "grads");
   const std::size_t n = param_list.items.size();
@@ -96,14 +112,15 @@ SparsePlan::SparsePlan(const py::object& params, const py::object& grads,
   for (std::size_t i = 0; i < n; ++i) {
     Tensor& t = tensors_.emplace_back();
     t.param.where = param_list.where("params", i);
-    const ArrayView param = view_array(param_list.items[i], t.param.where);
+    const ArrayView param = view_array(param_list.items[i], t.param.where, memory);
     t.param.extents = Extents(param);
     require_writable(param, t.param.extents, t.param.where);
     written_.add(t.param.extents, t.param.where);
 
     t.grad.where = grad_list.where("grads", i);
-    grad_views.push_back(view_array(grad_list.items[i], t.grad.where));
+    grad_views.push_back(view_array(grad_list.items[i], t.grad.where, memory));
     const ArrayView& grad = grad_views.back();
+    require_device_of(t.param.extents, t.param.where, grad, t.grad.where);
     require_shape_of(t.param.extents, t.param.where, grad, t.grad.where);
     t.grad.extents = Extents(grad);
     t.types_row = dense_types_row(param.dtype, grad.dtype, compute_dtype(param.dtype));
@@ -118,6 +135,7 @@ SparsePlan::SparsePlan(const py::object& params, const py::object& grads,
                  momentum_list.list.where("momentum_buffers", i));
     }
     lay_out(t);
+    if (memory == Memory::any) require_device(t, param);
   }
   written_.seal();
   for (std::size_t i = 0; i < n; ++i) {

@@ -14,14 +14,16 @@ namespace subgrad {
 class SparsePlan {
  public:
   // Lists of arrays of the same length; an entry of `residuals` or `momenta` may be None, and so
-  // may the whole. Throws TypeError and ValueError that name the argument.
+  // may the whole. Throws TypeError and ValueError that name the argument. With Memory::any all
+  // arrays must be on one device, in the order of their parameters.
   SparsePlan(const py::object& params, const py::object& grads, const py::object& residuals,
-             const py::object& momenta);
+             const py::object& momenta, Memory memory = Memory::host);
 
   std::size_t size() const { return tensors_.size(); }
   std::int64_t elements(std::size_t i) const { return tensors_[i].param.extents.size; }
   DType type(std::size_t i) const { return compute_dtype(tensors_[i].param.extents.dtype); }
   const Where& where(std::size_t i) const { return tensors_[i].param.where; }
+  int types_row(std::size_t i) const { return tensors_[i].types_row; }
   bool has_momentum(std::size_t i) const { return tensors_[i].momentum.present(); }
 
   // Tensor i as the kernels take it. The momentum is left out where the rule has none.
@@ -47,7 +49,9 @@ class SparsePlan {
 
   void read_state(Tensor& tensor, Operand& operand, const py::object& array, const Where& where);
   static void lay_out(Tensor& tensor);
+  void require_device(Tensor& tensor, const ArrayView& param);
 
+  const Memory memory_;
   std::deque<Tensor> tensors_;  // whose addresses stay
   WrittenMemory written_;
 };

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "cpu/kernel_table.h"
+#include "rules/sparse.h"
 
 namespace subgrad {
 namespace {
@@ -37,25 +38,20 @@ void clear(char* residual, DType type, std::int64_t n) {
 
 }  // namespace
 
-// Weight decay is part of the direction unless it is decoupled; so is momentum unless what is kept
-// becomes its gradient. The step that is left takes the rest.
 SparseWork::SparseWork(const SparseSegment& segment, const SparseParams& p)
     : s_(segment),
       param_type_(kDenseTypes[segment.types_row].param),
       grad_type_(kDenseTypes[segment.types_row].grad),
-      type_(compute_dtype(param_type_)),
-      direction_(p.sgd),
-      application_(p.sgd) {
+      type_(compute_dtype(param_type_)) {
   const KernelTable& table = kernels();
-  application_.maximize = false;
-  (p.sgd.decoupled_weight_decay ? direction_ : application_).weight_decay = 0.0;
-  if (p.momentum_correction || p.sgd.momentum == 0.0) {
+  const SparseParts parts = sparse_parts(p.sgd, p.momentum_correction, p.momentum_masking);
+  direction_ = parts.direction;
+  application_ = parts.application;
+  masks_momentum_ = parts.masks_momentum;
+  if (parts.releases) {
     const ReleaseKernels& release = table.release[int(param_type_)];
     release_ = application_.weight_decay != 0.0 ? release.shrinking : release.plain;
-    masks_momentum_ = p.momentum_masking && p.sgd.momentum != 0.0;
   } else {
-    direction_.momentum = 0.0;
-    direction_.nesterov = false;
     take_ = table.take[int(type_)];
     step_ =
         table.dense[sgd_rule(application_, s_.first)][dense_types_row(param_type_, type_, type_)];

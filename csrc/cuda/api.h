@@ -45,6 +45,65 @@ struct CudaGatherArray {
   std::int64_t row_bytes;  // may be 0
 };
 
+// --- Selection by magnitude, and the thresholded step ---
+
+// What arrays that are ranked together keep. Scopes are numbered in the order of their arrays.
+struct CudaScope {
+  double threshold;                   // magnitudes of at least this
+  const double* threshold_on_device;  // read in its place when the work runs; or null
+  std::int64_t k;                     // so many, the first of those that tie; or -1: a threshold
+};
+
+// Where to put what is kept of an array, ascending by index: what is beyond the capacity is not
+// kept. All null: nowhere.
+struct CudaKept {
+  void* indices;  // of the size that the call says
+  void* values;
+  std::int64_t capacity;
+};
+inline constexpr std::int64_t kCudaUnlimited = INT64_MAX;
+
+// A contiguous array that is selected from.
+struct CudaSpan {
+  const void* data;
+  std::int64_t n;
+  DType dtype;
+  int scope;
+  CudaKept kept;  // values have the array's type
+};
+
+// One tensor's part of a thresholded step. Operands as in CudaDenseTensor; momentum and residual
+// have the arithmetic's type.
+struct CudaSparseTensor {
+  void* param;
+  const void* grad;
+  void* momentum;  // null: the rule has none
+  void* residual;  // null: what is not kept is dropped
+  std::int64_t n;
+  int params_row, types_row, scope;
+  bool first;     // the momentum holds nothing yet
+  bool fresh;     // the residual holds nothing yet
+  CudaKept kept;  // values have the arithmetic's type
+};
+
+struct CudaSparseRow {
+  SgdParams params;
+  const float* lr;  // as in CudaDenseRow
+  bool momentum_correction, momentum_masking;
+};
+
+struct CudaSparseOptions {
+  int index_bytes;  // 4 or 8: what is kept is reported, and limited to its capacity
+  bool measure;
+};
+
+// In device memory; each may be null.
+struct CudaSparseReport {
+  std::int64_t* kept;  // by array
+  double* thresholds;  // by scope: the least magnitude that is kept; infinity for none
+  double* energies;    // by tensor, if measured: sums of squares of what is kept and of the rest
+};
+
 struct CudaDeviceInfo {
   char name[256];
   int major, minor;  // compute capability
@@ -97,6 +156,31 @@ int subgrad_cuda_send_indices(int device, void* stream, const std::int64_t* indi
 // checked.
 int subgrad_cuda_gather(int device, void* stream, const CudaGatherArray* arrays, std::size_t count,
                         const std::int64_t* indices, std::int64_t rows);
+
+// Selection in two parts, which share scratch memory on the device. The first finds what is kept
+// and counts it; the second writes it, when the caller has made room.
+int subgrad_cuda_select_bytes(const CudaSpan* spans, std::size_t count, const CudaScope* scopes,
+                              std::size_t scope_count, std::size_t* bytes);
+int subgrad_cuda_select_find(int device, void* stream, const CudaSpan* spans, std::size_t count,
+                             const CudaScope* scopes, std::size_t scope_count, void* scratch,
+                             const CudaSparseReport* report);
+int subgrad_cuda_select_write(int device, void* stream, const CudaSpan* spans, std::size_t count,
+                              const CudaScope* scopes, std::size_t scope_count, void* scratch,
+                              int index_bytes);
+
+// A thresholded step, likewise. Where nothing is reported the second part follows at once.
+int subgrad_cuda_sparse_bytes(const CudaSparseTensor* tensors, std::size_t count,
+                              const CudaScope* scopes, std::size_t scope_count,
+                              const CudaSparseOptions* options, std::size_t* bytes);
+int subgrad_cuda_sparse_begin(int device, void* stream, const CudaSparseTensor* tensors,
+                              std::size_t count, const CudaSparseRow* rows, const CudaScope* scopes,
+                              std::size_t scope_count, const CudaSparseOptions* options,
+                              void* scratch, const CudaSparseReport* report);
+int subgrad_cuda_sparse_finish(int device, void* stream, const CudaSparseTensor* tensors,
+                               std::size_t count, const CudaSparseRow* rows,
+                               const CudaScope* scopes, std::size_t scope_count,
+                               const CudaSparseOptions* options, void* scratch,
+                               const CudaSparseReport* report);
 }
 
 // What becomes of a position outside an order: no index that anything takes.
@@ -122,6 +206,13 @@ struct CudaApi {
   decltype(&subgrad_cuda_random_words) random_words;
   decltype(&subgrad_cuda_send_indices) send_indices;
   decltype(&subgrad_cuda_gather) gather;
+
+  decltype(&subgrad_cuda_select_bytes) select_bytes;
+  decltype(&subgrad_cuda_select_find) select_find;
+  decltype(&subgrad_cuda_select_write) select_write;
+  decltype(&subgrad_cuda_sparse_bytes) sparse_bytes;
+  decltype(&subgrad_cuda_sparse_begin) sparse_begin;
+  decltype(&subgrad_cuda_sparse_finish) sparse_finish;
 };
 inline constexpr const char* kCudaApiName = "subgrad_fast.cuda_api";
 

@@ -13,12 +13,12 @@
 // KB on a B200 (at 700-800 ns). Four blocks a multiprocessor, which the launch bounds ask for and
 // which leave a thread 64 registers, have 1024 threads x 36-96 bytes on their way.
 #include <algorithm>
-#include <type_traits>
 #include <utility>
 
 #include "core/convert.h"
 #include "cuda/api.h"
 #include "cuda/launch.cuh"
+#include "cuda/lists.cuh"
 #include "rules/list.h"
 
 namespace subgrad {
@@ -63,21 +63,6 @@ using LargeList = SmallList;
 #endif
 static_assert(sizeof(SmallList) <= 4096 && sizeof(LargeList) <= 32764, "the limits of parameters");
 
-// The segment that a block works on: the last that begins no later.
-template <class List>
-__device__ int segment_of(const List& list, int block) {
-  int low = 0, high = list.count - 1;
-  while (low < high) {
-    const int middle = (low + high + 1) / 2;
-    if (list.first_block[middle] <= block) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return low;
-}
-
 // --- The step ------------------------------------------------------------------------------------
 
 // As many elements as fill 16 bytes of the widest operand.
@@ -94,21 +79,6 @@ template <int lanes>
 constexpr int kPacks = packs_of(lanes);
 constexpr int tile_of(const DenseTypes& t) {
   return kThreads * packs_of(lanes_of(t)) * lanes_of(t);
-}
-
-// Calls f with the number of the rule as a constant. The same for all threads of a block.
-template <class F, int begin = 0, int end = kSgdRules>
-__device__ __forceinline__ void with_rule(int rule, const F& f) {
-  if constexpr (end - begin == 1) {
-    f(std::integral_constant<int, begin>{});
-  } else {
-    constexpr int middle = (begin + end) / 2;
-    if (rule < middle) {
-      with_rule<F, begin, middle>(rule, f);
-    } else {
-      with_rule<F, middle, end>(rule, f);
-    }
-  }
 }
 
 // A chunk of one tensor, the whole block's work: loads and stores once for all rules, which differ

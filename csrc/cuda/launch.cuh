@@ -44,6 +44,18 @@ bool aligned_to(const T* p, std::size_t bytes) {
   return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
 }
 
+// Starts a kernel; its error is that of this launch and no older one.
+template <class... Parameters, class... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), int blocks, int threads, cudaStream_t stream,
+                   const Arguments&... arguments) {
+  const auto start = [&](const Parameters&... parameters) {
+    void* addresses[] = {const_cast<void*>(static_cast<const void*>(&parameters))...};
+    return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), blocks, threads, addresses, 0,
+                            stream);
+  };
+  return blocks > 0 ? start(arguments...) : cudaSuccess;
+}
+
 inline cudaError_t multiprocessors(int device, int& count) {
   return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
 }

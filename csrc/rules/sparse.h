@@ -8,6 +8,28 @@
 #include "rules/sgd.h"
 
 namespace subgrad {
+
+// The two parts of a step. Weight decay is part of the direction unless it is decoupled; so is
+// momentum unless what is kept becomes its gradient. The application takes the rest.
+struct SparseParts {
+  SgdParams direction, application;
+  bool releases;        // what is kept moves the parameter as it is: see Release
+  bool masks_momentum;  // and is forgotten by the momentum
+};
+inline SparseParts sparse_parts(const SgdParams& p, bool momentum_correction,
+                                bool momentum_masking) {
+  SparseParts parts = {p, p, momentum_correction || p.momentum == 0.0, false};
+  parts.application.maximize = false;
+  (p.decoupled_weight_decay ? parts.direction : parts.application).weight_decay = 0.0;
+  if (parts.releases) {
+    parts.masks_momentum = momentum_masking && p.momentum != 0.0;
+  } else {
+    parts.direction.momentum = 0.0;
+    parts.direction.nesterov = false;
+  }
+  return parts;
+}
+
 inline namespace SGF_ISA {
 
 // What is held where nothing is held: the additive identity. -0 + x is x for every x, while 0 + -0
@@ -39,6 +61,7 @@ struct Release {
   Sgd<C, kDecay, Buffer::none, false> sgd;
 
   SGF_HD explicit Release(const SgdParams& p) : sgd(p) {}
+  SGF_HD explicit Release(const SgdCoefficients<C>& c) : sgd(c) {}
 
   template <class Mask, class V>
   SGF_HD void operator()(Mask kept, V& w, V& m, V& v) const {

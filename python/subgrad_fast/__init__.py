@@ -17,6 +17,8 @@ try:
         get_num_threads,
         set_num_threads,
     )
+    from subgrad_fast._sparse_device import DeviceSparseResult
+    from subgrad_fast._sparse_result import SparseResult
     from subgrad_fast.functional import FusedSGD, sgd_step
     from subgrad_fast.loader import BatchLoader
     from subgrad_fast.sampling import (
@@ -30,7 +32,7 @@ try:
     )
     from subgrad_fast.selection import Selection, kth_magnitude, select
     from subgrad_fast.selectors import Absolute, Exact, Reused, Sampled
-    from subgrad_fast.sparse import SparseResult, sparse_step
+    from subgrad_fast.sparse import sparse_step
     from subgrad_fast.sparsity import (
         Mask,
         apply_mask_,
@@ -51,6 +53,7 @@ __all__ = [
     "BatchLoader",
     "BatchSampler",
     "ClassBalancedSampler",
+    "DeviceSparseResult",
     "Exact",
     "FusedSGD",
     "GroupSampler",

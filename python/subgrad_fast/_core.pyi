@@ -38,6 +38,7 @@ def merge_entries(
     scale: float,
 ) -> None: ...
 def new_buffer(like: Any, zeros: bool = False) -> Any: ...
+def on_device(arrays: list[Any]) -> bool: ...
 def next_threshold(threshold: float, kept: int, target: int) -> float: ...
 def pack_entries(
     payload: npt.NDArray[np.uint8],
@@ -88,6 +89,52 @@ def uniform_draws(n: int, seed: int, epoch: int, start: int, out: Any) -> None: 
 def use_exchange_api(on: bool) -> bool: ...
 
 class OverlapError(ValueError): ...
+
+class CudaSelect:
+    def __init__(
+        self,
+        x: Any,
+        threshold: float | None,
+        density: float | None,
+        k: int | None,
+        least_k: int,
+        together: bool,
+        narrow: bool,
+    ) -> None: ...
+    @property
+    def amounts(self) -> list[int]: ...
+    @property
+    def scratch_bytes(self) -> int: ...
+    def find(self, scratch: int, kept: int, thresholds: int) -> None: ...
+    def write(self, outputs: list[tuple[int, int, int]]) -> None: ...
+
+class CudaSparseStep:
+    def __init__(
+        self,
+        params: Any,
+        grads: Any,
+        residuals: Any,
+        momentum_buffers: Any,
+        rows: list[SparseParams],
+        selectors: list[Selector],
+        placements: list[Placement],
+        index_bytes: int,
+        measure: bool,
+        threshold: Any,
+        rates: list[Any],
+    ) -> None: ...
+    @property
+    def scratch_bytes(self) -> int: ...
+    def begin(
+        self,
+        scratch: int,
+        kept: int,
+        thresholds: int,
+        energies: int,
+        capacity: int | None,
+        versioned: list[Any],
+    ) -> None: ...
+    def finish(self, outputs: list[tuple[int, int, int]]) -> None: ...
 
 class GatherRing:
     def __init__(self, sources: list[npt.NDArray[Any]], rows: int, slots: int) -> None: ...

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from subgrad_fast._sparse_result import INDEX_BYTES, SparseResult
 from subgrad_fast._threshold_work import (
     BUFFERS,
     SELECTION,
     Group,
-    Work,
     check_group,
     settings,
     state_dtype,
+    take_step,
 )
 from subgrad_fast.selectors import Selector, make_selector
-from subgrad_fast.sparse import INDEX_BYTES, SparseResult
 
 
 class ThresholdSGD(Optimizer):
@@ -34,9 +34,16 @@ class ThresholdSGD(Optimizer):
     for float64 parameters, float32 for all others), the last threshold of a reused one
     (``next_threshold``), and for each group the number of its steps.
 
+    On CUDA devices (PyTorch 2.10 or newer) a step runs in torch's current stream of each device
+    that parameters are on; those of a global scope must be on one. It waits for nothing, allocates
+    by torch's allocator, and `last_result` stays on the device until it is looked at. The bits are
+    those of the CPU. The selectors "sampled" and "reused" select exactly there, and with `emit` the
+    host waits once for the counts. A learning rate that is a float32 tensor on the device is read
+    there.
+
     Args:
-        params: parameters or dicts that define groups. Dense CPU tensors of dtype float32, float64,
-            bfloat16 or float16.
+        params: parameters or dicts that define groups. Dense tensors of dtype float32, float64,
+            bfloat16 or float16, on the CPU or on CUDA devices.
         lr: learning rate, >= 0.
         momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay: as in
             `sgd_step`.
@@ -184,7 +191,7 @@ class ThresholdSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        work = Work(self)
-        if work.params:
-            self.last_result = work.run(self.emit, self.measure)
+        result = take_step(self, self.emit, self.measure)
+        if result is not None:
+            self.last_result = result
         return loss

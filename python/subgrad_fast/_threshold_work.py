@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from subgrad_fast import _core
+from subgrad_fast._device import on_device
+from subgrad_fast._sparse_device import DeviceStep, JoinedSparseResult
+from subgrad_fast._sparse_result import INDEX_BYTES, Scopes, SparseResult, result_of
 from subgrad_fast.functional import _check_hyperparameters
 from subgrad_fast.selection import is_together
 from subgrad_fast.selectors import (
@@ -20,7 +24,6 @@ from subgrad_fast.selectors import (
     next_threshold,
     request,
 )
-from subgrad_fast.sparse import INDEX_BYTES, Scopes, SparseResult, result_of
 
 Group = dict[str, Any]
 
@@ -67,10 +70,18 @@ def _warm(selector: Selector, group: Group) -> Selector:
     return type(selector)(density)
 
 
+def _rate(group: Group) -> tuple[float, Tensor | None]:
+    """The learning rate: a number, or a tensor that is read on the device when a step runs."""
+    lr = group["lr"]
+    if isinstance(lr, Tensor) and lr.dtype == torch.float32 and lr.numel() == 1 and on_device([lr]):
+        return 0.0, lr
+    return float(lr), None
+
+
 def check_group(group: Group) -> None:
     """Raises ValueError for a hyper-parameter that is out of range."""
     _check_hyperparameters(
-        float(group["lr"]),
+        _rate(group)[0],
         group["momentum"],
         group["dampening"],
         group["weight_decay"],
@@ -90,36 +101,52 @@ def check_group(group: Group) -> None:
         raise ValueError("warmup: needs a density to end at")
 
 
+def with_gradients(group: Group) -> list[Tensor]:
+    return [p for p in group["params"] if p.grad is not None]
+
+
+def place_of(param: Tensor) -> Any:
+    """Parameters in one place are stepped together."""
+    return param.device
+
+
 class Work:
-    """One step: what the kernels are given, and what becomes state when they are done.
+    """One step of what is in one place: what the kernels are given, and what becomes state then.
 
     Every array is looked at afresh. Nothing is made part of the optimizer's state before the step
     is done, so that one that raises leaves it as it was.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, place: Any) -> None:
         self.optimizer = optimizer
+        self.place = place
         self.params: list[Tensor] = []
         self.grads: list[Tensor] = []
         self.residuals: list[Tensor | None] = []
         self.momenta: list[Tensor | None] = []
         self.scopes = Scopes()
         self.rows: list[_core.SparseParams] = []
+        self.rates: list[Tensor | None] = []  # by row: a learning rate on the device
         self.selectors: list[tuple[Selector, float | None]] = []  # by scope, and the last threshold
         self.owners: list[Tensor | Group] = []  # by scope: whose threshold it is
         self.placements: list[_core.Placement] = []
         self.new: list[tuple[Tensor, str, Tensor]] = []
-        self.groups = [group for group in optimizer.param_groups if self._add(group)]
+        for group in optimizer.param_groups:
+            self._add(group)
 
-    def _add(self, group: Group) -> bool:
-        params = [p for p in group["params"] if p.grad is not None]
+    def _add(self, group: Group) -> None:
+        params = [p for p in with_gradients(group) if place_of(p) == self.place]
         if not params:
-            return False
+            return
         check_group(group)
         selector = _warm(_selector(group), group)
+        lr, lr_on_device = _rate(group)
+        if lr_on_device is not None and not on_device(params):
+            lr, lr_on_device = float(lr_on_device), None
+        self.rates.append(lr_on_device)
         self.rows.append(
             _core.SparseParams(
-                float(group["lr"]),
+                lr,
                 group["momentum"],
                 group["dampening"],
                 group["weight_decay"],
@@ -139,7 +166,6 @@ class Work:
                 self.scopes.open()
             self.scopes.add(len(self.scopes.sizes) - 1, param.numel())
             self._add_param(param, group)
-        return True
 
     def _add_param(self, param: Tensor, group: Group) -> None:
         self.params.append(param)
@@ -163,7 +189,42 @@ class Work:
         self.new.append((param, name, made))
         return made, True
 
-    def run(self, emit: str | None, measure: bool) -> SparseResult:
+    def prepare(self, emit: str | None, measure: bool) -> Callable[[], SparseResult]:
+        """What takes the step. On a device everything has been checked then."""
+        if not on_device(self.params):
+            return lambda: self._run_on_host(emit, measure)
+        # A threshold to be reused would have to be read; the selection is exact instead.
+        requests = [
+            request(selector, n)
+            for (selector, _), n in zip(self.selectors, self.scopes.sizes, strict=True)
+        ]
+        step = DeviceStep(
+            self.params,
+            self.params,
+            self.grads,
+            self.residuals,
+            self.momenta,
+            self.rows,
+            requests,
+            self.placements,
+            self.scopes,
+            emit,
+            measure,
+            rates=self.rates,
+        )
+
+        def run() -> SparseResult:
+            result = step.run(self.params)
+            self._become_state()
+            return result
+
+        return run
+
+    def _become_state(self) -> None:
+        for param, name, made in self.new:
+            self.optimizer.state[param][name] = made
+
+    def _run_on_host(self, emit: str | None, measure: bool) -> SparseResult:
         requests = [
             request(selector, n, last)
             for (selector, last), n in zip(self.selectors, self.scopes.sizes, strict=True)
@@ -180,17 +241,45 @@ class Work:
             measure,
             self.params,
         )
-        state = self.optimizer.state
-        for param, name, made in self.new:
-            state[param][name] = made
-        for group in self.groups:
-            group["steps"] += 1
+        self._become_state()
         kept = self.scopes.kept(report[0])
         for i, (selector, _) in enumerate(self.selectors):
             if isinstance(selector, Reused):
                 owner = self.owners[i]
-                memory = owner if isinstance(owner, dict) else state[owner]
+                memory = owner if isinstance(owner, dict) else self.optimizer.state[owner]
                 memory["next_threshold"] = next_threshold(
                     selector, self.scopes.sizes[i], report[1][i], kept[i]
                 )
         return result_of(self.params, self.scopes, report, emit)
+
+
+def take_step(optimizer: Optimizer, emit: str | None, measure: bool) -> SparseResult | None:
+    """One step of all groups, wherever their parameters are; None where none has a gradient.
+
+    Raises:
+        ValueError: parameters of a global scope are in several places; and as `sparse_step` does.
+    """
+    groups = [group for group in optimizer.param_groups if with_gradients(group)]
+    order: list[tuple[int, int]] = []
+    counts: dict[Any, int] = {}
+    for group in groups:
+        for i, param in enumerate(params := with_gradients(group)):
+            place = place_of(param)
+            if group["scope"] == "global" and place != (first := place_of(params[0])):
+                raise ValueError(
+                    f"scope: one threshold needs one device, and of its parameters the first is on "
+                    f"{first} and number {i} on {place}"
+                )
+            counts.setdefault(place, 0)
+            order.append((list(counts).index(place), counts[place]))
+            counts[place] += 1
+    works = [Work(optimizer, place) for place in counts]
+    runs = [work.prepare(emit, measure) for work in works]
+    # The host's first: it checks when it runs, and the others have been checked.
+    turns = sorted(range(len(runs)), key=lambda i: on_device(works[i].params))
+    done = {i: runs[i]() for i in turns}
+    for group in groups:
+        group["steps"] += 1
+    if len(done) < 2:
+        return done.get(0)
+    return JoinedSparseResult([done[i] for i in range(len(works))], order)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
+from subgrad_fast._device import address, contiguous, empty, on_device, outputs_like, read
 from subgrad_fast.selectors import check_density, check_threshold
 
 
@@ -74,6 +75,37 @@ def _selection(array: Array, indices: npt.NDArray[Any], bits: npt.NDArray[Any]) 
     return indices, bits.view(array.dtype)
 
 
+def _on_one_device(arrays: list[Array], x: Arrays) -> Any:
+    """The argument with its arrays row-major."""
+    rows = [contiguous(a) for a in arrays]
+    return rows if isinstance(x, list | tuple) else rows[0]
+
+
+def _select_on_device(
+    arrays: list[Array],
+    x: Arrays,
+    threshold: float | None,
+    density: float | None,
+    k: int | None,
+    together: bool,
+    index_dtype: str,
+) -> list[Selection]:
+    x = _on_one_device(arrays, x)
+    work = _core.CudaSelect(x, threshold, density, k, 0, together, index_dtype == "int32")
+    like, amounts = arrays[0], work.amounts
+    scratch = empty(like, work.scratch_bytes, "uint8")
+    kept, thresholds = empty(like, len(arrays), "int64"), empty(like, len(amounts), "float64")
+    work.find(address(scratch), address(kept), address(thresholds))
+    known = threshold is None and len(amounts) == len(arrays)
+    counts = amounts if known else read(kept)
+    made, places = outputs_like(arrays, counts, index_dtype, [None] * len(arrays))
+    work.write(places)
+    return [
+        Selection(indices, values, thresholds[0 if together else i])
+        for i, (indices, values) in enumerate(made)
+    ]
+
+
 def select(
     x: Arrays,
     *,
@@ -97,8 +129,9 @@ def select(
     the number of elements only.
 
     Args:
-        x: one array or a sequence of arrays, NumPy or torch CPU tensors, of dtype float32, float64,
-            float16 or bfloat16. Any shape; strided arrays are copied first.
+        x: one array or a sequence of arrays, NumPy or torch tensors, on the CPU or all on one GPU,
+            of dtype float32, float64, float16 or bfloat16. Any shape; strided arrays are copied
+            first.
         threshold: keep what has at least this magnitude, >= 0, and every NaN. It is rounded to
             float32 (float64 for float64), as by a comparison with an array. 0 keeps everything.
         density: keep this share of the elements, 0 to 1: n * density rounded to the nearest
@@ -112,6 +145,11 @@ def select(
         A `Selection` (indices, values, threshold) for one array, a list of them for a sequence.
         Arrays of the library that the input is of; no gradient flows through the values.
 
+    On a GPU (CUDA tensors, PyTorch 2.10 or newer) the work is done in torch's current stream, with
+    the same selection, on the device; `Selection.threshold` is then a float64 tensor there. With
+    `threshold`, or with "global", the host waits once for the counts, by which it makes the arrays;
+    else it waits for nothing.
+
     Raises:
         TypeError: an argument is not an array, or its dtype or layout is not supported.
         ValueError: not exactly one of `threshold`, `density` and `k` is given, one is out of range,
@@ -122,10 +160,14 @@ def select(
         raise ValueError(f"index_dtype: expected 'int64' or 'int32', got {index_dtype!r}")
     together = is_together(scope)
     x = as_sequence(x)
+    arrays = as_list(x)
+    if on_device(arrays):
+        found = _select_on_device(arrays, x, threshold, density, k, together, index_dtype)
+        return found if isinstance(x, list | tuple) else found[0]
     parts = _core.select(x, threshold, density, k, together, index_dtype == "int32")
     found = [
         Selection(*_selection(array, indices, bits), kept)
-        for array, (indices, bits, kept) in zip(as_list(x), parts, strict=True)
+        for array, (indices, bits, kept) in zip(arrays, parts, strict=True)
     ]
     return found if isinstance(x, list | tuple) else found[0]
 
@@ -139,12 +181,21 @@ def kth_magnitude(x: Arrays, k: int, *, scope: str = "tensor") -> Any:
 
     Returns:
         A float (NaN if at least k elements are NaN); a list of floats for a sequence of arrays with
-        `scope` "tensor".
+        `scope` "tensor". Of arrays on a GPU a float64 tensor there, which nothing waits for.
 
     Raises:
         TypeError, ValueError: as `select` does.
     """
     together = is_together(scope)
     x = as_sequence(x)
+    arrays = as_list(x)
+    if on_device(arrays):
+        work = _core.CudaSelect(
+            _on_one_device(arrays, x), None, None, _integer("k", k), 1, together, False
+        )
+        scratch = empty(arrays[0], work.scratch_bytes, "uint8")
+        found = empty(arrays[0], len(work.amounts), "float64")
+        work.find(address(scratch), 0, address(found))
+        return found if isinstance(x, list | tuple) and not together else found[0]
     magnitudes = _core.kth_magnitudes(x, _integer("k", k), together)
     return magnitudes if isinstance(x, list | tuple) and not together else magnitudes[0]

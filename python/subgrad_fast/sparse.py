@@ -2,110 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
+from subgrad_fast._device import on_device
 from subgrad_fast._rows import is_row_sparse, row_step
+from subgrad_fast._sparse_device import DeviceStep
+from subgrad_fast._sparse_result import INDEX_BYTES, Scopes, SparseResult, result_of, size_of
 from subgrad_fast.functional import _check_hyperparameters
-from subgrad_fast.selection import Selection, is_together
+from subgrad_fast.selection import is_together
 from subgrad_fast.selectors import Reused, Selector, make_selector, next_threshold, request
-
-INDEX_BYTES = {None: 0, "int32": 4, "int64": 8}
-
-
-@dataclass(frozen=True)
-class SparseResult:
-    """What a thresholded step did.
-
-    Attributes:
-        kept: how many elements were applied, one number for each tensor.
-        sizes: how many elements there are, likewise.
-        thresholds: the least magnitude that was applied (of exact selection: the k-th largest), one
-            for each tensor; infinity where nothing was to be kept.
-        energies: sums of squares (of what was kept, of what was not), a pair for each tensor; None
-            unless measured. The same bits on every instruction set and number of threads.
-        selections: what was applied, one `Selection` for each tensor; None unless asked for.
-    """
-
-    kept: list[int]
-    sizes: list[int]
-    thresholds: list[float]
-    energies: list[tuple[float, float]] | None = None
-    selections: list[Selection] | None = None
-
-    @property
-    def density(self) -> float:
-        """The share of elements that were applied; 0 of no elements."""
-        return sum(self.kept) / max(1, sum(self.sizes))
-
-    @property
-    def energy_kept(self) -> float | None:
-        """The applied share of the sum of squares; 1 where there is none. None unless measured."""
-        if self.energies is None:
-            return None
-        kept, rest = (math.fsum(e) for e in zip((0.0, 0.0), *self.energies, strict=True))
-        return kept / (kept + rest) if kept + rest != 0.0 else 1.0
-
-    @property
-    def residual_norm(self) -> float | None:
-        """The Euclidean norm of what was not applied. None unless measured."""
-        if self.energies is None:
-            return None
-        return math.sqrt(math.fsum(rest for _, rest in self.energies))
-
-
-class Scopes:
-    """Which tensors share a threshold, and how it was chosen."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-        self.of_tensor: list[int] = []
-
-    def open(self) -> int:
-        """A new scope."""
-        self.sizes.append(0)
-        return len(self.sizes) - 1
-
-    def add(self, scope: int, size: int) -> None:
-        """The next tensor belongs to `scope`."""
-        self.sizes[scope] += size
-        self.of_tensor.append(scope)
-
-    def kept(self, by_tensor: list[int]) -> list[int]:
-        """Sums over the tensors of each scope."""
-        sums = [0] * len(self.sizes)
-        for scope, kept in zip(self.of_tensor, by_tensor, strict=True):
-            sums[scope] += kept
-        return sums
-
-
-def size_of(array: Array) -> int:
-    """The number of elements; 0 of what is no array, which the kernels refuse by name."""
-    shape: Sequence[int] = getattr(array, "shape", (0,))
-    return math.prod(shape)
-
-
-def result_of(
-    params: list[Array], scopes: Scopes, report: tuple[Any, ...], emit: str | None
-) -> SparseResult:
-    """The kernels' report as a `SparseResult`."""
-    kept, thresholds, energies, selections = report
-    by_tensor = [thresholds[scope] for scope in scopes.of_tensor]
-    chosen = None
-    if emit is not None:
-        chosen = []
-        for param, arrays, threshold in zip(params, selections, by_tensor, strict=True):
-            kind = sys.modules["torch"].from_numpy if is_torch(param) else np.asarray
-            indices, values = map(kind, arrays)
-            chosen.append(Selection(indices, values, threshold))
-    return SparseResult(kept, [size_of(p) for p in params], by_tensor, energies or None, chosen)
 
 
 def sparse_step(
@@ -115,7 +22,7 @@ def sparse_step(
     momentum_buffers: Arrays | None = None,
     *,
     lr: float,
-    threshold: float | None = None,
+    threshold: float | Array | None = None,
     density: float | None = None,
     k: int | None = None,
     selector: Selector | str | None = None,
@@ -132,6 +39,7 @@ def sparse_step(
     first_step: bool = False,
     emit: str | None = None,
     measure: bool = False,
+    capacity: int | None = None,
 ) -> SparseResult:
     """Updates `params` in place by the large entries of a step; `residuals` keep the others.
 
@@ -175,7 +83,8 @@ def sparse_step(
             `momentum` is not 0.
         lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay: as in
             `sgd_step`.
-        threshold: keep magnitudes of at least this.
+        threshold: keep magnitudes of at least this. On a device it may be a float64 array of one
+            element there (`kth_magnitude` returns such), which is read when the step runs.
         density: keep this share, exactly; ``max(1, floor(density * n + 0.5))`` of n elements.
         k: keep so many, exactly. One of `threshold`, `density`, `k` and `selector` is given.
         selector: a selector (`Absolute`, `Exact`, `Sampled`, `Reused`), or the name of one that
@@ -188,6 +97,16 @@ def sparse_step(
         emit: "int32" or "int64" reports which elements were applied, with indices of that type into
             the flattened (row-major) array, and the values.
         measure: report the energies.
+        capacity: on a device, with `emit`: room for so many entries of each array. The selections
+            have that length, of which the first ``device_kept[i]`` are set, and what has no room
+            stays in the residual; nothing is read by the host, so a graph can be captured. Without
+            it the host waits for the counts once, to make arrays of just that length.
+
+    On a device (CUDA tensors, PyTorch 2.10 or newer) the step runs in torch's current stream, all
+    arrays on one device and in the order of their parameters. Parameters, residuals, momentum,
+    indices and values have the CPU's bits; energies the same ones in every run. ``Sampled`` and
+    ``Reused`` select exactly there. The result is a `DeviceSparseResult`, whose numbers stay on the
+    device until they are looked at.
 
     Raises:
         TypeError: an argument is not an array, or its dtype or layout is not supported; or the
@@ -218,6 +137,9 @@ def sparse_step(
         row_step(params, grads, momentum_buffers, **hyper, first_step=first_step)
         named = [size_of(g[1] if isinstance(g, tuple) else g._values()) for g in each_grad]
         return SparseResult(named, list(map(size_of, as_list(params))), [0.0] * len(named))
+    threshold_on_device = None
+    if not isinstance(threshold, float | int | None) and on_device([threshold]):
+        threshold, threshold_on_device = 0.0, threshold
     chosen = make_selector(selector, threshold, density, k)
     together = is_together(scope)
     if emit not in INDEX_BYTES:
@@ -247,14 +169,38 @@ def sparse_step(
     row = _core.SparseParams(
         **hyper, momentum_correction=momentum_correction, momentum_masking=momentum_masking
     )
+    requests = [request(chosen, n, last) for n, last in zip(scopes.sizes, reused, strict=True)]
+    placements = [_core.Placement(0, s, first_step, first_step) for s in scopes.of_tensor]
+    if capacity is not None and (emit is None or not capacity >= 0):
+        raise ValueError(f"capacity: expected a number >= 0 beside emit, got {capacity!r}")
+    if on_device(tensors):
+        step = DeviceStep(
+            params,
+            tensors,
+            grads,
+            residuals,
+            momentum_buffers,
+            [row],
+            requests,
+            placements,
+            scopes,
+            emit,
+            measure,
+            threshold_on_device,
+        )
+        return step.run(versioned, capacity)
+    if threshold_on_device is not None:
+        raise ValueError("threshold: is on a device, and the arrays are not")
+    if capacity is not None:
+        raise ValueError("capacity: has a meaning for arrays on a device only")
     report = _core.sparse_step(
         params,
         grads,
         residuals,
         momentum_buffers,
         [row],
-        [request(chosen, n, last) for n, last in zip(scopes.sizes, reused, strict=True)],
-        [_core.Placement(0, s, first_step, first_step) for s in scopes.of_tensor],
+        requests,
+        placements,
         INDEX_BYTES[emit],
         measure,
         versioned,

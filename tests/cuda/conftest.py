@@ -32,7 +32,7 @@ else:
 collect_ignore_glob = [] if machine else ["*.py"]
 if path and "SUBGRAD_CUDA_TORCH" not in os.environ:
     # These need a session of their own: they change torch.
-    collect_ignore_glob = ["test_loader*", "test_optim*"]
+    collect_ignore_glob = ["test_loader*", "test_optim*", "test_threshold*"]
 
 
 @pytest.fixture

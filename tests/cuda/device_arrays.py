@@ -7,6 +7,7 @@ taken: device, stream and dtype checks, the list of tensors, the launch.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from ctypes import c_int, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 
 import numpy as np
@@ -63,6 +64,7 @@ class DeviceArray:
     """A NumPy array in a disguise: `array` is its memory, `device` where it claims to be."""
 
     streams: list[tuple[int, int]] = []  # noqa: RUF012  (device type, number) of every question
+    reads = 0  # how often the host has waited for numbers
 
     def __init__(self, array: np.ndarray, number: int = 0, kind: int = CUDA) -> None:
         self.array = array
@@ -72,6 +74,31 @@ class DeviceArray:
         self.code = KINDS[name if name in KINDS else array.dtype.kind]
         self.shape_ = (c_int64 * array.ndim)(*array.shape)
         self.strides_ = (c_int64 * array.ndim)(*(s // array.itemsize for s in array.strides))
+
+    # What the package asks of arrays on a device, by torch's names.
+
+    make_empty: Callable[[tuple[int, ...], np.dtype], DeviceArray]
+
+    def new_empty(self, shape: tuple[int, ...], dtype: str | None = None) -> DeviceArray:
+        return DeviceArray.make_empty(shape, self.array.dtype if dtype is None else np.dtype(dtype))
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+    def tolist(self) -> list:
+        DeviceArray.reads += 1
+        return self.array.tolist()
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.array[i : i + 1].reshape(())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
 
     @property
     def device(self) -> str:

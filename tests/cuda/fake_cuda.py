@@ -97,6 +97,22 @@ TEXT = ctypes.CFUNCTYPE(c_void_p, c_int)
 DENSE = ctypes.CFUNCTYPE(
     c_int, c_int, c_void_p, POINTER(DenseTensor), c_size_t, POINTER(DenseRow), POINTER(DenseOptions)
 )
+# Scratch memory's bytes, then the launchers, of which a fake notes where they are to run.
+SELECT_BYTES = ctypes.CFUNCTYPE(c_int, c_void_p, c_size_t, c_void_p, c_size_t, POINTER(c_size_t))
+SELECT_FIND = ctypes.CFUNCTYPE(
+    c_int, c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p
+)
+SELECT_WRITE = ctypes.CFUNCTYPE(
+    c_int, c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_int
+)
+SPARSE_BYTES = ctypes.CFUNCTYPE(
+    c_int, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, POINTER(c_size_t)
+)
+SPARSE = ctypes.CFUNCTYPE(
+    c_int,
+    *(c_int, c_void_p, c_void_p, c_size_t, c_void_p),
+    *(c_void_p, c_size_t, c_void_p, c_void_p, c_void_p),
+)
 
 
 ORDER = POINTER(RowOrder)
@@ -131,6 +147,12 @@ class Api(ctypes.Structure):
         ("random_words", WORDS),
         ("send_indices", SEND),
         ("gather", GATHER),
+        ("select_bytes", SELECT_BYTES),
+        ("select_find", SELECT_FIND),
+        ("select_write", SELECT_WRITE),
+        ("sparse_bytes", SPARSE_BYTES),
+        ("sparse_begin", SPARSE),
+        ("sparse_finish", SPARSE),
     )
 
 
@@ -183,6 +205,19 @@ class FakeCuda:
             )
             return launch_error
 
+        def note(name: str) -> Any:
+            def launch(device: int, stream: int, tensors: int, count: int, *others: Any) -> int:
+                self.launches.append(
+                    {"name": name, "device": device, "stream": stream, "count": count}
+                )
+                return launch_error
+
+            return launch
+
+        def scratch_bytes(*arguments: Any) -> int:
+            arguments[-1][0] = 512
+            return 0
+
         self.api = Api(
             version.encode(),
             b"90",
@@ -192,7 +227,13 @@ class FakeCuda:
             CHECK(lambda device: 209 if device == broken_device else 0),
             TEXT(lambda error: ctypes.addressof(self.texts[error])),
             DENSE(dense_step),
-            *(kind(self._noted(name, launch_error)) for name, kind in Api._fields_[8:]),
+            *(kind(self._noted(name, launch_error)) for name, kind in Api._fields_[8:16]),
+            SELECT_BYTES(scratch_bytes),
+            SELECT_FIND(note("find")),
+            SELECT_WRITE(note("write")),
+            SPARSE_BYTES(scratch_bytes),
+            SPARSE(note("begin")),
+            SPARSE(note("finish")),
         )
 
     def _noted(self, name: str, error: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
 from typing import Any
 
@@ -11,6 +12,8 @@ from device_arrays import DeviceArray
 
 from subgrad_fast import _core
 
+# Interpreting takes time, so what the architectures have in common is done in full for one.
+FULL = os.environ.get("PTXEMU_ARCH", "90") == "90"
 GUARD = 256
 PATTERN = 0xA5
 
@@ -50,6 +53,15 @@ class EmulatedGpu(Gpu):
     """Kernels may touch the bytes of the arrays, and no others: the guards included."""
 
     emulated = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        DeviceArray.make_empty = self.empty
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+        """Memory full of junk."""
+        size = dtype.itemsize * int(np.prod(shape))
+        return self.array(np.full(size, PATTERN, np.uint8).view(dtype).reshape(shape))
 
     def allocate(self, nbytes: int) -> np.ndarray:
         base = np.empty(nbytes + 256, np.uint8)

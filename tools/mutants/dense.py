@@ -9,6 +9,7 @@ TESTS = (
     "test_streams.py",
 )
 DENSE = "cuda/dense.cu"
+LISTS = "cuda/lists.cuh"
 MUTANTS = [
     Mutant("lost-barrier", DENSE, "  __syncthreads();\n", ""),
     Mutant("alignment-not-checked", DENSE, "s.packed = packed(", "s.packed = true || packed("),
@@ -40,12 +41,12 @@ MUTANTS = [
     Mutant("packs-stepped-twice", DENSE, "i += packs * stride", "i += stride"),
     Mutant("chunk-of-another-block", DENSE, "{block - list.first_block[i]}", "{block}"),
     Mutant(
-        "search-off-by-one", DENSE, "first_block[middle] <= block", "first_block[middle] < block"
+        "search-off-by-one", LISTS, "first_block[middle] <= block", "first_block[middle] < block"
     ),
     Mutant("last-chunk-forgotten", DENSE, "n + list.chunk - 1) /", "n + list.chunk - 2) /"),
     Mutant("row-of-another-tensor", DENSE, "list.rows[s.row]", "list.rows[0]"),
     Mutant("pack-stored-twice", DENSE, "if (i + u * stride >= end) continue;", ""),
-    Mutant("rule-of-another-tensor", DENSE, "if (rule < middle)", "if (rule <= middle)"),
+    Mutant("rule-of-another-tensor", LISTS, "if (rule < middle)", "if (rule <= middle)"),
     Mutant("momentum-always-written", DENSE, "if (segment.writes_momentum) pack_at", "pack_at"),
     Mutant("momentum-not-read", DENSE, "if (segment.reads_momentum) {", "if (false) {"),
     Mutant("found-inf-ignored", DENSE, "*options.found_inf != 0.0f", "*options.found_inf > 1.0f"),
