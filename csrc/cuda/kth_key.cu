@@ -60,6 +60,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   unsigned long long* const bins = scratch.bins + std::int64_t{blockIdx.x} * kBins;
   const int top = kBins - 1 - static_cast<int>(threadIdx.x) * kOwn;  // digits in descending order
   std::int64_t own[kOwn], sum = 0, total;
+#pragma unroll  // so that they stay in registers
   for (int b = 0; b < kOwn; ++b) {
     own[b] = static_cast<std::int64_t>(bins[top - b]);
     bins[top - b] = 0;
@@ -68,9 +69,16 @@ __global__ void __launch_bounds__(kBlockThreads)
   const std::int64_t wanted = scope.left;
   std::int64_t before = block_scan<kBlockThreads>(sum, total);
   if (before >= wanted || before + sum < wanted) return;  // in the bins of another thread
-  int b = 0;
-  for (; before + own[b] < wanted; ++b) before += own[b];
-  scope.key |= static_cast<std::uint64_t>(top - b) << shift;
+  int digit = top;
+  bool there = false;
+#pragma unroll
+  for (int b = 0; b < kOwn; ++b) {
+    there = there || before + own[b] >= wanted;
+    if (there) continue;
+    before += own[b];
+    --digit;
+  }
+  scope.key |= static_cast<std::uint64_t>(digit) << shift;
   scope.left = wanted - before;
 }
 

@@ -76,8 +76,12 @@ struct StepTile {
   }
 };
 
+// With a gradient of doubles, 64 registers a thread are too few: some would be spilled.
 template <int types>
-__global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
+constexpr int kStepBlocks = kDenseTypes[types].grad == DType::f64 ? 3 : kBlocksPerMultiprocessor;
+
+template <int types>
+__global__ void __launch_bounds__(kBlockThreads, kStepBlocks<types>)
     sparse_step(const __grid_constant__ SparseList list) {
   using Work = StepTile<types>;
   using C = typename Work::C;

@@ -69,8 +69,11 @@ struct Energies {
 #pragma unroll
     for (int k = 0; k < lanes; ++k) {
       const double x = static_cast<double>(v[k]);
-      double& sum = in[k] ? kept : rest;
-      sum = fma(x, x, sum);
+      if (in[k]) {  // a reference to one of the two would put both into memory
+        kept = fma(x, x, kept);
+      } else {
+        rest = fma(x, x, rest);
+      }
     }
   }
   __device__ void put(double2* to) const {

@@ -73,7 +73,7 @@ FAULTS = [  # name, file, right, wrong
     ("rate-on-the-device-ignored", TILE, "if (row.lr != nullptr) application.lr = *row.lr;", ""),
     ("maximize-twice", LIST, "{parts.direction, parts.application, row.lr}", "{parts.direction, parts.direction, row.lr}"),
     ("row-of-another-tensor", TILE, "list.rows[s.row]", "list.rows[0]"),
-    ("energies-swapped", TILE, "in[k] ? kept : rest;", "in[k] ? rest : kept;"),
+    ("energies-swapped", TILE, "if (in[k]) {  // a", "if (!in[k]) {  // a"),
     ("energies-of-some-tiles", SPARSE, "t += kBlockThreads) {", "t += 2 * kBlockThreads) {"),
     ("pack-not-stored", SPARSE, "      pack_at<lanes>(at.v + i) = vp;\n    });", "    });"),
 ]  # fmt: skip
