@@ -31,7 +31,9 @@ from benchmarks.peers import FOREACH, FUSED, OURS_F32
 from benchmarks.workloads import Shapes, resnet50_shapes
 
 BLOCK = 20
-STEP_BYTES = 20  # per float32 element, see bench_update
+# Per float32 element. The step: see bench_update. At 1%: a thresholded one, see docs/cuda.md; a
+# selection reads thrice for the key, once for the counts, once for what is kept, and writes that.
+STEP_BYTES, THRESHOLD_BYTES, TOP_BYTES = 20, 12.6, 20.12
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Sizes:
     many: Shapes = field(default_factory=lambda: [(1024,)] * 1000)
     one: int = 50_000_000
     sparse: int = 25_600_000
+    order: int = 10_000_000
     examples: tuple[int, int, int] = (1_000_000, 256, 4096)  # rows, width, batch
 
 
@@ -98,22 +101,30 @@ def sparse_rows(device: Device, sizes: Sizes) -> list[Row]:
     if accepted(lambda: sf.select(x, k=2)):
         build = partial(peers.top, device, n, n // 100)
         title = "top 1% of 25.6M float32"
-        rows.append(row("top-1%", title, build, [Target(peers.TOPK, 0.5)], round(4.12 * n)))
+        targets = [Target(peers.TOPK, 0.5)]
+        rows.append(row("top-1%", title, build, targets, round(TOP_BYTES * n)))
     if accepted(lambda: sf.sparse_step(w, x, v, lr=0.1, threshold=0.5)):
         build = partial(peers.threshold, device, n, 0.01)
         title = "threshold, error feedback and update, 1% of 25.6M float32"
-        rows.append(row("threshold-1%", title, build, [Target(peers.OPERATIONS, 0.25)]))
+        targets = [Target(peers.OPERATIONS, 0.25)]
+        rows.append(row("threshold-1%", title, build, targets, round(THRESHOLD_BYTES * n)))
     return rows
 
 
 def sampling_rows(device: Device, sizes: Sizes) -> list[Row]:
-    """Batches gathered on the device, if the loader takes its tensors."""
+    """Orders and batches on the device, as far as they take its tensors."""
     x = torch.ones(8, 2, device=device.torch_name)
-    if not accepted(lambda: [*sf.BatchLoader((x,), sf.BatchSampler(8, 4))]):
-        return []
-    build = partial(peers.epochs, device, *sizes.examples)
-    title = "an epoch of 1M rows of 1 KB in batches of 4096"
-    return [row("batches", title, build, [Target(peers.SELECT, 1.0)])]
+    indices = torch.zeros(8, dtype=torch.int64, device=device.torch_name)
+    rows = []
+    if accepted(lambda: sf.Permutation(8).slice(0, 8, out=indices)):
+        build = partial(peers.orders, device, sizes.order)
+        title = "index order: 10M rows in a new order"
+        rows.append(row("order-10m", title, build, [Target(peers.RANDPERM, 1.0)], 8 * sizes.order))
+    if accepted(lambda: [*sf.BatchLoader((x,), sf.BatchSampler(8, 4))]):
+        build = partial(peers.epochs, device, *sizes.examples)
+        title = "an epoch of 1M rows of 1 KB in batches of 4096"
+        rows.append(row("batches", title, build, [Target(peers.SELECT, 1.0)]))
+    return rows
 
 
 def all_rows(device: Device, sizes: Sizes) -> list[Row]:

@@ -9,7 +9,7 @@ import importlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ from subgrad_fast.optim import SGD
 
 APEX = "apex FusedSGD"
 FUSED_BF16 = "torch fused, all bfloat16"
-TOPK, OPERATIONS, SELECT = "torch.topk", "torch operations", "randperm, index_select"
+TOPK, OPERATIONS = "torch.topk", "torch operations"
+RANDPERM, SELECT = "torch.randperm", "randperm, index_select"
 LR = 1e-3
 
 Make = Callable[..., torch.optim.Optimizer]
@@ -151,6 +152,20 @@ def threshold(device: Device, n: int, density: float) -> list[Contender]:
         Contender(OPERATIONS, operations, residuals[0].zero_),
         Contender(OURS, ours, residuals[1].zero_),
     ]
+
+
+def orders(device: Device, rows: int) -> list[Contender]:
+    """A shuffled order of so many rows, another one in every step."""
+    outputs = [torch.zeros(rows, dtype=torch.int64, device=device.torch_name) for _ in range(2)]
+    epochs = count()
+
+    def permuted() -> None:
+        torch.randperm(rows, out=outputs[0], device=device.torch_name)
+
+    def ours() -> None:
+        sf.Permutation(rows, epoch=next(epochs)).slice(0, rows, out=outputs[1])
+
+    return [Contender(RANDPERM, permuted), Contender(OURS, ours)]
 
 
 def epochs(device: Device, rows: int, width: int, size: int) -> list[Contender]:

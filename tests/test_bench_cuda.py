@@ -26,9 +26,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import bench_cuda, cuda_device, cuda_peers, report  # noqa: E402
 from benchmarks.harness import OURS, Contender  # noqa: E402
 
-SMALL = bench_cuda.Sizes([(8, 4), (3,)], [(5,)] * 3, 100, 1000, (64, 4, 16))
+SMALL = bench_cuda.Sizes([(8, 4), (3,)], [(5,)] * 3, 100, 1000, 300, (64, 4, 16))
 DENSE_ROWS = ["resnet50", "many", "one-50m", "graph-resnet50", "graph-many", "bf16"]
-OTHER_ROWS = ["top-1%", "threshold-1%", "batches"]
+OTHER_ROWS = ["top-1%", "threshold-1%", "order-10m", "batches"]
 
 
 def processor(cache_bytes: int = 300) -> cuda_device.Device:
@@ -99,7 +99,7 @@ def test_rows_for_what_takes_no_tensors_of_a_device_are_left_out(
     def refuse(*args: object, **kwargs: object) -> None:
         raise error("no CUDA tensors")
 
-    for name in ("select", "sparse_step", "BatchLoader"):
+    for name in ("select", "sparse_step", "Permutation", "BatchLoader"):
         monkeypatch.setattr(bench_cuda.sf, name, refuse)
     names = [row.name for row in bench_cuda.all_rows(processor(), SMALL)]
     assert names == DENSE_ROWS

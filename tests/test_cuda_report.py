@@ -208,6 +208,7 @@ def test_an_object_is_taken_apart() -> None:
             ("f", "22, L<8>"),
         ),
         ("void f<(subgrad::DType)1, float>(float const*, int)", ("f", "(DType)1, float")),
+        ("void f<subgrad::isa_portable::P>(subgrad::isa_portable::P)", ("f", "P")),
     ],
 )
 def test_names_are_shortened(readable: str, parts: tuple[str, str]) -> None:

@@ -76,7 +76,10 @@ def lines(all_compiled: Iterable[Compiled], all_counted: Iterable[Counted]) -> l
             line.compiled.append(figure)
         else:
             line.counted.append(figure)
-    return [found[key] for key in sorted(found)]
+    order = {kernel: number for number, kernel in enumerate(KERNELS)}
+    return [
+        found[key] for key in sorted(found, key=lambda key: (order.get(key[0], len(order)), key))
+    ]
 
 
 def main() -> int:

@@ -14,8 +14,10 @@ import pytest
 from alone import run_alone
 from device_arrays import STREAM
 from machines import EmulatedGpu, Gpu
+from reference import DTYPES
 
 import subgrad_fast as sf
+from subgrad_fast import _core
 
 SPY = r"""
 #include <dlfcn.h>
@@ -58,8 +60,63 @@ def dense(gpu: Gpu) -> None:
         sf.sgd_step(w, g, m, lr=0.1, momentum=0.9)
 
 
-# What to run, and how many calls of the runtime that is at least: a row for every launcher.
-WORK: dict[str, tuple[Callable[[Gpu], None], int]] = {"dense": (dense, 4)}
+def orders(gpu: Gpu) -> None:
+    values = gpu.array(np.arange(50))
+    for order in (sf.Permutation(50), sf.Permutation(50, block_size=7)):
+        order.slice(0, 50, out=values)
+        order._order.indices(values)
+        order._order.positions(values)
+    sf.choose(100, 50, out=values)
+
+
+def draws(gpu: Gpu) -> None:
+    out = gpu.array(np.arange(50))
+    _core.uniform_draws(10, 0, 0, 0, out)
+    drawer = _core.Weights(np.ones(8), None)
+    drawer.draw_from(gpu.array(drawer.columns()), 0, 0, 0, False, out)
+    _core.cuda_random_words(1, 2, 3, out)
+
+
+def sent(gpu: Gpu) -> None:
+    """By the list for few indices, and by several launches of that for many."""
+    for count in (5, 5000):
+        _core.cuda_send_indices(np.arange(count), count, gpu.array(np.arange(count)))
+
+
+def batches(gpu: Gpu) -> None:
+    """More arrays than a launch takes."""
+    fields = [[gpu.array(np.ones((8, 3), np.float32)) for _ in range(2)] for _ in range(80)]
+    sources, outputs = (list(arrays) for arrays in zip(*fields, strict=True))
+    _core.cuda_gather(sources, outputs, gpu.array(np.arange(8)))
+
+
+def selection(gpu: Gpu) -> None:
+    for dtype in DTYPES.values():
+        x = [gpu.array(np.ones(9, dtype)) for _ in range(70)]
+        sf.select(x, k=2)
+        sf.select(x, threshold=0.5)
+        sf.kth_magnitude(x, 2)
+
+
+def sparse(gpu: Gpu) -> None:
+    for dtype in DTYPES.values():
+        wide = np.float64 if dtype == np.float64 else np.float32
+        types = (dtype, dtype, wide, wide)
+        w, g, v, m = ([gpu.array(np.ones(9, t)) for _ in range(30)] for t in types)
+        for how in ({"threshold": 0.5}, {"k": 2}, {"k": 2, "emit": "int64"}):
+            sf.sparse_step(w, g, v, m, lr=0.1, momentum=0.9, measure=True, **how)
+
+
+# What to run, and how many launches and fills of memory that is at least: all launchers.
+WORK: dict[str, tuple[Callable[[Gpu], None], int, int]] = {
+    "dense": (dense, 4, 0),
+    "orders": (orders, 7, 0),
+    "draws": (draws, 3, 0),
+    "sent": (sent, 3, 0),
+    "batches": (batches, 2, 0),
+    "selection": (selection, 150, 16),
+    "sparse": (sparse, 150, 32),
+}
 
 
 def main() -> None:
@@ -83,5 +140,7 @@ def test_all_runs_in_the_callers_stream(gpu: Gpu, spy: Path, work: str, tmp_path
     calls = tmp_path / "calls"
     run_alone(__name__, LD_PRELOAD=str(spy), STREAM_SPY=str(calls), STREAM_WORK=work)
     lines = calls.read_text().splitlines()
-    assert len(lines) >= WORK[work][1]
+    _, launches, fills = WORK[work]
+    assert sum("LaunchKernel" in line for line in lines) >= launches
+    assert sum("Memset" in line for line in lines) >= fills
     assert {line.split()[1] for line in lines} == {str(STREAM)}

@@ -120,7 +120,7 @@ def kernels_in(text: str, arch: str) -> list[Compiled]:
     ]
 
 
-SCOPE = re.compile(r"\b(subgrad|\(anonymous namespace\))::")
+SCOPE = re.compile(r"\b(subgrad|isa_\w+)::")
 
 
 def demangled(names: list[str]) -> dict[str, tuple[str, str]]:

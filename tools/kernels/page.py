@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kernels.count import Counted
+from kernels.count import SECTOR, Counted
 from kernels.objects import Compiled
 from kernels.occupancy import LIMITS, occupancy
 
@@ -28,12 +29,14 @@ figure is the same for all three.
 - **local**: bytes of a thread's registers or arrays that were spilled to memory. It must be 0.
 - **16 bytes**: load and store instructions in SASS that move 16 bytes a thread; narrower ones are
   for narrower operands and for what does not fill or is not aligned to 16 bytes
-- **bytes**: asked for by all threads, per element, on large aligned operands, and in brackets the
-  least that the algorithm must move (each operand read or written once)
+- **bytes**: asked for by all threads, per element, on aligned operands, and in brackets the least
+  that the algorithm must move (each operand read or written once). What all threads of a block ask
+  for, such as the tile they work on, counts for each of them.
 - **sectors**: the share of the fetched 32-byte sectors that a thread asked for, without any cache.
   It must be 95% or more for dense kernels; above 100%, threads share what is fetched.
-- **estimate**: microseconds for a million elements if those bytes moved at {bandwidth:.2f} TB/s,
-  the published bandwidth of an H100 SXM (HBM3). No kernel was timed; a real one takes longer.
+- **estimate**: microseconds for a million elements if the fetched sectors moved at {bandwidth:.2f}
+  TB/s, the published bandwidth of an H100 SXM (HBM3). No kernel was timed. Caches make a real one
+  faster where sectors are fetched again; arithmetic (orders, draws) and all else make it slower.
 """
 
 LIMITS_TABLE = """\
@@ -125,10 +128,11 @@ def cells(line: Line) -> list[str]:
     if line.counted:
         worst = max(line.counted, key=lambda n: n.requested_bytes / n.elements)
         per_element = worst.requested_bytes / worst.elements
+        fetched = max(SECTOR * n.sectors / n.elements for n in line.counted)
         memory = [
             f"{per_element:.4g} ({worst.minimum_bytes / worst.elements:.4g})",
             f"{min(n.efficiency for n in line.counted):.1%}",
-            f"{per_element * 1e6 / BANDWIDTH * 1e6:.2f}",
+            f"{fetched * 1e6 / BANDWIDTH * 1e6:.2f}",
         ]
     return [
         f"`{line.title or line.kernel}`",
@@ -190,7 +194,7 @@ def markdown(lines: Sequence[Line], about: Mapping[str, str], versions: Sequence
         parts.append("**FAILED:**\n\n" + "".join(f"- {finding}\n" for finding in found))
     for kernel in dict.fromkeys(line.kernel for line in lines):
         rows = [cells(line) for line in lines if line.kernel == kernel]
-        said = f"{about[kernel]}\n\n" if about.get(kernel) else ""
+        said = f"{textwrap.fill(about[kernel], 100)}\n\n" if about.get(kernel) else ""
         parts.append(f"## `{kernel}`\n\n{said}{table(HEADER, rows)}\n")
     header = ["", *(f"{arch[:-1]}.{arch[-1]}" for arch in LIMITS)]
     parts.append(f"{LIMITS_TABLE}\n{table(header, limits_rows())}\n")
