@@ -116,7 +116,9 @@ void increment_versions(py::handle tensors) {
     increment =
         py::getattr(py::module_::import("torch.autograd.graph"), "increment_version").release();
   }
-  increment(tensors);
+  PyObject* const none = PyObject_CallOneArg(increment.ptr(), tensors.ptr());
+  if (none == nullptr) throw py::error_already_set();
+  Py_DECREF(none);
 }
 
 }  // namespace subgrad

@@ -114,6 +114,35 @@ py::custom_type_setup collected() {
   });
 }
 
+// OptimizerPlan.step by Python's own calling convention: inside a training loop, where code is cold
+// too, pybind11's dispatch would take as long as binding a dozen gradients.
+PyObject* optimizer_step(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
+  try {
+    if (count != 2 || !PyList_Check(arguments[0]) || !PyDict_Check(arguments[1])) {
+      throw py::type_error("step: expected a list (param_groups) and a dict (state)");
+    }
+    auto* const instance = reinterpret_cast<py::detail::instance*>(self);
+    auto* const plan = instance->get_value_and_holder().value_ptr<OptimizerPlan>();
+    return plan
+        ->step(py::reinterpret_borrow<py::list>(arguments[0]),
+               py::reinterpret_borrow<py::dict>(arguments[1]))
+        .release()
+        .ptr();
+  } catch (...) {
+    py::detail::try_translate_exceptions();
+    return nullptr;
+  }
+}
+
+void add_optimizer_step(const py::handle& type) {
+  static PyMethodDef method = {
+      "step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&optimizer_step)),
+      METH_FASTCALL, "step($self, param_groups, state, /)\n--\n\n"};
+  PyObject* const step = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method);
+  if (step == nullptr) throw py::error_already_set();
+  type.attr("step") = py::reinterpret_steal<py::object>(step);
+}
+
 }  // namespace
 
 void register_update(py::module_& m) {
@@ -153,11 +182,11 @@ void register_update(py::module_& m) {
           "grads"_a, "lr"_a, "momentum"_a, "dampening"_a, "weight_decay"_a, "nesterov"_a,
           "maximize"_a, "decoupled_weight_decay"_a, "l1"_a, "first_step"_a);
 
-  py::class_<OptimizerPlan>(m, "OptimizerPlan", collected<OptimizerPlan>())
-      .def(py::init<const py::list&, const py::dict&, const py::list&>(), "param_groups"_a,
+  py::class_<OptimizerPlan> plan(m, "OptimizerPlan", collected<OptimizerPlan>());
+  plan.def(py::init<const py::list&, const py::dict&, const py::list&>(), "param_groups"_a,
            "state"_a, "entries"_a)
-      .def("step", &OptimizerPlan::step, "param_groups"_a, "state"_a)
       .def("finish", &OptimizerPlan::finish);
+  add_optimizer_step(plan);
 }
 
 }  // namespace subgrad

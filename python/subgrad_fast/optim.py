@@ -32,6 +32,8 @@ from subgrad_fast._threshold_sgd import ThresholdSGD
 
 __all__ = ["SGD", "ThresholdSGD"]
 
+_profiler_enabled: Callable[[], bool] = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
+
 
 class SGD(torch.optim.SGD):
     """``torch.optim.SGD``, its step fused into one pass over memory for all tensors of all groups.
@@ -143,7 +145,7 @@ class SGD(torch.optim.SGD):
             or self._optimizer_step_post_hooks
             or _global_optimizer_pre_hooks
             or _global_optimizer_post_hooks
-            or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+            or _profiler_enabled()
         ):
             return _hooked_step(self) if closure is None else _hooked_step(self, closure)
         return self._step(closure)
