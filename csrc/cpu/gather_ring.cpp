@@ -19,7 +19,7 @@ namespace {
 // What a thread takes at a time: some 10 us of copying, against a few ns for taking it.
 constexpr std::int64_t kChunkBytes = 64 << 10;
 
-// How often to offer the core before sleeping: some 50 us.
+// How often to offer the core before sleeping.
 constexpr int kYields = 100;
 
 // Below this many bytes per thread a parallel region costs more than it saves.
