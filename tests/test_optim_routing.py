@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")  # what needs it is imported below
@@ -256,13 +257,14 @@ def test_one_parameter_twice() -> None:
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+@pytest.mark.parametrize("size", [20, 3000, 10_000])  # in bytes: a line or two, pages, large
 @pytest.mark.parametrize(
     "kind", ["other parameter", "own, shifted", "other momentum", "own", "own momentum"]
 )
-def test_gradients_that_are_written_memory(kind: str, weight_decay: float) -> None:
+def test_gradients_that_are_written_memory(kind: str, size: int, weight_decay: float) -> None:
     def scenario(cls: type) -> Iterator[Any]:
-        memory = torch.linspace(-1, 1, 24)
-        a, b = Parameter(memory[:20]), Parameter(torch.ones(20))
+        memory = torch.linspace(-1, 1, size + 4)
+        a, b = Parameter(memory[:size]), Parameter(torch.ones(size))
         optimizer = cls([a, b], lr=0.1, momentum=0.9, weight_decay=weight_decay)
         train(optimizer, [a, b], 3)
         for _ in range(3):
@@ -277,6 +279,34 @@ def test_gradients_that_are_written_memory(kind: str, weight_decay: float) -> No
             yield optimizer
 
     assert_twins(scenario, routed=kind != "own")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_gradient_among_parameters(seed: int) -> None:
+    """Parameters with gaps between them; a gradient fits into a gap, or meets some of them."""
+    rng = np.random.default_rng(seed)
+    cuts = [0, *np.sort(rng.choice(np.arange(1, 200_000), 29, replace=False)).tolist(), 30_000]
+    spans = list(zip(cuts[:-1:2], cuts[1::2], strict=True))
+    gaps = list(zip(cuts[1:-1:2], cuts[2::2], strict=True))
+    which = int(rng.integers(len(spans)))
+    size = spans[which][1] - spans[which][0]
+    fitting = [at for a, b in gaps if b - a >= size for at in (a, b - size)]
+    inside = fitting and seed % 2
+    start = int(rng.choice(fitting) if inside else rng.integers(0, 200_000 - size))
+    meets = any(a < start + size and start < b for a, b in spans)
+    assert not (inside and meets)
+
+    def scenario(cls: type) -> Iterator[Any]:
+        memory = torch.linspace(-1, 1, 200_000)
+        params = [Parameter(memory[a:b]) for a, b in spans]
+        optimizer = cls(params, **KWARGS)
+        train(optimizer, params, 3)
+        give_gradients(params)
+        params[which].grad = memory[start : start + size]
+        optimizer.step()
+        yield optimizer
+
+    assert_twins(scenario, routed=meets)
 
 
 def test_one_gradient_for_two_parameters() -> None:

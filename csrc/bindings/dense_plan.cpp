@@ -53,6 +53,8 @@ void DensePlan::seal() {
     if (has_momentum(i)) written_.add(details_[i].momentum, details_[i].momentum_where);
   }
   written_.seal();
+  segments_.resize(tensors_.size());
+  alike_.assign(tensors_.size(), 0);
 }
 
 // Whether the gradient's elements lie in the order of the parameter's, which is one run of memory.
@@ -116,32 +118,59 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
                                t.param.size, t.row, types_row, first});
     return;
   }
-  segments_.push_back({t.param.data, grad.data, use_momentum ? t.momentum : nullptr, t.param.size,
-                       alike ? nullptr : layout_for(i, grad), t.row, types_row, first});
+  segments_[i] = {t.param.data,
+                  grad.data,
+                  use_momentum ? t.momentum : nullptr,
+                  t.param.size,
+                  alike ? nullptr : layout_for(i, grad),
+                  t.row,
+                  types_row,
+                  first};
+  alike_[i] = 0;
+  bound_ += t.param.size;
 }
 
-bool DensePlan::bind_alike(std::size_t i, const char* grad, bool use_momentum, bool first) {
-  Tensor& t = tensors_[i];
-  if (use_momentum && !t.has_momentum) return false;
-  SGF_PREFETCH(t.param.data);
+void DensePlan::prepare_alike(std::size_t i) {
+  const Tensor& t = tensors_[i];
+  const DType momentum_dtype = t.has_momentum ? t.momentum_dtype : t.param.dtype;
+  segments_[i] = {t.param.data,
+                  nullptr,
+                  t.momentum,
+                  t.param.size,
+                  nullptr,
+                  t.row,
+                  dense_types_row(t.param.dtype, t.param.dtype, momentum_dtype),
+                  false};
+  alike_[i] = 1;
+}
+
+bool DensePlan::bind_alike(std::size_t i, const char* param, const char* grad, bool use_momentum,
+                           bool first) {
+  if (!alike_[i]) prepare_alike(i);
+  DenseSegment& s = segments_[i];
+  if (param != s.param || use_momentum != (s.momentum != nullptr)) return false;
+  SGF_PREFETCH(s.param);
   SGF_PREFETCH(grad);
-  SGF_PREFETCH(t.momentum);
-  const std::size_t size = size_of(t.param.dtype);
+  SGF_PREFETCH(s.momentum);
+  const std::size_t size = size_of(kDenseTypes[s.types_row].grad);
   if (reinterpret_cast<std::uintptr_t>(grad) % size != 0) return false;
-  const char* end = grad + static_cast<std::size_t>(t.param.size) * size;
-  if (written_.meets({grad, end})) return false;
-  const DType momentum_dtype = use_momentum ? t.momentum_dtype : t.param.dtype;
-  segments_.push_back({t.param.data, grad, use_momentum ? t.momentum : nullptr, t.param.size,
-                       nullptr, t.row,
-                       dense_types_row(t.param.dtype, t.param.dtype, momentum_dtype), first});
+  if (written_.meets({grad, grad + static_cast<std::size_t>(s.n) * size})) return false;
+  s.grad = grad;
+  s.first = first;
+  bound_ += s.n;
   return true;
+}
+
+void DensePlan::begin() {
+  for (DenseSegment& s : segments_) s.grad = nullptr;
+  bound_ = 0;
+  if (++steps_ == 2) written_.index();  // a plan that lives
+  cuda_.begin();
 }
 
 void DensePlan::run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr) {
   if (cuda_.any()) cuda_.run(rows, lr);  // first: it can fail, and then runs beside the CPU
-  std::int64_t elements = 0;
-  for (const DenseSegment& s : segments_) elements += s.n;
-  if (elements < kReleaseElements) {
+  if (bound_ < kReleaseElements) {
     run_dense(segments_, rows);
   } else {
     py::gil_scoped_release release;

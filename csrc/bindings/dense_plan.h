@@ -39,15 +39,14 @@ class DensePlan {
 
   // Starts a new step; then bind() the gradient of each tensor that takes part; then run().
   // `same_layout` is param(i).same_layout(grad), which callers know already or have a use for.
-  void begin() {
-    segments_.clear();
-    cuda_.begin();
-  }
+  void begin();
   void bind(std::size_t i, const ArrayView& grad, bool same_layout, const Where& where,
             bool use_momentum, bool first);
   // bind() for a gradient in CPU memory that has the dtype, shape and strides of its parameter,
-  // which is one run. False, and nothing is bound, where bind() has to look closer.
-  bool bind_alike(std::size_t i, const char* grad, bool use_momentum, bool first);
+  // which is one run and lies at `param`. False, and nothing is bound, where bind() has to look
+  // closer.
+  bool bind_alike(std::size_t i, const char* param, const char* grad, bool use_momentum,
+                  bool first);
   // Releases the GIL where that pays. `lr` may name, per row, a learning rate in device memory, of
   // which only tensors on that device know.
   void run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr = {});
@@ -58,8 +57,6 @@ class DensePlan {
   }
 
  private:
-  // What every step reads of a tensor, close together: inside a training loop the caches are cold
-  // and the step's cost is the lines it touches.
   struct Tensor {
     Extents param;
     char* momentum = nullptr;
@@ -68,7 +65,7 @@ class DensePlan {
     bool one_run = false;  // parameter and momentum are dense, aligned and laid out alike
     int row = 0;
   };
-  // The rest of it.
+  // What bind() seldom reads.
   struct Details {
     Where param_where, momentum_where;
     Extents momentum;
@@ -77,11 +74,18 @@ class DensePlan {
   };
   bool lies_alike(const Tensor& tensor, const ArrayView& grad, bool same_layout) const;
   const Layout* layout_for(std::size_t i, const ArrayView& grad);
+  void prepare_alike(std::size_t i);
 
   std::vector<Tensor> tensors_;
   std::vector<Details> details_;
   WrittenMemory written_;
+  // One for each tensor. Between steps most of it stays as it is, so that bind_alike() touches this
+  // and nothing else of a tensor: inside a training loop the caches are cold and the step's cost is
+  // the lines it touches.
   std::vector<DenseSegment> segments_;
+  std::vector<unsigned char> alike_;  // whether a segment is as bind_alike() leaves it
+  std::int64_t bound_ = 0;            // elements
+  std::uint64_t steps_ = 0;
   CudaSteps cuda_;
 };
 

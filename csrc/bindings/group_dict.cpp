@@ -58,6 +58,17 @@ double l1_of(PyObject* dict, std::size_t group, bool& torchs) {
   return l1;
 }
 
+bool plain_values(PyObject* dict, PyObject* except) {
+  Py_ssize_t position = 0;
+  PyObject *key, *value;
+  while (PyDict_Next(dict, &position, &key, &value)) {
+    const bool plain = PyFloat_CheckExact(value) || PyLong_CheckExact(value) ||
+                       PyBool_Check(value) || value == Py_None;
+    if (!plain && key != except) return false;
+  }
+  return true;
+}
+
 std::uint64_t dict_version(PyObject* dict) {
 #if PY_VERSION_HEX < 0x030C0000
   return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;

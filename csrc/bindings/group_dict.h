@@ -28,6 +28,10 @@ double number(PyObject* dict, PyObject* key, bool& torchs);
 // Of a group's keys, the one that torch's own groups lack; 0 without it. `group` is its index.
 double l1_of(PyObject* dict, std::size_t group, bool& torchs);
 
+// Whether every value, but that of `except`, is a number or None: it then changes only together
+// with the dict.
+bool plain_values(PyObject* dict, PyObject* except);
+
 // A number that changes whenever the dict does, where Python has one (PEP 509, until 3.11): to read
 // it touches one cache line, a look-up three. Else 0.
 std::uint64_t dict_version(PyObject* dict);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bindings/dense_plan.h"
+#include "bindings/optimizer_state.h"
 #include "bindings/tensor_form.h"
 
 namespace subgrad {
@@ -30,56 +31,44 @@ class OptimizerPlan {
   void clear();
 
  private:
+  // What every step reads of an entry: one cache line.
   struct Entry {
-    PyObject* param;               // owned by params_
-    const DLPackExchangeAPI* api;  // of the parameter's type; null: the slow way
-    PyGetSetDef* grad;             // the getter of the parameter's `grad`; null: the slow way
-    PyObject* momentum = nullptr;  // owned by momenta_; null: none
+    PyObject* param;  // owned by params_
+    int type;         // in types_
     int group;
     int tensor = -1;  // in plan_, or -1: torch's
     bool first;
     bool foreign = false;       // its momentum's memory is not ours: look where it is at every step
     bool watch_layout = false;  // a gradient of this parameter was not dense before
-    char* data = nullptr;       // the parameter's memory
     TensorForm form;  // the parameter's, and what a gradient usually has; none: look closer
   };
-  struct Group {
-    py::object dict, params;
-    std::vector<PyObject*> items;
-  };
-  struct StateItem {
-    py::object param, dict, momentum;
-    std::uint64_t version = 0;  // of the dict, when it last held that momentum
+  // Of a parameter's type: its exchange table and the getter of its `grad`; null: the slow way.
+  struct ParamType {
+    PyTypeObject* type;  // kept alive by the parameters
+    const DLPackExchangeAPI* api;
+    PyGetSetDef* grad;
   };
   enum class Bound { yes, torch, sparse, stale };
 
-  bool lr_on_device(std::size_t group, PyObject* lr);
+  void add(const py::tuple& entry);
+  int type_index(PyTypeObject* type);
+  TensorForm usual_form(const Entry& entry) const;
   bool same_momentum(const Entry& entry) const;
   bool same_buffers();
-
-  void read_groups(const py::list& param_groups);
-  bool same_groups(const py::list& param_groups) const;
-  bool same_state(const py::dict& state);
-  void read_rows();
   bool bind_usual(const Entry& entry, PyObject* grad);
-  Bound bind(std::size_t i, py::object grad);
+  Bound bind(std::size_t i, PyObject* grad);
   void run();
 
   DensePlan plan_;
+  OptimizerState state_;
   std::vector<Entry> entries_;
-  std::vector<Group> groups_;
-  std::vector<StateItem> state_;
-  std::vector<SgdParams> rows_;
-  std::vector<const float*> device_lr_;  // of groups whose learning rate lies on a device
-  std::vector<int> lr_device_;
-  std::vector<bool> torch_rows_;    // groups that torch has to step as a whole (differentiable)
-  std::vector<bool> usual_groups_;  // groups with numbers for hyper-parameters
-  std::vector<py::object> momenta_;
+  std::vector<ParamType> types_;
+  std::vector<py::object> momenta_;             // by tensor of plan_; null: none
   std::vector<std::shared_ptr<void>> buffers_;  // shares in the memory that is ours
-  std::uint64_t released_ = 0;                  // buffers_released() when all were in place
-  std::vector<py::object> grads_;               // kept for the length of a step
-  py::list params_;                             // of all entries
-  std::vector<PyObject*> stepped_;              // the parameters bound in this step
+  std::uint64_t released_;                      // buffers_released() when all were in place
+  std::vector<py::object> grads_;  // by entry, for the length of a step; null: not stepped
+  std::size_t stepped_ = 0;        // entries
+  py::list params_;                // of all entries
   bool busy_ = false;
 };
 

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #include "bindings/dlpack.h"
 
@@ -14,38 +13,38 @@ class TensorForm {
  public:
   TensorForm() = default;  // no tensor has it
 
-  // None for tensors of more dimensions than are kept here.
+  // None for tensors of more or larger dimensions than are kept here, or beyond the CPU.
   explicit TensorForm(const DLTensor& t) {
     if (t.ndim < 1 || t.ndim > kMostDims || t.strides == nullptr) return;
-    device_ = t.device;
+    for (int d = 0; d < t.ndim; ++d) {
+      extents_[d] = static_cast<std::int32_t>(t.shape[d]);
+      extents_[kMostDims + d] = static_cast<std::int32_t>(t.strides[d]);
+    }
     dtype_ = t.dtype;
     ndim_ = t.ndim;
-    const std::size_t bytes = sizeof(std::int64_t) * static_cast<std::size_t>(t.ndim);
-    std::memcpy(extents_, t.shape, bytes);
-    std::memcpy(extents_ + t.ndim, t.strides, bytes);
+    if (!fits(t)) ndim_ = 0;
   }
 
   explicit operator bool() const { return ndim_ > 0; }
 
-  // Whether `t` has this device, element type, shape and strides.
+  // Whether `t` is a tensor on the CPU of this element type, shape and strides.
   bool fits(const DLTensor& t) const {
-    if (t.ndim != ndim_ || t.strides == nullptr || t.device.device_type != device_.device_type ||
-        t.device.device_id != device_.device_id || t.dtype.code != dtype_.code ||
-        t.dtype.bits != dtype_.bits || t.dtype.lanes != dtype_.lanes) {
+    if (t.ndim != ndim_ || t.strides == nullptr || t.device.device_type != kDLCPU ||
+        t.dtype.code != dtype_.code || t.dtype.bits != dtype_.bits ||
+        t.dtype.lanes != dtype_.lanes) {
       return false;
     }
     for (int d = 0; d < ndim_; ++d) {
-      if (t.shape[d] != extents_[d] || t.strides[d] != extents_[ndim_ + d]) return false;
+      if (t.shape[d] != extents_[d] || t.strides[d] != extents_[kMostDims + d]) return false;
     }
     return true;
   }
 
  private:
   static constexpr int kMostDims = 4;
-  DLDevice device_{};
   DLDataType dtype_{};
   std::int32_t ndim_ = 0;
-  std::int64_t extents_[2 * kMostDims] = {};  // shape, then strides in elements
+  std::int32_t extents_[2 * kMostDims] = {};  // shape, then strides in elements
 };
 
 }  // namespace subgrad

@@ -11,29 +11,19 @@ void require_writable(const ArrayView& view, const Extents& extents, const Where
   }
 }
 
-void WrittenMemory::clear() {
-  written_.clear();
-  begins_.clear();
-  reaches_.clear();
-  gap_ = {};
-}
-
 void WrittenMemory::add(const Extents& array, const Where& where) {
-  if (array.size == 0) return;
-  const Range r = array.byte_range();
-  written_.push_back({r.begin, r.end, &array, &where});
+  if (array.size > 0) written_.push_back({array.byte_range(), &array, &where});
 }
 
 void WrittenMemory::seal() {
   std::sort(written_.begin(), written_.end(),
-            [](const Written& a, const Written& b) { return a.begin < b.begin; });
-  for (const Written& w : written_) {
-    begins_.push_back(w.begin);
-    reaches_.push_back(reaches_.empty() ? w.end : std::max(reaches_.back(), w.end));
-  }
+            [](const Written& a, const Written& b) { return a.range.begin < b.range.begin; });
+  std::vector<Range> ranges;
+  for (const Written& w : written_) ranges.push_back(w.range);
+  all_ = SortedRanges(ranges);
   for (std::size_t i = 0; i < written_.size(); ++i) {
     const Written& a = written_[i];
-    for (std::size_t j = i + 1; j < written_.size() && written_[j].begin < a.end; ++j) {
+    for (std::size_t j = i + 1; j < written_.size() && written_[j].range.begin < a.range.end; ++j) {
       const Written& b = written_[j];
       if (a.array->shares_memory(*b.array)) {
         throw Overlap(b.where->text() + ": shares memory with " + a.where->text());
@@ -42,23 +32,20 @@ void WrittenMemory::seal() {
   }
 }
 
-bool WrittenMemory::find_gap(Range range) {
-  constexpr std::uintptr_t kLast = ~std::uintptr_t{0};
-  const auto next = std::lower_bound(begins_.begin(), begins_.end(), range.end);
-  const auto k = static_cast<std::size_t>(next - begins_.begin());
-  const char* begin = k > 0 ? reaches_[k - 1] : nullptr;
-  if (begin > range.begin) return false;
-  gap_ = {begin, k < begins_.size() ? begins_[k] : reinterpret_cast<const char*>(kLast)};
-  return true;
+void WrittenMemory::index() {
+  std::vector<Range> small, large;
+  for (const auto& [range, array, where] : written_) {
+    (range.end - range.begin <= kSmall ? small : large).push_back(range);
+  }
+  small_.emplace(small);
+  large_ = SortedRanges(large);
 }
 
 void WrittenMemory::refuse(const ArrayView& view, const Where& where, const Extents& own) const {
   const Range r = byte_range(view);
-  auto k = static_cast<std::size_t>(std::lower_bound(begins_.begin(), begins_.end(), r.end) -
-                                    begins_.begin());
-  while (k-- > 0 && reaches_[k] > r.begin) {
-    const Written& w = written_[k];
-    if (w.end <= r.begin) continue;
+  for (std::size_t k = all_.before(r.end); k > 0 && all_.reach(k) > r.begin; --k) {
+    const Written& w = written_[k - 1];
+    if (w.range.end <= r.begin) continue;
     const Extents read(view);
     if (w.array == &own && read.same_memory(own)) continue;
     if (read.shares_memory(*w.array)) {

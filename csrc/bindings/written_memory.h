@@ -2,10 +2,12 @@
 // of work, so they are refused.
 #pragma once
 
+#include <optional>
 #include <stdexcept>
 #include <vector>
 
-#include "bindings/extents.h"
+#include "bindings/line_filter.h"
+#include "bindings/sorted_ranges.h"
 
 namespace subgrad {
 
@@ -19,7 +21,7 @@ void require_writable(const ArrayView& view, const Extents& extents, const Where
 
 class WrittenMemory {
  public:
-  void clear();
+  void clear() { *this = WrittenMemory(); }
 
   // Adds an array; both arguments are kept by address.
   void add(const Extents& array, const Where& where);
@@ -27,11 +29,15 @@ class WrittenMemory {
   // Call once after the last add: throws Overlap if arrays share memory.
   void seal();
 
-  // Whether a range of memory meets that of an array; if so, refuse() looks closer. Gradients tend
-  // to lie side by side, so most fit into the gap between arrays that the one before was found in.
+  // After seal(): pays for those who look up many ranges.
+  void index();
+
+  // Whether a range of memory, which is not empty, meets that of an array; if so, refuse() looks
+  // closer.
   bool meets(Range range) {
-    if (gap_.begin <= range.begin && range.end <= gap_.end) return false;
-    return !find_gap(range);
+    const bool small = range.end - range.begin <= kSmall;
+    if (small_ && small && !small_->may_meet(range)) return large_.meets(range);
+    return all_.meets(range);
   }
 
   // Throws Overlap if an array that is read meets one that is written. It may be the very memory of
@@ -40,18 +46,15 @@ class WrittenMemory {
 
  private:
   struct Written {
-    const char* begin;
-    const char* end;
+    Range range;
     const Extents* array;
     const Where* where;
   };
-  bool find_gap(Range range);
+  static constexpr std::ptrdiff_t kSmall = 32 << 10;  // bytes
 
-  // Ascending by address. Beginnings and reaches (the largest end of all that begin no later) stand
-  // apart: new gradients are looked up in them.
-  std::vector<Written> written_;
-  std::vector<const char*> begins_, reaches_;
-  Range gap_{};  // memory of no array, in which the last range was found
+  std::vector<Written> written_;  // ascending by address
+  SortedRanges all_, large_;
+  std::optional<LineFilter> small_;  // after index(); what is not in here is in large_
 };
 
 }  // namespace subgrad

@@ -51,7 +51,8 @@ void step_range(const std::vector<Row>& rows, const DenseSegment& s, std::int64_
 void run_dense(const std::vector<DenseSegment>& segments, const std::vector<SgdParams>& params) {
   const std::vector<Row> rows = rows_of(kernels(), params);
   const auto load_of = [&](std::size_t i) {
-    return Load{segments[i].n, element_bytes(segments[i]), kSplitElements};
+    const DenseSegment& s = segments[i];
+    return Load{s.grad != nullptr ? s.n : 0, element_bytes(s), kSplitElements};
   };
   share_work(segments.size(), load_of, [&](std::size_t i, std::int64_t begin, std::int64_t end) {
     step_range(rows, segments[i], begin, end);

@@ -13,7 +13,7 @@ namespace subgrad {
 // One tensor's part of a step.
 struct DenseSegment {
   void* param;
-  const void* grad;
+  const void* grad;      // null: the tensor takes no part
   void* momentum;        // null: the rule has none
   std::int64_t n;        // elements
   const Layout* layout;  // null: all operands are one contiguous run

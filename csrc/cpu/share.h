@@ -42,7 +42,10 @@ void share_work(std::size_t count, const LoadOf& load_of, const Body& body) {
   const int threads =
       static_cast<int>(std::clamp<std::int64_t>(total / bytes_per_thread, 1, num_threads()));
   if (threads == 1) {
-    for (std::size_t i = 0; i < count; ++i) body(i, std::int64_t{0}, load_of(i).units);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::int64_t units = load_of(i).units;
+      if (units > 0) body(i, std::int64_t{0}, units);
+    }
     return;
   }
 

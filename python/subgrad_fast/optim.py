@@ -157,22 +157,27 @@ class SGD(torch.optim.SGD):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        leftover: Any = False
+        if self._plan is not None:  # then no argument chose torch's own implementation
+            try:
+                leftover = self._plan.step(self.param_groups, self.state)
+            except _core.OverlapError:
+                pass  # perhaps with memory that no parameter has any more
+            if leftover is None:
+                return loss
+        self._step_further(leftover)
+        return loss
+
+    def _step_further(self, leftover: Any) -> None:
+        """The step where there is no plan, or its step returned this: it is not all, or is none."""
         if not self._is_ours():
             self._check_l1()
             for group in self.param_groups:
                 self._step_with_torch(group, group["params"], group["foreach"], group["fused"])
-            return loss
+            return
 
         plan = self._plan
         buffers: dict[Tensor, Tensor] = {}
-        leftover: Any = False
-        if plan is not None:
-            try:
-                leftover = plan.step(self.param_groups, self.state)
-            except _core.OverlapError:
-                leftover = False  # perhaps with memory that no parameter has any more
-            if leftover is None:
-                return loss
         if leftover is False:
             self._plan = None
             try:
@@ -185,7 +190,7 @@ class SGD(torch.optim.SGD):
             self._check_l1()
             for group in self.param_groups:
                 self._step_with_torch(group, group["params"], False, False)
-            return loss
+            return
         if leftover:
             torchs: dict[int, list[Tensor]] = defaultdict(list)
             with_rows: dict[int, list[Tensor]] = defaultdict(list)
@@ -207,7 +212,6 @@ class SGD(torch.optim.SGD):
         for param, buffer in buffers.items():
             self.state.setdefault(param, {})["momentum_buffer"] = buffer
         self._plan = None if buffers else plan
-        return loss
 
     def _check_l1(self) -> None:
         for group in self.param_groups:

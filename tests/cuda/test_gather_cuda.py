@@ -173,3 +173,23 @@ def test_what_does_not_fit_is_refused(gpu: Gpu) -> None:
         _core.cuda_gather([np.zeros((10, 6))], [good], indices)
     with pytest.raises(ValueError, match="indices: expected contiguous int64"):
         _core.cuda_gather([x], [good], gpu.array(np.zeros(2)))
+
+
+@pytest.mark.parametrize("count", [0, 1, 510, 511, 512, 4093, 4094, 4095, 9000])
+def test_indices_are_sent(gpu: Gpu, count: int) -> None:
+    # A list has room for 511 of them, or for 4094.
+    values = np.random.default_rng(count).integers(0, 2**40, count)
+    for given in (values, values.astype(np.uint64), values.tolist()):
+        out = gpu.array(np.full(count, 77))
+        _core.cuda_send_indices(given, 2**40, out)
+        np.testing.assert_array_equal(gpu.numpy(out), values)
+
+
+def test_indices_are_looked_at_before_they_are_sent(gpu: Gpu) -> None:
+    out = gpu.array(np.full(3, 77))
+    for bad in ([0, 1, 10], [0, -1, 3]):
+        with pytest.raises(IndexError, match="is outside the 10 rows"):
+            _core.cuda_send_indices(bad, 10, out)
+    with pytest.raises(ValueError, match="expected 3, got 2"):
+        _core.cuda_send_indices([1, 2], 10, out)
+    assert gpu.numpy(out).tolist() == [77, 77, 77]

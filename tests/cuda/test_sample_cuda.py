@@ -230,23 +230,3 @@ def test_outputs_that_do_not_fit(gpu: Gpu) -> None:
         order._order.range(0, 1, np.zeros(10, np.int32))
     with pytest.raises(IndexError):
         order.slice(95, 105, out=empty(gpu, 10))
-
-
-@pytest.mark.parametrize("count", [0, 1, 510, 511, 512, 4093, 4094, 4095, 9000])
-def test_indices_are_sent(gpu: Gpu, count: int) -> None:
-    # A list has room for 511 of them, or for 4094.
-    values = np.random.default_rng(count).integers(0, 2**40, count)
-    for given in (values, values.astype(np.uint64), values.tolist()):
-        out = empty(gpu, count)
-        _core.cuda_send_indices(given, 2**40, out)
-        np.testing.assert_array_equal(gpu.numpy(out), values)
-
-
-def test_indices_are_looked_at_before_they_are_sent(gpu: Gpu) -> None:
-    out = empty(gpu, 3)
-    for bad in ([0, 1, 10], [0, -1, 3]):
-        with pytest.raises(IndexError, match="is outside the 10 rows"):
-            _core.cuda_send_indices(bad, 10, out)
-    with pytest.raises(ValueError, match="expected 3, got 2"):
-        _core.cuda_send_indices([1, 2], 10, out)
-    assert gpu.numpy(out).tolist() == [77, 77, 77]
