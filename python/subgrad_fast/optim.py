@@ -162,7 +162,7 @@ class SGD(torch.optim.SGD):
             try:
                 leftover = self._plan.step(self.param_groups, self.state)
             except _core.OverlapError:
-                pass  # perhaps with memory that no parameter has any more
+                leftover = False  # perhaps with memory that no parameter has any more
             if leftover is None:
                 return loss
         self._step_further(leftover)
