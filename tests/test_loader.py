@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,6 +136,21 @@ def test_batches_that_several_threads_share(
         for batch, indices in zip(sf.BatchLoader((x, y), order), order, strict=True):
             assert_same_bytes(batch[0], x[indices])
             assert_same_bytes(batch[1], y[indices])
+
+
+def test_a_caller_who_is_early_late_or_gone(threads: Callable[[int], None]) -> None:
+    """The thread makes room for a caller who waits for much, and comes back when he is slow."""
+    threads(2)
+    x = numbers((5000, 256))
+    rng = np.random.default_rng(0)
+    order = [rng.integers(0, len(x), 3000) for _ in range(60)]
+    for prefetch in (1, 2, 5):
+        made = sf.BatchLoader(x, order, prefetch=prefetch)
+        for stop in (len(order), 7, len(order)):
+            for i, batch in enumerate(itertools.islice(made, stop)):
+                assert_same_bytes(batch, x[order[i]])
+                time.sleep(rng.choice([0.0, 1e-4, 1e-3]))
+        assert made._spare.background
 
 
 # --- samplers -----------------------------------------------------------------------------------

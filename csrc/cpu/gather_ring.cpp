@@ -1,6 +1,7 @@
 #include "cpu/gather_ring.h"
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -22,16 +23,22 @@ constexpr std::int64_t kChunkBytes = 64 << 10;
 // How often to offer the core before sleeping.
 constexpr int kYields = 100;
 
+// How long the worker rests after it has made room for others.
+constexpr std::chrono::microseconds kRest{200};
+
 // Below this many bytes per thread a parallel region costs more than it saves.
 constexpr std::int64_t kBytesPerThread = 256 << 10;
 
 }  // namespace
 
 struct GatherRing::Worker {
+  using Clock = std::chrono::steady_clock;
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<Slot*> queue;
   std::atomic<Slot*> active{nullptr};  // the worker may write to it; changed under the mutex
+  std::atomic<bool> held{false};       // the worker is to take nothing; changed under the mutex
+  Clock::time_point rest_until{};      // nor before then
   bool stop = false;
   std::thread thread;
 };
@@ -78,14 +85,16 @@ bool GatherRing::fill_chunk(Slot& slot) const {
   return true;
 }
 
-// Fills what is left of a slot, with `helpers` beside the calling threads.
-void GatherRing::finish(Slot& slot, int helpers) const {
-  const std::int64_t left = slot.chunks - slot.next_chunk.load();
-  if (left <= 0) return;
+// How many threads what is left of a slot is worth.
+int GatherRing::threads_for(const Slot& slot) const {
+  const std::int64_t left = std::max<std::int64_t>(0, slot.chunks - slot.next_chunk.load());
   const std::int64_t wanted = left * chunk_rows_ * row_bytes_ / kBytesPerThread;
-  const int threads = static_cast<int>(std::clamp<std::int64_t>(wanted, 1, num_threads()));
-  const int callers = std::max(1, threads - helpers);
-  parallel_for(callers, callers, [&](std::int64_t) {
+  return static_cast<int>(std::clamp<std::int64_t>(wanted, 1, num_threads()));
+}
+
+// Fills what is left of a slot.
+void GatherRing::finish(Slot& slot, int threads) const {
+  parallel_for(threads, threads, [&](std::int64_t) {
     while (fill_chunk(slot)) {
     }
   });
@@ -93,7 +102,7 @@ void GatherRing::finish(Slot& slot, int helpers) const {
 
 void GatherRing::gather(int slot, const std::int64_t* indices) {
   start(at(slot), indices);
-  finish(at(slot), 0);
+  finish(at(slot), threads_for(at(slot)));
 }
 
 void GatherRing::submit(int slot, const std::int64_t* indices) {
@@ -127,24 +136,41 @@ void GatherRing::wait(int slot) {
   s.pending = false;
   if (worker_ == nullptr || forked()) {
     start(s, s.submitted.data());  // anew: what the parent's worker had taken may be undone
-    finish(s, 0);
+    finish(s, threads_for(s));
     return;
   }
-  finish(s, 1);
+  // OpenMP's threads spin for milliseconds after their last work, which may have been torch's, and
+  // take half of its core from the worker. So they do what is left, and the worker makes room: for
+  // a while, lest it be woken on a core that is at work for a caller who is back in no time.
+  const int threads = threads_for(s);
+  if (threads > 1) hold(true);
+  finish(s, threads);
   withdraw(s);
+  if (threads > 1) hold(false);
+}
+
+void GatherRing::hold(bool on) {
+  const std::lock_guard lock(worker_->mutex);
+  worker_->held = on;
+  worker_->rest_until = Worker::Clock::now() + kRest;
 }
 
 // Takes a slot out of the queue and waits until the worker has let go of it.
 void GatherRing::withdraw(Slot& slot) {
-  auto& [mutex, changed, queue, active, stop, thread] = *worker_;
-  std::unique_lock lock(mutex);
-  queue.erase(std::remove(queue.begin(), queue.end(), &slot), queue.end());
-  // The worker is in its last chunk at most: to sleep and be woken would take longer. And if it has
-  // lost its core, it gets this one.
+  Worker& worker = *worker_;
+  std::unique_lock lock(worker.mutex);
+  const auto withdrawn = [&] {
+    auto& queue = worker.queue;
+    queue.erase(std::remove(queue.begin(), queue.end(), &slot), queue.end());
+    return worker.active != &slot;
+  };
+  if (withdrawn()) return;
+  // The worker is in its last chunk: to sleep and be woken would take longer. And if it has lost
+  // its core, it gets this one.
   lock.unlock();
-  for (int i = 0; i < kYields && active.load() == &slot; ++i) std::this_thread::yield();
+  for (int i = 0; i < kYields && worker.active.load() == &slot; ++i) std::this_thread::yield();
   lock.lock();
-  changed.wait(lock, [&] { return active != &slot; });
+  worker.changed.wait(lock, withdrawn);
 }
 
 void GatherRing::cancel() {
@@ -157,19 +183,26 @@ void GatherRing::cancel() {
 }
 
 void GatherRing::work(Worker& worker) const {
-  auto& [mutex, changed, queue, active, stop, thread] = worker;
-  std::unique_lock lock(mutex);
+  std::unique_lock lock(worker.mutex);
   while (true) {
-    changed.wait(lock, [&] { return stop || !queue.empty(); });
-    if (stop) return;
-    active = queue.front();
-    queue.pop_front();
+    worker.changed.wait(lock, [&] { return worker.stop || !worker.queue.empty(); });
+    if (worker.stop) return;
+    if (worker.held || Worker::Clock::now() < worker.rest_until) {
+      lock.unlock();
+      std::this_thread::sleep_for(kRest);
+      lock.lock();
+      continue;
+    }
+    Slot& slot = *worker.queue.front();
+    worker.queue.pop_front();
+    worker.active = &slot;
     lock.unlock();
-    while (fill_chunk(*active)) {
+    while (!worker.held && fill_chunk(slot)) {
     }
     lock.lock();
-    active = nullptr;
-    changed.notify_all();
+    worker.active = nullptr;
+    if (worker.held) worker.queue.push_front(&slot);  // there may be more of it to do
+    worker.changed.notify_all();
   }
 }
 

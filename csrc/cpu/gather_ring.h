@@ -53,7 +53,9 @@ class GatherRing {
   Slot& at(int slot) const { return *slots_[static_cast<std::size_t>(slot)]; }
   void start(Slot& slot, const std::int64_t* indices);
   bool fill_chunk(Slot& slot) const;
-  void finish(Slot& slot, int helpers) const;
+  int threads_for(const Slot& slot) const;
+  void finish(Slot& slot, int threads) const;
+  void hold(bool on);
   void withdraw(Slot& slot);
   void work(Worker& worker) const;
 
