@@ -93,13 +93,15 @@ build/ptxemu/libcudart.so.13: $(shell find extern/ptxemu/src -type f)
 	@$(MAKE) --no-print-directory -C extern/ptxemu BUILD=$(CURDIR)/build/ptxemu >/dev/null
 
 # Stamps. The build directory is kept (build-dir in pyproject.toml) and the build tools are the
-# ones in .venv, always at the same paths, so a reinstall compiles only what changed.
+# ones in .venv, always at the same paths, so a reinstall compiles only what changed. The stamp is as
+# old as the beginning of its build, so that what was edited meanwhile is built the next time.
 $(VENV)/.installed: $(SOURCES) $(VENV)/.have-build
 	@echo "building and installing subgrad_fast"
+	@touch $@.begun
 	@CUDAARCHS='$(CUDA_ARCHITECTURES)' \
 	  SKBUILD_CMAKE_DEFINE='SUBGRAD_WERROR=$(WERROR);SUBGRAD_CUDA=$(CUDA);SUBGRAD_CUDA_EMULATED=ON;SUBGRAD_BUILD_VECTORS=ON' \
 	  $(PIP) --no-deps --no-build-isolation --force-reinstall .
-	@touch $@
+	@mv $@.begun $@
 
 $(VENV)/.have-%: requirements/%.txt requirements/constraints.txt $(VENV)/.created
 	@echo "installing $<"

@@ -28,6 +28,7 @@ from benchmarks import cuda_peers as peers
 from benchmarks.cuda_device import Device, gpu, no_gpu
 from benchmarks.harness import OURS, Contender, Row, Target, measure, summarize
 from benchmarks.peers import FOREACH, FUSED, OURS_F32
+from benchmarks.threshold_peers import OPERATIONS
 from benchmarks.workloads import Shapes, resnet50_shapes
 
 BLOCK = 20
@@ -106,7 +107,7 @@ def sparse_rows(device: Device, sizes: Sizes) -> list[Row]:
     if accepted(lambda: sf.sparse_step(w, x, v, lr=0.1, threshold=0.5)):
         build = partial(peers.threshold, device, n, 0.01)
         title = "threshold, error feedback and update, 1% of 25.6M float32"
-        targets = [Target(peers.OPERATIONS, 0.25)]
+        targets = [Target(OPERATIONS, 0.25)]
         rows.append(row("threshold-1%", title, build, targets, round(THRESHOLD_BYTES * n)))
     return rows
 

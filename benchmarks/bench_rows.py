@@ -101,14 +101,14 @@ def all_rows(threads: int) -> list[Row]:
             f"Embedding({title}, sparse=True), {batch:,} Zipf rows",
             n,
             partial(contenders, rows, width, batch),
-            [Target(SPARSE, 1 / 25), Target(FUSED, 1.0)],
+            [Target(SPARSE, limit), Target(FUSED, 1.0)],
             block=2,
             budget_s=20,
             moved_bytes=moved_bytes(rows, width, batch),
         )
-        for name, title, rows, width, batch in (
-            ("1m", "1M x 64", 1_000_000, 64, 65_536),
-            ("100k", "100k x 64", 100_000, 64, 4_096),
+        for name, title, rows, width, batch, limit in (
+            ("1m", "1M x 64", 1_000_000, 64, 65_536, 1 / 25),
+            ("100k", "100k x 64", 100_000, 64, 4_096, 1.0),
         )
         for n in sorted({1, threads})
     ]

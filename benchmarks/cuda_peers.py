@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import subgrad_fast as sf
+from benchmarks import threshold_peers
 from benchmarks.cuda_device import Device, Step, in_turns
 from benchmarks.harness import OURS, Contender
 from benchmarks.peers import FOREACH, FUSED, HYPERPARAMETERS, OURS_F32
@@ -23,9 +24,8 @@ from subgrad_fast.optim import SGD
 
 APEX = "apex FusedSGD"
 FUSED_BF16 = "torch fused, all bfloat16"
-TOPK, OPERATIONS = "torch.topk", "torch operations"
+TOPK = "torch.topk"
 RANDPERM, SELECT = "torch.randperm", "randperm, index_select"
-LR = 1e-3
 
 Make = Callable[..., torch.optim.Optimizer]
 
@@ -132,26 +132,10 @@ def top(device: Device, n: int, k: int) -> list[Contender]:
 
 
 def threshold(device: Device, n: int, density: float) -> list[Contender]:
-    """Error feedback, threshold and update; every step begins with an empty residual."""
+    """Error feedback, threshold and update."""
     gradient = randoms(device, [(n,)], torch.float32)[0]
     limit = float(gradient.abs().kthvalue(n - round(density * n)).values)
-    weights = [torch.zeros_like(gradient) for _ in range(2)]
-    residuals = [torch.zeros_like(gradient) for _ in range(2)]
-
-    def operations() -> None:
-        w, v = weights[0], residuals[0]
-        v.add_(gradient)
-        mask = v.abs() >= limit
-        w.sub_(LR * v * mask)
-        v.mul_(~mask)
-
-    def ours() -> None:
-        sf.sparse_step(weights[1], gradient, residuals[1], lr=LR, threshold=limit)
-
-    return [
-        Contender(OPERATIONS, operations, residuals[0].zero_),
-        Contender(OURS, ours, residuals[1].zero_),
-    ]
+    return [*threshold_peers.contenders(gradient, limit)]
 
 
 def orders(device: Device, rows: int) -> list[Contender]:

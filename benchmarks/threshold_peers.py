@@ -27,11 +27,14 @@ def gradient_and_threshold(
     return gradient, sf.kth_magnitude(gradient, round(density * n))
 
 
-def threshold(values: Callable[[int], Values], n: int, density: float) -> list[Contender]:
-    """Error feedback, threshold and update; every step begins with an empty residual."""
-    gradient, limit = gradient_and_threshold(values, n, density)
-    weights = [torch.zeros(n) for _ in range(2)]
-    residuals = [torch.zeros(n) for _ in range(2)]
+def contenders(gradient: torch.Tensor, limit: float) -> tuple[Contender, Contender]:
+    """torch's operations and ours; every step begins with an empty residual.
+
+    Raises:
+        RuntimeError: they come to different results.
+    """
+    weights = [torch.zeros_like(gradient) for _ in range(2)]
+    residuals = [torch.zeros_like(gradient) for _ in range(2)]
 
     def operations() -> None:
         w, v = weights[0], residuals[0]
@@ -47,14 +50,20 @@ def threshold(values: Callable[[int], Values], n: int, density: float) -> list[C
     ours()
     if not (torch.allclose(*weights) and torch.equal(*residuals)):
         raise RuntimeError("ours and torch's operations come to different results")
+    return (
+        Contender(OPERATIONS, operations, residuals[0].zero_),
+        Contender(OURS, ours, residuals[1].zero_),
+    )
+
+
+def threshold(values: Callable[[int], Values], n: int, density: float) -> list[Contender]:
+    """Error feedback, threshold and update, beside a dense step of torch's."""
+    gradient, limit = gradient_and_threshold(values, n, density)
+    operations, ours = contenders(gradient, limit)
     param = torch.nn.Parameter(torch.zeros(n))
     param.grad = gradient
     dense = torch.optim.SGD([param], lr=LR, momentum=0.9, fused=True)
-    return [
-        Contender(OPERATIONS, operations, residuals[0].zero_),
-        Contender(DENSE, dense.step),
-        Contender(OURS, ours, residuals[1].zero_),
-    ]
+    return [operations, Contender(DENSE, dense.step), ours]
 
 
 def reported(values: Callable[[int], Values], n: int, density: float) -> list[Contender]:
