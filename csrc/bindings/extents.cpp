@@ -73,6 +73,14 @@ bool Extents::alike(const Extents& other) const {
   return true;
 }
 
+bool Extents::row_major() const {
+  std::int64_t stride = itemsize();
+  for (int d = ndim(); d-- > 0; stride *= shape[d]) {
+    if (strides[d] != stride) return false;
+  }
+  return true;
+}
+
 bool Extents::dense() const {
   return size == 0 || layout_of(*this).contiguous(itemsize(), itemsize(), itemsize());
 }

@@ -64,8 +64,9 @@ struct Extents {
   bool same_memory(const Extents& other) const;  // element for element
   bool alike(const Extents& other) const;        // the same order of elements, whatever their sizes
 
-  bool dense() const;    // one run of memory, each byte once
-  bool aligned() const;  // every element at a multiple of its size
+  bool row_major() const;  // and dense, to the letter: in dimensions of size one as well
+  bool dense() const;      // one run of memory, each byte once
+  bool aligned() const;    // every element at a multiple of its size
   bool may_overlap_itself() const;
   bool shares_memory(const Extents& other) const;  // given that the byte ranges meet
 };

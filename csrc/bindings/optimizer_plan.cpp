@@ -85,11 +85,11 @@ int OptimizerPlan::type_index(PyTypeObject* type) {
 }
 
 // The form of a parameter whose gradients can be bound without a closer look, once they have it
-// too.
+// too. One element does not tell a negated view, see bind().
 TensorForm OptimizerPlan::usual_form(const Entry& e) const {
   const auto tensor = static_cast<std::size_t>(e.tensor);
   const DLPackExchangeAPI* api = types_[static_cast<std::size_t>(e.type)].api;
-  if (api == nullptr || e.foreign || !plan_.one_run(tensor) || plan_.param(tensor).size == 0) {
+  if (api == nullptr || e.foreign || !plan_.one_run(tensor) || plan_.param(tensor).size <= 1) {
     return {};
   }
   DLTensor t;
@@ -175,9 +175,10 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
       return has_strided_layout(grad) ? Bound::torch : Bound::sparse;
     }
     // Negated views come from the imaginary part of a conjugate, whose strides no dense parameter
-    // has, save where there are none. Asking only then keeps the question off the common path.
+    // has, save where there is one element at most. Asking only then keeps the question off the
+    // common path.
     same_layout = param.same_layout(view);
-    const bool ask = !same_layout || view.ndim == 0 || !plan_.one_run(tensor);
+    const bool ask = !same_layout || param.size <= 1 || !plan_.one_run(tensor);
     if (ask && has_negation(grad)) return Bound::torch;
   } else {
     if (!has_strided_layout(grad)) return Bound::sparse;

@@ -55,7 +55,10 @@ std::vector<SparsePlan::Operand*> SparsePlan::Tensor::operands() {
 void SparsePlan::lay_out(Tensor& t) {
   const std::vector<Operand*> operands = t.operands();
   const Extents& param = t.param.extents;
-  if (param.size == 0) return;
+  const bool plain = std::all_of(operands.begin(), operands.end(), [](const Operand* x) {
+    return x->extents.row_major() && x->extents.aligned();
+  });
+  if (plain || param.size == 0) return;
   const bool one_order =
       param.dense() && std::all_of(operands.begin(), operands.end(), [&](Operand* x) {
         return x->extents.aligned() && x->extents.alike(param);
@@ -109,6 +112,7 @@ SparsePlan::SparsePlan(const py::object& params, const py::object& grads,
   const OptionalList residual_list(residuals, "residuals", n);
   const OptionalList momentum_list(momenta, "momentum_buffers", n);
   std::vector<ArrayView> grad_views;
+  grad_views.reserve(n);
   for (std::size_t i = 0; i < n; ++i) {
     Tensor& t = tensors_.emplace_back();
     t.param.where = param_list.where("params", i);

@@ -6,12 +6,17 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from subgrad_fast import _core
 from subgrad_fast._arrays import Array, is_torch
 from subgrad_fast.selection import Selection
+
+# Equal ones are made once, as in selectors.core_selector.
+core_placement = lru_cache(1 << 14)(_core.Placement)
 
 INDEX_BYTES = {None: 0, "int32": 4, "int64": 8}
 
@@ -63,6 +68,7 @@ class Scopes:
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.of_tensor: list[int] = []
+        self.tensor_sizes: list[int] = []
 
     def open(self) -> int:
         """A new scope."""
@@ -73,6 +79,7 @@ class Scopes:
         """The next tensor belongs to `scope`."""
         self.sizes[scope] += size
         self.of_tensor.append(scope)
+        self.tensor_sizes.append(size)
 
     def kept(self, by_tensor: list[int]) -> list[int]:
         """Sums over the tensors of each scope."""
@@ -101,4 +108,4 @@ def result_of(
             kind = sys.modules["torch"].from_numpy if is_torch(param) else np.asarray
             indices, values = map(kind, arrays)
             chosen.append(Selection(indices, values, threshold))
-    return SparseResult(kept, [size_of(p) for p in params], by_tensor, energies or None, chosen)
+    return SparseResult(kept, scopes.tensor_sizes, by_tensor, energies or None, chosen)

@@ -10,15 +10,8 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from subgrad_fast._sparse_result import INDEX_BYTES, SparseResult
-from subgrad_fast._threshold_work import (
-    BUFFERS,
-    SELECTION,
-    Group,
-    check_group,
-    settings,
-    state_dtype,
-    take_step,
-)
+from subgrad_fast._threshold_group import SELECTION, Group, check_group, settings
+from subgrad_fast._threshold_work import BUFFERS, state_dtype, take_step
 from subgrad_fast.selectors import Selector, make_selector
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import torch
@@ -12,29 +15,20 @@ from torch.optim.optimizer import Optimizer
 from subgrad_fast import _core
 from subgrad_fast._device import on_device
 from subgrad_fast._sparse_device import DeviceStep, JoinedSparseResult
-from subgrad_fast._sparse_result import INDEX_BYTES, Scopes, SparseResult, result_of
-from subgrad_fast.functional import _check_hyperparameters
-from subgrad_fast.selection import is_together
-from subgrad_fast.selectors import (
-    Absolute,
-    Reused,
-    Selector,
-    check_density,
-    make_selector,
-    next_threshold,
-    request,
+from subgrad_fast._sparse_result import (
+    INDEX_BYTES,
+    Scopes,
+    SparseResult,
+    core_placement,
+    result_of,
 )
-
-Group = dict[str, Any]
-
-# Where Deep Gradient Compression begins its warm-up.
-_FIRST_DENSITY = 0.25
-
-# What a group's choice of elements is stored as: numbers and names, so that a state_dict loads
-# without classes of ours.
-SELECTION = ("selector", "threshold", "density", "k")
+from subgrad_fast._threshold_group import Group, check_group, rate, selector_of, warm
+from subgrad_fast.selection import is_together
+from subgrad_fast.selectors import Reused, Selector, next_threshold, request
 
 BUFFERS = ("momentum_buffer", "residual")
+
+_NO_STATE: Group = {}
 
 
 def state_dtype(param: Tensor) -> torch.dtype:
@@ -42,67 +36,23 @@ def state_dtype(param: Tensor) -> torch.dtype:
     return torch.float64 if param.dtype == torch.float64 else torch.float32
 
 
-def settings(selector: Selector) -> Group:
-    """What a group stores of a selector."""
-    numbers = {name: getattr(selector, name, None) for name in ("threshold", "density", "k")}
-    return {"selector": selector.name, **numbers}
+@dataclass
+class Part:
+    """Those parameters of a group that have a gradient, all of them or what is in one place."""
+
+    group: Group
+    params: list[Tensor]
+    grads: list[Tensor]
 
 
-def _selector(group: Group) -> Selector:
-    return make_selector(*(group[name] for name in SELECTION))
-
-
-def _warm(selector: Selector, group: Group) -> Selector:
-    """The selector with the density of this step of the warm-up."""
-    warmup, steps = group["warmup"], group["steps"]
-    if isinstance(selector, Absolute) or selector.density is None:
-        return selector
-    if isinstance(warmup, int):
-        if steps >= warmup or selector.density >= _FIRST_DENSITY or selector.density == 0.0:
-            return selector
-        done = steps / warmup
-        density = _FIRST_DENSITY ** (1.0 - done) * selector.density**done
-    else:
-        phase = steps // group["warmup_steps"]
-        if phase >= len(warmup):
-            return selector
-        density = warmup[phase]
-    return type(selector)(density)
-
-
-def _rate(group: Group) -> tuple[float, Tensor | None]:
-    """The learning rate: a number, or a tensor that is read on the device when a step runs."""
-    lr = group["lr"]
-    if isinstance(lr, Tensor) and lr.dtype == torch.float32 and lr.numel() == 1 and on_device([lr]):
-        return 0.0, lr
-    return float(lr), None
-
-
-def check_group(group: Group) -> None:
-    """Raises ValueError for a hyper-parameter that is out of range."""
-    _check_hyperparameters(
-        _rate(group)[0],
-        group["momentum"],
-        group["dampening"],
-        group["weight_decay"],
-        group["nesterov"],
-    )
-    is_together(group["scope"])
-    warmup = group["warmup"]
-    if isinstance(warmup, int):
-        if warmup < 0:
-            raise ValueError(f"warmup: expected a number of steps >= 0, got {warmup}")
-    else:
-        for i, density in enumerate(warmup):
-            check_density(density, f"warmup[{i}]")
-    if group["warmup_steps"] < 1:
-        raise ValueError(f"warmup_steps: expected a number >= 1, got {group['warmup_steps']}")
-    if warmup and group["density"] is None:
-        raise ValueError("warmup: needs a density to end at")
-
-
-def with_gradients(group: Group) -> list[Tensor]:
-    return [p for p in group["params"] if p.grad is not None]
+def with_gradients(group: Group) -> Part:
+    part = Part(group, [], [])
+    for param in group["params"]:
+        grad = param.grad
+        if grad is not None:
+            part.params.append(param)
+            part.grads.append(grad)
+    return part
 
 
 def place_of(param: Tensor) -> Any:
@@ -117,9 +67,8 @@ class Work:
     is done, so that one that raises leaves it as it was.
     """
 
-    def __init__(self, optimizer: Optimizer, place: Any) -> None:
+    def __init__(self, optimizer: Optimizer, parts: list[Part]) -> None:
         self.optimizer = optimizer
-        self.place = place
         self.params: list[Tensor] = []
         self.grads: list[Tensor] = []
         self.residuals: list[Tensor | None] = []
@@ -127,22 +76,23 @@ class Work:
         self.scopes = Scopes()
         self.rows: list[_core.SparseParams] = []
         self.rates: list[Tensor | None] = []  # by row: a learning rate on the device
-        self.selectors: list[tuple[Selector, float | None]] = []  # by scope, and the last threshold
+        self.selectors: list[Selector] = []  # by scope
+        self.last: list[float | None] = []  # by scope: the last threshold
         self.owners: list[Tensor | Group] = []  # by scope: whose threshold it is
         self.placements: list[_core.Placement] = []
         self.new: list[tuple[Tensor, str, Tensor]] = []
-        for group in optimizer.param_groups:
-            self._add(group)
+        for part in parts:
+            self._add(part)
+        self.on_device = on_device(self.params)
 
-    def _add(self, group: Group) -> None:
-        params = [p for p in with_gradients(group) if place_of(p) == self.place]
-        if not params:
-            return
+    def _add(self, part: Part) -> None:
+        group = part.group
         check_group(group)
-        selector = _warm(_selector(group), group)
-        lr, lr_on_device = _rate(group)
-        if lr_on_device is not None and not on_device(params):
+        selector = warm(selector_of(group), group)
+        lr, lr_on_device = rate(group)
+        if lr_on_device is not None and not on_device(part.params):
             lr, lr_on_device = float(lr_on_device), None
+        row = len(self.rows)
         self.rates.append(lr_on_device)
         self.rows.append(
             _core.SparseParams(
@@ -157,32 +107,37 @@ class Work:
                 group["momentum_masking"],
             )
         )
-        for i, param in enumerate(params):
-            if i == 0 or group["scope"] == "tensor":
-                owner = param if group["scope"] == "tensor" else group
-                memory = owner if isinstance(owner, dict) else self.optimizer.state.get(owner, {})
-                self.owners.append(owner)
-                self.selectors.append((selector, memory.get("next_threshold")))
-                self.scopes.open()
-            self.scopes.add(len(self.scopes.sizes) - 1, param.numel())
-            self._add_param(param, group)
+        use_momentum, use_residual = group["momentum"] != 0.0, group["error_feedback"]
+        together = is_together(group["scope"])
+        if together:
+            self._open_scope(selector, group, group)
+        for param in part.params:
+            state = self.optimizer.state.get(param, _NO_STATE)
+            if not together:
+                self._open_scope(selector, param, state)
+            scope = len(self.scopes.sizes) - 1
+            self.scopes.add(scope, param.numel())
+            momentum, first = self._buffer(param, state, "momentum_buffer", use_momentum)
+            residual, fresh = self._buffer(param, state, "residual", use_residual)
+            self.momenta.append(momentum)
+            self.residuals.append(residual)
+            self.placements.append(core_placement(row, scope, first, fresh))
+        self.params += part.params
+        self.grads += part.grads
 
-    def _add_param(self, param: Tensor, group: Group) -> None:
-        self.params.append(param)
-        assert param.grad is not None
-        self.grads.append(param.grad)
-        momentum, first = self._buffer(param, "momentum_buffer", group["momentum"] != 0.0)
-        residual, fresh = self._buffer(param, "residual", group["error_feedback"])
-        self.momenta.append(momentum)
-        self.residuals.append(residual)
-        row, scope = len(self.rows) - 1, len(self.scopes.sizes) - 1
-        self.placements.append(_core.Placement(row, scope, first, fresh))
+    def _open_scope(self, selector: Selector, owner: Tensor | Group, memory: Group) -> None:
+        self.owners.append(owner)
+        self.selectors.append(selector)
+        self.last.append(memory.get("next_threshold"))
+        self.scopes.open()
 
-    def _buffer(self, param: Tensor, name: str, wanted: bool) -> tuple[Tensor | None, bool]:
+    def _buffer(
+        self, param: Tensor, state: Group, name: str, wanted: bool
+    ) -> tuple[Tensor | None, bool]:
         """The buffer of that name, and whether it is new and holds nothing."""
         if not wanted:
             return None, False
-        found = self.optimizer.state.get(param, {}).get(name)
+        found = state.get(name)
         if found is not None:
             return found, False
         made = torch.empty_like(param.detach(), dtype=state_dtype(param))
@@ -191,12 +146,12 @@ class Work:
 
     def prepare(self, emit: str | None, measure: bool) -> Callable[[], SparseResult]:
         """What takes the step. On a device everything has been checked then."""
-        if not on_device(self.params):
+        if not self.on_device:
             return lambda: self._run_on_host(emit, measure)
         # A threshold to be reused would have to be read; the selection is exact instead.
         requests = [
             request(selector, n)
-            for (selector, _), n in zip(self.selectors, self.scopes.sizes, strict=True)
+            for selector, n in zip(self.selectors, self.scopes.sizes, strict=True)
         ]
         step = DeviceStep(
             self.params,
@@ -226,8 +181,8 @@ class Work:
 
     def _run_on_host(self, emit: str | None, measure: bool) -> SparseResult:
         requests = [
-            request(selector, n, last)
-            for (selector, last), n in zip(self.selectors, self.scopes.sizes, strict=True)
+            request(*each)
+            for each in zip(self.selectors, self.scopes.sizes, self.last, strict=True)
         ]
         report = _core.sparse_step(
             self.params,
@@ -242,15 +197,19 @@ class Work:
             self.params,
         )
         self._become_state()
-        kept = self.scopes.kept(report[0])
-        for i, (selector, _) in enumerate(self.selectors):
+        if any(isinstance(selector, Reused) for selector in self.selectors):
+            self._remember(report[1], self.scopes.kept(report[0]))
+        return result_of(self.params, self.scopes, report, emit)
+
+    def _remember(self, thresholds: list[float], kept: list[int]) -> None:
+        """The thresholds that the next step goes on with."""
+        for i, selector in enumerate(self.selectors):
             if isinstance(selector, Reused):
                 owner = self.owners[i]
                 memory = owner if isinstance(owner, dict) else self.optimizer.state[owner]
                 memory["next_threshold"] = next_threshold(
-                    selector, self.scopes.sizes[i], report[1][i], kept[i]
+                    selector, self.scopes.sizes[i], thresholds[i], kept[i]
                 )
-        return result_of(self.params, self.scopes, report, emit)
 
 
 def take_step(optimizer: Optimizer, emit: str | None, measure: bool) -> SparseResult | None:
@@ -259,27 +218,45 @@ def take_step(optimizer: Optimizer, emit: str | None, measure: bool) -> SparseRe
     Raises:
         ValueError: parameters of a global scope are in several places; and as `sparse_step` does.
     """
-    groups = [group for group in optimizer.param_groups if with_gradients(group)]
-    order: list[tuple[int, int]] = []
-    counts: dict[Any, int] = {}
-    for group in groups:
-        for i, param in enumerate(params := with_gradients(group)):
-            place = place_of(param)
-            if group["scope"] == "global" and place != (first := place_of(params[0])):
-                raise ValueError(
-                    f"scope: one threshold needs one device, and of its parameters the first is on "
-                    f"{first} and number {i} on {place}"
-                )
-            counts.setdefault(place, 0)
-            order.append((list(counts).index(place), counts[place]))
-            counts[place] += 1
-    works = [Work(optimizer, place) for place in counts]
+    parts = [part for g in optimizer.param_groups if (part := with_gradients(g)).params]
+    where = [[place_of(param) for param in part.params] for part in parts]
+    places = list(dict.fromkeys(itertools.chain.from_iterable(where)))
+    if len(places) > 1:
+        _check_global(parts, where)
+    works = [Work(optimizer, _in_place(place, parts, where)) for place in places]
     runs = [work.prepare(emit, measure) for work in works]
     # The host's first: it checks when it runs, and the others have been checked.
-    turns = sorted(range(len(runs)), key=lambda i: on_device(works[i].params))
+    turns = sorted(range(len(runs)), key=lambda i: works[i].on_device)
     done = {i: runs[i]() for i in turns}
-    for group in groups:
-        group["steps"] += 1
+    for part in parts:
+        part.group["steps"] += 1
     if len(done) < 2:
         return done.get(0)
-    return JoinedSparseResult([done[i] for i in range(len(works))], order)
+    return JoinedSparseResult([done[i] for i in range(len(works))], _order(places, where))
+
+
+def _check_global(parts: list[Part], where: list[list[Any]]) -> None:
+    for part, own in zip(parts, where, strict=True):
+        for i, place in enumerate(own):
+            if part.group["scope"] == "global" and place != own[0]:
+                raise ValueError(
+                    f"scope: one threshold needs one device, and of its parameters the first is on "
+                    f"{own[0]} and number {i} on {place}"
+                )
+
+
+def _in_place(place: Any, parts: list[Part], where: list[list[Any]]) -> list[Part]:
+    """What is in one place."""
+    own = []
+    for part, at in zip(parts, where, strict=True):
+        here = [each == place for each in at]
+        if any(here):
+            params, grads = compress(part.params, here), compress(part.grads, here)
+            own.append(Part(part.group, list(params), list(grads)))
+    return own
+
+
+def _order(places: list[Any], where: list[list[Any]]) -> list[tuple[int, int]]:
+    """Of every parameter, in the groups' order: its place, and its number there."""
+    counts = {place: itertools.count() for place in places}
+    return [(places.index(at), next(counts[at])) for at in itertools.chain.from_iterable(where)]

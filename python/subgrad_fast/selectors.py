@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar, TypeAlias
 
 from subgrad_fast import _core
@@ -143,6 +144,11 @@ def make_selector(
     return Exact(density, k)
 
 
+# A step over many small tensors is mostly the making of objects, so equal ones are made once; they
+# cannot be changed.
+core_selector = lru_cache(1024)(_core.Selector)
+
+
 def request(selector: Selector, n: int, reused: float | None = None) -> _core.Selector:
     """What the kernels are asked for, for a scope of `n` elements. `reused`: the last threshold.
 
@@ -150,9 +156,9 @@ def request(selector: Selector, n: int, reused: float | None = None) -> _core.Se
         ValueError: more elements are to be kept than there are.
     """
     if isinstance(selector, Absolute):
-        return _core.Selector("absolute", selector.threshold, 0)
+        return core_selector("absolute", float(selector.threshold), 0)
     if isinstance(selector, Reused) and reused is not None:
-        return _core.Selector("absolute", reused, 0)
+        return core_selector("absolute", reused, 0)
     if isinstance(selector, Exact):
         if selector.k is not None and selector.k > n:
             raise ValueError(
@@ -160,8 +166,8 @@ def request(selector: Selector, n: int, reused: float | None = None) -> _core.Se
             )
         k = selector.k if selector.density is None else count_of(selector.density, n)
         assert k is not None
-        return _core.Selector("exact", 0.0, k)
-    return _core.Selector("sampled", 0.0, count_of(selector.density, n))
+        return core_selector("exact", 0.0, k)
+    return core_selector("sampled", 0.0, count_of(selector.density, n))
 
 
 def next_threshold(selector: Selector, n: int, threshold: float, kept: int) -> float | None:

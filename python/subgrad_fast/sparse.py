@@ -9,7 +9,14 @@ from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
 from subgrad_fast._device import on_device
 from subgrad_fast._rows import is_row_sparse, row_step
 from subgrad_fast._sparse_device import DeviceStep
-from subgrad_fast._sparse_result import INDEX_BYTES, Scopes, SparseResult, result_of, size_of
+from subgrad_fast._sparse_result import (
+    INDEX_BYTES,
+    Scopes,
+    SparseResult,
+    core_placement,
+    result_of,
+    size_of,
+)
 from subgrad_fast.functional import _check_hyperparameters
 from subgrad_fast.selection import is_together
 from subgrad_fast.selectors import Reused, Selector, make_selector, next_threshold, request
@@ -170,7 +177,7 @@ def sparse_step(
         **hyper, momentum_correction=momentum_correction, momentum_masking=momentum_masking
     )
     requests = [request(chosen, n, last) for n, last in zip(scopes.sizes, reused, strict=True)]
-    placements = [_core.Placement(0, s, first_step, first_step) for s in scopes.of_tensor]
+    placements = [core_placement(0, s, first_step, first_step) for s in scopes.of_tensor]
     if capacity is not None and (emit is None or not capacity >= 0):
         raise ValueError(f"capacity: expected a number >= 0 beside emit, got {capacity!r}")
     if on_device(tensors):
