@@ -150,9 +150,9 @@ bool is_row_major(const ArrayView& view) {
 
 ArrayView view_exchange(py::handle object, const Where& where, Memory memory) {
   const DLPackExchangeAPI* api = exchange_api(Py_TYPE(object.ptr()));
-  // More than one element in row-major order have no pending negation: that comes from the imaginary
-  // part of a conjugate, which has every other element of its memory. To ask for it, and for the
-  // layout, takes longer than all the rest.
+  // More than one element in row-major order have no pending negation: that comes from the
+  // imaginary part of a conjugate, which has every other element of its memory. To ask for it, and
+  // for the layout, takes longer than all the rest.
   ArrayView quick;
   if (quick_view(api, object.ptr(), quick, memory) == Quick::ok && quick.size() > 1 &&
       is_row_major(quick)) {
