@@ -31,6 +31,12 @@ def is_torch(array: Array) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
+def torch_tensors(arrays: Iterable[Array]) -> list[Array]:
+    """Those that are torch tensors, without importing torch."""
+    torch = sys.modules.get("torch")
+    return [] if torch is None else [array for array in arrays if isinstance(array, torch.Tensor)]
+
+
 def zeros_like(array: Array, dtype: str | None = None) -> Array:
     """Zeros of `array`'s library, shape and memory order; of its dtype or of `dtype` (by name)."""
     if is_torch(array):

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch, raw_view
+from subgrad_fast._arrays import (
+    Array,
+    Arrays,
+    as_list,
+    as_sequence,
+    is_torch,
+    raw_view,
+    torch_tensors,
+)
 from subgrad_fast.functional import _check_hyperparameters
 
 
-def is_row_sparse(grad: Any) -> bool:
-    """Whether `grad` is what `row_step` takes: (rows, values), or a sparse COO tensor of torch."""
-    if isinstance(grad, tuple):
-        return len(grad) == 2
-    return is_torch(grad) and bool(grad.is_sparse)
+def any_row_sparse(grads: Sequence[Any]) -> bool:
+    """Whether one is what `row_step` takes: (rows, values), or a sparse COO tensor of torch."""
+    return any(isinstance(grad, tuple) and len(grad) == 2 for grad in grads) or any(
+        tensor.is_sparse for tensor in torch_tensors(grads)
+    )
 
 
 def _as_int64(rows: Array, name: str) -> npt.NDArray[np.int64]:
@@ -43,7 +52,7 @@ def row_parts(grad: Any, shape: tuple[int, ...], name: str) -> tuple[npt.NDArray
         TypeError: `grad` is neither, or the rows are not int32 or int64 in one dimension.
         ValueError: a sparse tensor of another shape, or with more than one sparse dimension.
     """
-    if not is_row_sparse(grad):
+    if not any_row_sparse([grad]):
         raise TypeError(
             f"{name}: expected (rows, values) or a sparse COO tensor, got {type(grad).__name__}"
         )

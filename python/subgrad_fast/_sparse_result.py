@@ -70,16 +70,13 @@ class Scopes:
         self.of_tensor: list[int] = []
         self.tensor_sizes: list[int] = []
 
-    def open(self) -> int:
-        """A new scope."""
-        self.sizes.append(0)
-        return len(self.sizes) - 1
-
-    def add(self, scope: int, size: int) -> None:
-        """The next tensor belongs to `scope`."""
-        self.sizes[scope] += size
-        self.of_tensor.append(scope)
-        self.tensor_sizes.append(size)
+    def add(self, sizes: list[int], *, together: bool) -> None:
+        """More tensors, of those sizes: in one scope, or each in one of its own."""
+        first, n = len(self.sizes), len(sizes)
+        self.of_tensor += [first] * n if together else range(first, first + n)
+        if n > 0:
+            self.sizes += [sum(sizes)] if together else sizes
+        self.tensor_sizes += sizes
 
     def kept(self, by_tensor: list[int]) -> list[int]:
         """Sums over the tensors of each scope."""

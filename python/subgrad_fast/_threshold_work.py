@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any
 
 import torch
@@ -107,42 +106,40 @@ class Work:
                 group["momentum_masking"],
             )
         )
-        use_momentum, use_residual = group["momentum"] != 0.0, group["error_feedback"]
+        states: list[Group] = [self.optimizer.state.get(p, _NO_STATE) for p in part.params]
         together = is_together(group["scope"])
-        if together:
-            self._open_scope(selector, group, group)
-        for param in part.params:
-            state = self.optimizer.state.get(param, _NO_STATE)
-            if not together:
-                self._open_scope(selector, param, state)
-            scope = len(self.scopes.sizes) - 1
-            self.scopes.add(scope, param.numel())
-            momentum, first = self._buffer(param, state, "momentum_buffer", use_momentum)
-            residual, fresh = self._buffer(param, state, "residual", use_residual)
-            self.momenta.append(momentum)
-            self.residuals.append(residual)
-            self.placements.append(core_placement(row, scope, first, fresh))
+        owners: list[Any] = [group] if together else part.params
+        self.owners += owners
+        self.selectors += [selector] * len(owners)
+        memories = [group] if together else states
+        self.last += [memory.get("next_threshold") for memory in memories]
+        self.scopes.add([param.numel() for param in part.params], together=together)
+
+        first = self._buffers(part, states, "momentum_buffer", self.momenta, group["momentum"] != 0)
+        fresh = self._buffers(part, states, "residual", self.residuals, group["error_feedback"])
+        own_scopes = self.scopes.of_tensor[len(self.params) :]
+        self.placements += [
+            core_placement(row, *each) for each in zip(own_scopes, first, fresh, strict=True)
+        ]
         self.params += part.params
         self.grads += part.grads
 
-    def _open_scope(self, selector: Selector, owner: Tensor | Group, memory: Group) -> None:
-        self.owners.append(owner)
-        self.selectors.append(selector)
-        self.last.append(memory.get("next_threshold"))
-        self.scopes.open()
-
-    def _buffer(
-        self, param: Tensor, state: Group, name: str, wanted: bool
-    ) -> tuple[Tensor | None, bool]:
-        """The buffer of that name, and whether it is new and holds nothing."""
+    def _buffers(
+        self, part: Part, states: list[Group], name: str, to: list[Tensor | None], wanted: bool
+    ) -> list[bool]:
+        """Adds the buffers of that name; returns which are new and hold nothing."""
         if not wanted:
-            return None, False
-        found = state.get(name)
-        if found is not None:
-            return found, False
-        made = torch.empty_like(param.detach(), dtype=state_dtype(param))
-        self.new.append((param, name, made))
-        return made, True
+            to += [None] * len(states)
+            return [False] * len(states)
+        buffers = [state.get(name) for state in states]
+        new = [buffer is None for buffer in buffers]
+        for i in itertools.compress(range(len(new)), new):
+            param = part.params[i]
+            made = torch.empty_like(param.detach(), dtype=state_dtype(param))
+            buffers[i] = made
+            self.new.append((param, name, made))
+        to += buffers
+        return new
 
     def prepare(self, emit: str | None, measure: bool) -> Callable[[], SparseResult]:
         """What takes the step. On a device everything has been checked then."""
@@ -251,8 +248,8 @@ def _in_place(place: Any, parts: list[Part], where: list[list[Any]]) -> list[Par
     for part, at in zip(parts, where, strict=True):
         here = [each == place for each in at]
         if any(here):
-            params, grads = compress(part.params, here), compress(part.grads, here)
-            own.append(Part(part.group, list(params), list(grads)))
+            params = list(itertools.compress(part.params, here))
+            own.append(Part(part.group, params, list(itertools.compress(part.grads, here))))
     return own
 
 

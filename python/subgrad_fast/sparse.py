@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
+from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, torch_tensors
 from subgrad_fast._device import on_device
-from subgrad_fast._rows import is_row_sparse, row_step
+from subgrad_fast._rows import any_row_sparse, row_step
 from subgrad_fast._sparse_device import DeviceStep
 from subgrad_fast._sparse_result import (
     INDEX_BYTES,
@@ -134,7 +135,7 @@ def sparse_step(
     }
     params, grads = as_sequence(params), as_sequence(grads)
     each_grad: Any = grads if isinstance(params, list | tuple) else [grads]
-    if any(map(is_row_sparse, each_grad)):
+    if any_row_sparse(each_grad):
         refused = (threshold, density, k, selector, residuals, emit)
         if any(argument is not None for argument in refused):
             raise ValueError(
@@ -160,19 +161,12 @@ def sparse_step(
 
     tensors = as_list(params)
     scopes = Scopes()
-    for i, param in enumerate(tensors):
-        if i == 0 or not together:
-            scopes.open()
-        scopes.add(len(scopes.sizes) - 1, size_of(param))
+    scopes.add([size_of(tensor) for tensor in tensors], together=together)
     reused: list[float | None] = [None] * len(scopes.sizes)
     if isinstance(chosen, Reused) and len(chosen.thresholds) == len(reused):
         reused = chosen.thresholds
-    versioned = [
-        array
-        for arrays in (params, residuals, momentum_buffers)
-        for array in (as_list(arrays) if arrays is not None else [])
-        if is_torch(array)
-    ]
+    written = [arrays for arrays in (params, residuals, momentum_buffers) if arrays is not None]
+    versioned = torch_tensors(chain.from_iterable(map(as_list, written)))
     row = _core.SparseParams(
         **hyper, momentum_correction=momentum_correction, momentum_masking=momentum_masking
     )

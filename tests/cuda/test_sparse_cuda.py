@@ -214,8 +214,7 @@ def step_by_rows(many: list[list[Any]], kind: str, rows: list[dict], rates: list
         for row in rows
     ]
     scopes = Scopes()
-    for w, *_ in many:
-        scopes.add(scopes.open(), math.prod(w.shape))
+    scopes.add([math.prod(w.shape) for w, *_ in many], together=False)
     w, g, m, v = (list(column) for column in zip(*many, strict=True))
     requests = [_core.Selector(kind, 1.0, 300) for _ in many]
     places = [_core.Placement(i, i, False, False) for i in range(len(many))]
