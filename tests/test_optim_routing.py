@@ -225,3 +225,18 @@ def test_gradients_that_are_negated_views(shape: tuple[int, ...], momentum: floa
 
     assert_twins(scenario, routed=True)
     assert all(negated)  # else this tests nothing
+
+
+def test_one_element_anywhere_in_memory() -> None:
+    """Where the imaginary part of a number would be, too."""
+
+    def scenario(cls: type) -> Iterator[Any]:
+        params = parameters(*[(1,)] * 8)
+        optimizer = cls(params, **KWARGS)
+        for _ in range(3):
+            for i, param in enumerate(params):
+                param.grad = torch.randn(8)[i : i + 1]
+            optimizer.step()
+            yield optimizer
+
+    assert_twins(scenario)

@@ -12,6 +12,7 @@ struct TypeInfo {
   Source source;
   const DLPackExchangeAPI* api;
   bool versioned;
+  PyCFunction is_neg;  // the C function behind that method; null: it is none, or another's
 };
 
 bool exchange_on = true;
@@ -30,18 +31,29 @@ const DLPackExchangeAPI* find_exchange_api(py::handle type) {
   return api;
 }
 
+// The C function behind a method without arguments, to be called without the look-up that a method
+// costs.
+PyCFunction function_behind(PyTypeObject* type, const char* name) {
+  if (type->tp_getattro != PyObject_GenericGetAttr) return nullptr;
+  const auto method = py::getattr(reinterpret_cast<PyObject*>(type), name, py::none());
+  if (Py_TYPE(method.ptr()) != &PyMethodDescr_Type) return nullptr;
+  const PyMethodDef* definition = reinterpret_cast<PyMethodDescrObject*>(method.ptr())->d_method;
+  return definition->ml_flags == METH_NOARGS ? definition->ml_meth : nullptr;
+}
+
 TypeInfo inspect_type(PyTypeObject* type) {
   const auto handle = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type));
   const bool versioned = py::hasattr(handle, "_version");
+  const PyCFunction is_neg = function_behind(type, "is_neg");
   if (const DLPackExchangeAPI* api = find_exchange_api(handle)) {
-    return {Source::exchange, api, versioned};
+    return {Source::exchange, api, versioned, is_neg};
   }
   if (py::hasattr(handle, "data_ptr") && py::hasattr(handle, "stride") &&
       py::hasattr(handle, "is_neg")) {
-    return {Source::attributes, nullptr, versioned};
+    return {Source::attributes, nullptr, versioned, is_neg};
   }
-  if (py::hasattr(handle, "__dlpack__")) return {Source::dlpack, nullptr, versioned};
-  return {Source::unknown, nullptr, versioned};
+  if (py::hasattr(handle, "__dlpack__")) return {Source::dlpack, nullptr, versioned, is_neg};
+  return {Source::unknown, nullptr, versioned, is_neg};
 }
 
 const TypeInfo& type_info(PyTypeObject* type) {
@@ -81,6 +93,21 @@ Source source_of(py::handle object) {
 
 bool has_version(py::handle object) {
   return !py::isinstance<py::array>(object) && type_info(Py_TYPE(object.ptr())).versioned;
+}
+
+bool has_negation(py::handle tensor) {
+  static PyObject* const name = PyUnicode_InternFromString("is_neg");
+  PyObject* self = tensor.ptr();
+  const PyCFunction is_neg = type_info(Py_TYPE(self)).is_neg;
+  PyObject* answer = is_neg != nullptr ? is_neg(self, nullptr)
+                                       : PyObject_VectorcallMethod(name, &self, 1, nullptr);
+  if (answer == nullptr) {  // not torch
+    PyErr_Clear();
+    return false;
+  }
+  const bool negated = answer == Py_True;
+  Py_DECREF(answer);
+  return negated;
 }
 
 ArrayList array_list(py::handle argument, const char* name) {

@@ -273,19 +273,6 @@ std::string ArrayView::describe() const {
   return std::string(name_of(dtype)) + " of shape " + shape_text(ndim, shape);
 }
 
-bool has_negation(py::handle tensor) {
-  static PyObject* const name = PyUnicode_InternFromString("is_neg");
-  PyObject* self = tensor.ptr();
-  PyObject* answer = PyObject_VectorcallMethod(name, &self, 1, nullptr);
-  if (answer == nullptr) {  // not torch
-    PyErr_Clear();
-    return false;
-  }
-  const bool negated = answer == Py_True;
-  Py_DECREF(answer);
-  return negated;
-}
-
 bool has_strided_layout(py::handle tensor) {
   static PyObject* const name = PyUnicode_InternFromString("layout");
   static PyObject* strided = nullptr;  // torch.strided, once seen

@@ -31,6 +31,12 @@ bool steppable(const py::object& param, const Where& where) {
   return view.device == kHost || Extents(view).dense();
 }
 
+// Whether an element may be the imaginary part of a number: behind its real part, that is at an odd
+// multiple of its size, as long as complex memory is aligned to its numbers (torch's is).
+bool may_be_imaginary(const char* data, const DLDataType& dtype) {
+  return reinterpret_cast<std::uintptr_t>(data) % (2u * dtype.bits / 8) != 0;
+}
+
 PyObject* tensor_type() {
   static PyObject* const type = py::getattr(py::module_::import("torch"), "Tensor").release().ptr();
   return type;
@@ -74,6 +80,7 @@ void OptimizerPlan::add(const py::tuple& entry) {
     }
   }
   e.form = usual_form(e);
+  e.one_element = plan_.param(static_cast<std::size_t>(e.tensor)).size == 1;
 }
 
 int OptimizerPlan::type_index(PyTypeObject* type) {
@@ -85,11 +92,11 @@ int OptimizerPlan::type_index(PyTypeObject* type) {
 }
 
 // The form of a parameter whose gradients can be bound without a closer look, once they have it
-// too. One element does not tell a negated view, see bind().
+// too.
 TensorForm OptimizerPlan::usual_form(const Entry& e) const {
   const auto tensor = static_cast<std::size_t>(e.tensor);
   const DLPackExchangeAPI* api = types_[static_cast<std::size_t>(e.type)].api;
-  if (api == nullptr || e.foreign || !plan_.one_run(tensor) || plan_.param(tensor).size <= 1) {
+  if (api == nullptr || e.foreign || !plan_.one_run(tensor) || plan_.param(tensor).size == 0) {
     return {};
   }
   DLTensor t;
@@ -134,6 +141,7 @@ bool OptimizerPlan::bind_usual(const Entry& e, PyObject* grad) {
   if (tell(grad, &t) != 0) return PyErr_Clear(), false;
   if (t.data == nullptr || !e.form.fits(t)) return false;
   const char* data = static_cast<char*>(t.data) + t.byte_offset;
+  if (e.one_element && may_be_imaginary(data, t.dtype) && has_negation(grad)) return false;
   return plan_.bind_alike(static_cast<std::size_t>(e.tensor), param, data,
                           state_.row(group).momentum != 0.0, e.first);
 }

@@ -40,6 +40,7 @@ class OptimizerPlan {
     bool first;
     bool foreign = false;       // its momentum's memory is not ours: look where it is at every step
     bool watch_layout = false;  // a gradient of this parameter was not dense before
+    bool one_element = false;
     TensorForm form;  // the parameter's, and what a gradient usually has; none: look closer
   };
   // Of a parameter's type: its exchange table and the getter of its `grad`; null: the slow way.
