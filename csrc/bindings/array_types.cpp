@@ -112,8 +112,12 @@ bool has_negation(py::handle tensor) {
 
 ArrayList array_list(py::handle argument, const char* name) {
   ArrayList list;
-  if (py::isinstance<py::list>(argument) || py::isinstance<py::tuple>(argument)) {
-    const py::handle sequence = argument;
+  // An iterator, such as model.parameters(), is read once.
+  const py::object sequence =
+      PyIter_Check(argument.ptr())
+          ? py::object(py::list(py::reinterpret_borrow<py::object>(argument)))
+          : py::reinterpret_borrow<py::object>(argument);
+  if (py::isinstance<py::list>(sequence) || py::isinstance<py::tuple>(sequence)) {
     PyObject** items = PySequence_Fast_ITEMS(sequence.ptr());
     const auto n = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(sequence.ptr()));
     list.items.reserve(n);

@@ -76,8 +76,8 @@ bool use_exchange_api(bool on);
 
 std::string shape_text(int ndim, const std::int64_t* shape);
 
-// One array or a list or tuple of arrays, held for as long as the list lives; raises TypeError for
-// anything else.
+// One array, or a list, tuple or iterator of arrays, held for as long as the list lives; raises
+// TypeError for anything else.
 struct ArrayList {
   std::vector<py::object> items;
   bool single = false;

@@ -18,10 +18,11 @@ def _check_hyperparameters(
     nesterov: bool,
     l1: float = 0.0,
 ) -> None:
-    not_negative = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "l1": l1}
-    for name, value in not_negative.items():
-        if not value >= 0.0:  # so that NaN is refused too
-            raise ValueError(f"{name}: expected a number >= 0, got {value!r}")
+    # Asked so that NaN is refused too.
+    if not (lr >= 0.0 and momentum >= 0.0 and weight_decay >= 0.0 and l1 >= 0.0):
+        named = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "l1": l1}
+        name, value = next((n, v) for n, v in named.items() if not v >= 0.0)
+        raise ValueError(f"{name}: expected a number >= 0, got {value!r}")
     if dampening != dampening:
         raise ValueError("dampening: expected a number, got nan")
     if nesterov and (momentum == 0.0 or dampening != 0.0):
@@ -92,9 +93,9 @@ def sgd_step(
     if momentum != 0.0 and momentum_buffers is None:
         raise ValueError("momentum_buffers: needed, since momentum is not 0")
     _core.sgd_step(
-        as_sequence(params),
-        as_sequence(grads),
-        as_sequence(momentum_buffers) if momentum_buffers is not None else None,
+        params,
+        grads,
+        momentum_buffers,
         lr,
         momentum,
         dampening,
@@ -190,7 +191,7 @@ class FusedSGD:
         if self.momentum != 0.0 and not self._momentum_buffers:
             self._make_momentum_buffers()
         self._plan.step(
-            as_sequence(grads),
+            grads,
             self.lr,
             self.momentum,
             self.dampening,
