@@ -8,15 +8,23 @@
 
 #include "cpu/kernel_table.h"
 
+#if defined(SGF_HAVE_X86)
+#include <cpuid.h>
+#endif
+
 namespace subgrad {
 namespace {
 
 bool always() { return true; }
 
 #if defined(SGF_HAVE_X86)
+// By hand, as clang's __builtin_cpu_supports does not know this one.
+bool has_f16c() {
+  unsigned eax, ebx, ecx = 0, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
 bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
