@@ -66,6 +66,7 @@ def test_torch_refused(door: str) -> None:
         ),
         (w, g.to(torch.int32), TypeError, r"grads: expected float32.*got int32"),
         (w, z, TypeError, r"grads: expected float32.*got complex64"),
+        (w, torch._neg_view(g), ValueError, r"grads: is a negated view"),
         (w, z.conj().imag, ValueError, r"grads: is a negated view"),
         (w[0, :1], z.conj().imag[0, 0].view(1), ValueError, r"grads: is a negated view"),
         (torch.zeros(4).expand(3, 4), g, ValueError, r"params: its elements share memory"),

@@ -139,25 +139,13 @@ std::string dl_dtype_text(const DLDataType& t) {
   return (t.code < 7 ? kinds[t.code] : "type") + std::to_string(t.bits);
 }
 
-// Row-major to the letter, also in dimensions of size one.
-bool is_row_major(const ArrayView& view) {
-  std::int64_t stride = 1;
-  for (int d = view.ndim; d-- > 0; stride *= view.shape[d]) {
-    if (view.strides[d] != stride) return false;
-  }
-  return true;
-}
-
 ArrayView view_exchange(py::handle object, const Where& where, Memory memory) {
   const DLPackExchangeAPI* api = exchange_api(Py_TYPE(object.ptr()));
-  // More than one element in row-major order have no pending negation: that comes from the
-  // imaginary part of a conjugate, which has every other element of its memory. To ask for it, and
-  // for the layout, takes longer than all the rest.
   ArrayView quick;
-  if (quick_view(api, object.ptr(), quick, memory) == Quick::ok && quick.size() > 1 &&
-      is_row_major(quick)) {
+  if (quick_view(api, object.ptr(), quick, memory) == Quick::ok && !has_negation(object)) {
     return quick;
   }
+  // It is refused, or has no strides: a closer look, for the message.
   if (!has_strided_layout(object)) {
     type_error(where, "expected a dense tensor, got layout " +
                           std::string(py::str(object.attr("layout"))));
