@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "bindings/arrays.h"
+#include "bindings/extents.h"
 #include "bindings/registrars.h"
 #include "bindings/samples.h"
 #include "bindings/top_k.h"
@@ -13,15 +14,6 @@
 
 namespace subgrad {
 namespace {
-
-bool row_major(const ArrayView& view) {
-  if (reinterpret_cast<std::uintptr_t>(view.data) % size_of(view.dtype) != 0) return false;
-  std::int64_t stride = view.itemsize();
-  for (int d = view.ndim; d-- > 0; stride *= view.shape[d]) {
-    if (view.shape[d] != 1 && view.strides[d] * view.stride_unit != stride) return false;
-  }
-  return true;
-}
 
 py::object row_major_copy(const py::object& array, const ArrayView& view) {
   if (is_torch(view.source)) return array.attr("detach")().attr("contiguous")();
@@ -68,7 +60,7 @@ class Operands {
   std::vector<std::vector<Span>> scopes() {
     for (std::size_t i = 0; i < arrays_.size(); ++i) {
       const ArrayView view = view_array(arrays_[i], wheres_[i]);
-      if (view.size() == 0 || row_major(view)) continue;
+      if (view.size() == 0 || Extents(view).row_major()) continue;
       arrays_[i] = row_major_copy(arrays_[i], view);
       spans_[i].data = view_array(arrays_[i], wheres_[i]).data;
     }

@@ -123,6 +123,7 @@ PyObject* optimizer_step(PyObject* self, PyObject* const* arguments, Py_ssize_t 
     }
     auto* const instance = reinterpret_cast<py::detail::instance*>(self);
     auto* const plan = instance->get_value_and_holder().value_ptr<OptimizerPlan>();
+    if (plan == nullptr) throw py::type_error("step: __init__() was not called");
     return plan
         ->step(py::reinterpret_borrow<py::list>(arguments[0]),
                py::reinterpret_borrow<py::dict>(arguments[1]))

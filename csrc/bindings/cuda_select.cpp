@@ -15,14 +15,6 @@ namespace {
 
 void* at(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
 
-bool row_major(const Extents& x) {
-  std::int64_t stride = x.itemsize();
-  for (int d = x.ndim(); d-- > 0; stride *= x.shape[d]) {
-    if (x.shape[d] != 1 && x.strides[d] != stride) return false;
-  }
-  return x.aligned();
-}
-
 class CudaSelect {
  public:
   // One of `threshold`, `density` and `k` is given.
@@ -46,7 +38,7 @@ class CudaSelect {
       }
       require_cuda(view.device, view.api, wheres[i]);
       const Extents extents(view);
-      if (extents.size > 0 && !row_major(extents)) refuse_strides(wheres[i], device_);
+      if (extents.size > 0 && !extents.row_major()) refuse_strides(wheres[i], device_);
       spans.push_back({view.data, view.dtype, view.size()});
       add(spans[i], wheres[i], together);
     }

@@ -76,9 +76,9 @@ bool Extents::alike(const Extents& other) const {
 bool Extents::row_major() const {
   std::int64_t stride = itemsize();
   for (int d = ndim(); d-- > 0; stride *= shape[d]) {
-    if (strides[d] != stride) return false;
+    if (shape[d] != 1 && strides[d] != stride) return false;
   }
-  return true;
+  return aligned();
 }
 
 bool Extents::dense() const {

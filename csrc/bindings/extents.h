@@ -64,7 +64,7 @@ struct Extents {
   bool same_memory(const Extents& other) const;  // element for element
   bool alike(const Extents& other) const;        // the same order of elements, whatever their sizes
 
-  bool row_major() const;  // and dense, to the letter: in dimensions of size one as well
+  bool row_major() const;  // one run of aligned elements, the last dimension varying fastest
   bool dense() const;      // one run of memory, each byte once
   bool aligned() const;    // every element at a multiple of its size
   bool may_overlap_itself() const;

@@ -1,5 +1,7 @@
 #include "bindings/optimizer_plan.h"
 
+#include <algorithm>
+
 #include "bindings/buffers.h"
 #include "bindings/group_dict.h"
 
@@ -208,7 +210,6 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
   if (!state_.same(param_groups, state) || !same_buffers()) return py::bool_(false);
   state_.read();
   plan_.begin();
-  stepped_ = 0;
   py::list leftover;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     const Entry& e = entries_[i];
@@ -224,9 +225,7 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
     }
     if (!bind_usual(e, grad)) bound = bind(i, grad);
     if (bound == Bound::stale) return py::bool_(false);
-    if (bound == Bound::yes) {
-      ++stepped_;
-    } else {
+    if (bound != Bound::yes) {
       leftover.append(py::make_tuple(e.group, py::handle(e.param), bound == Bound::sparse));
       grads_[i] = py::object();
     }
@@ -242,7 +241,7 @@ void OptimizerPlan::finish() {
 }
 
 void OptimizerPlan::run() {
-  if (stepped_ == entries_.size()) {
+  if (std::all_of(grads_.begin(), grads_.end(), [](const py::object& g) { return bool(g); })) {
     increment_versions(params_);
   } else {
     py::list stepped;
@@ -268,7 +267,6 @@ void OptimizerPlan::clear() {
   state_.clear();
   momenta_.clear();
   grads_.clear();
-  stepped_ = 0;
   params_ = py::list();
 }
 

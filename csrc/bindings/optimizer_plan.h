@@ -68,7 +68,6 @@ class OptimizerPlan {
   std::vector<std::shared_ptr<void>> buffers_;  // shares in the memory that is ours
   std::uint64_t released_;                      // buffers_released() when all were in place
   std::vector<py::object> grads_;  // by entry, for the length of a step; null: not stepped
-  std::size_t stepped_ = 0;        // entries
   py::list params_;                // of all entries
   bool busy_ = false;
 };

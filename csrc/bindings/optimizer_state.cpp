@@ -112,7 +112,6 @@ void OptimizerState::read() {
     row.maximize = truth(dict, maximize);
     row.l1 = l1_of(dict, g, torchs);
     group.torchs = torchs;
-    group.usual = !torchs && device_lr_[g] == nullptr;
     if (plain_values(dict, params_key())) group.version = version;
   }
 }

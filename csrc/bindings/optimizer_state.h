@@ -36,7 +36,7 @@ class OptimizerState {
   const float* device_lr(std::size_t group) const { return device_lr_[group]; }
   int lr_device(std::size_t group) const { return groups_[group].lr_device; }
   // Neither of both: a step on the CPU by numbers.
-  bool usual(std::size_t group) const { return groups_[group].usual; }
+  bool usual(std::size_t group) const { return !torchs(group) && device_lr(group) == nullptr; }
 
   const std::vector<SgdParams>& rows() const { return rows_; }
   const std::vector<const float*>& device_lrs() const { return device_lr_; }
@@ -51,7 +51,6 @@ class OptimizerState {
     std::vector<PyObject*> items;  // of params
     std::uint64_t version = 0;     // of the dict, when all was read in it and none of it can change
     bool torchs = false;
-    bool usual = false;
     int lr_device = 0;
   };
   // References to all of them are held, so that an address cannot come back as another object.

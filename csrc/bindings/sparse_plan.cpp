@@ -55,9 +55,8 @@ std::vector<SparsePlan::Operand*> SparsePlan::Tensor::operands() {
 void SparsePlan::lay_out(Tensor& t) {
   const std::vector<Operand*> operands = t.operands();
   const Extents& param = t.param.extents;
-  const bool plain = std::all_of(operands.begin(), operands.end(), [](const Operand* x) {
-    return x->extents.row_major() && x->extents.aligned();
-  });
+  const bool plain = std::all_of(operands.begin(), operands.end(),
+                                 [](const Operand* x) { return x->extents.row_major(); });
   if (plain || param.size == 0) return;
   const bool one_order =
       param.dense() && std::all_of(operands.begin(), operands.end(), [&](Operand* x) {

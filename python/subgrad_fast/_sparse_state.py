@@ -185,7 +185,7 @@ class SparseState:
         if not self._parameters:
             raise ValueError("state: knows no model; call its bind(model) after unpickling it")
 
-    def reduce(self, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+    def _reduce(self, bucket: GradBucket) -> torch.futures.Future[Tensor]:
         """What `sparse_hook` does."""
         buffer = bucket.buffer()
         self._check_choices()

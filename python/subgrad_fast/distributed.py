@@ -50,7 +50,7 @@ def sparse_hook(state: SparseState, bucket: GradBucket) -> torch.futures.Future[
         TypeError: gradients of another dtype or layout.
         ValueError: gradients on another device, a state of another model, or settings out of range.
     """
-    return state.reduce(bucket)
+    return state._reduce(bucket)
 
 
 def mean_state(state_dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:

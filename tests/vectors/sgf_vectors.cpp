@@ -251,7 +251,8 @@ void run_sparse(std::map<std::string, std::uint64_t>& results) {
         const std::size_t room = n + subgrad::kKeptSlack;
         std::vector<std::int64_t> indices(room);
         std::vector<unsigned char> values(room * size_of(momentum));
-        const auto report = [&, momentum = momentum](std::int64_t kept) {  // bindings: C++20
+        // C++17 lets no lambda capture a structured binding by its name alone.
+        const auto report = [&, momentum = momentum](std::int64_t kept) {
           const auto count = static_cast<std::size_t>(kept);
           values.resize(count * size_of(momentum));
           h = hash(momentum, values, h);
