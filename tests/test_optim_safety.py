@@ -22,6 +22,7 @@ from torch_twins import (
     train,
 )
 
+from subgrad_fast import _core
 from subgrad_fast.optim import SGD
 
 pytestmark = pytest.mark.torch
@@ -199,3 +200,9 @@ def test_torchs_code_is_not_entered_on_the_common_path() -> None:
     with TorchSteps() as steps:
         train(optimizer, params, 4)
     assert not steps.kwargs
+
+
+def test_a_plan_without_its_constructor_raises() -> None:
+    plan = _core.OptimizerPlan.__new__(_core.OptimizerPlan)
+    with pytest.raises(TypeError, match="__init__"):
+        plan.step([], {})
