@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from subgrad_fast import _core, loader
+from subgrad_fast import _core
+from subgrad_fast.loading import loader
 
 
 @pytest.fixture(params=_core.available_isas())

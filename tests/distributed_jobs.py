@@ -13,7 +13,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from subgrad_fast import _core, _sparse_state
+from subgrad_fast import _core
+from subgrad_fast.distributed import state as distributed_state
 from subgrad_fast.distributed import SparseState, mean_state, sparse_hook
 
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -174,7 +175,7 @@ def train(
 
 def train_wide(group: Any, rank: int, **arguments: Any) -> dict[str, Any]:
     """`train` with 64-bit indices, as if 32 bits could not number any bucket."""
-    with mock.patch.object(_sparse_state, "_INT32_MAX", 0):
+    with mock.patch.object(distributed_state, "_INT32_MAX", 0):
         return train(group, rank, **arguments)
 
 

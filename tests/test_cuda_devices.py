@@ -293,13 +293,13 @@ def test_without_a_driver_the_host_still_works() -> None:
 @pytest.mark.torch
 def test_torchs_own_code_takes_devices_without_kernels() -> None:
     torch = pytest.importorskip("torch")
-    from subgrad_fast import _sgd_tensors
+    from subgrad_fast.optim import tensors
 
     if _core.cuda_problem(0) is None:
         pytest.skip("there is a GPU")
-    assert _sgd_tensors._has_kernels(torch.device("cpu"))
-    assert not _sgd_tensors._has_kernels(torch.device("cuda", 0))
-    assert not _sgd_tensors._has_kernels(torch.device("meta"))
+    assert tensors._has_kernels(torch.device("cpu"))
+    assert not tensors._has_kernels(torch.device("cuda", 0))
+    assert not tensors._has_kernels(torch.device("meta"))
 
 
 SPARSE = """

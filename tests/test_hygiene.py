@@ -116,35 +116,13 @@ PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
     {"_device"},
-    {"_batches", "selection", "selectors"},
-    {"_cuda_batches"},
-    {"functional", "sparsity", "sampling", "loader"},
-    {"_rows", "_exchange", "_sparse_result", "_sparse_device"},
-    {
-        "sparse",
-        "_threshold_group",
-        "_threshold_work",
-        "_threshold_sgd",
-        "_sparse_state",
-        "distributed",
-    },
-    {"_sgd_tensors"},
-    {"optim"},
+    {"dense", "rows", "select", "sparsify", "threshold", "sampling", "loading"},
+    {"optim", "distributed"},
     {"__init__"},
     {"__main__", "_demo"},
 ]
 RANK = {module: rank for rank, layer in enumerate(PYTHON_LAYERS) for module in layer}
-MAY_IMPORT_TORCH = {
-    "optim",
-    "_sgd_tensors",
-    "_threshold_group",
-    "_threshold_sgd",
-    "_threshold_work",
-    "_sparse_state",
-    "distributed",
-    "_exchange",
-    "_demo",
-}
+MAY_IMPORT_TORCH = {"optim", "distributed", "_demo"}
 
 
 def imported_modules(tree: ast.AST) -> set[str]:
@@ -167,7 +145,7 @@ def import_findings(package: Path) -> list[str]:
     """What is wrong with the imports of the modules in `package`."""
     findings = []
     for file in sorted(package.rglob("*.py")):
-        # The files of sampling/ are together the module sampling.
+        # The files of a folder are together the module of its name.
         here = file.relative_to(package).parts[0].removesuffix(".py")
         if here not in RANK:
             findings.append(f"{file.name}: in no layer")
@@ -191,10 +169,10 @@ def test_imports_point_downward() -> None:
 @pytest.mark.parametrize(
     ("name", "line", "finding"),
     [
-        ("functional.py", "import torch", "must not import torch"),
-        ("functional.py", "def f():\n    from torch.nn import Linear", "must not import torch.nn"),
-        ("_arrays.py", "from .functional import x", "must not import subgrad_fast.functional"),
-        ("_arrays.py", "from . import functional", "must not import subgrad_fast.functional"),
+        ("dense.py", "import torch", "must not import torch"),
+        ("dense.py", "def f():\n    from torch.nn import Linear", "must not import torch.nn"),
+        ("_arrays.py", "from .dense import x", "must not import subgrad_fast.dense"),
+        ("_arrays.py", "from . import dense", "must not import subgrad_fast.dense"),
         ("optim.py", "import subgrad_fast", "must not import subgrad_fast"),
         (
             "__init__.py",
@@ -208,8 +186,8 @@ def test_imports_point_downward() -> None:
 )
 def test_a_bad_import_is_found(tmp_path: Path, name: str, line: str, finding: str) -> None:
     write(tmp_path / "_arrays.py", "from . import _core\nimport numpy\n")
-    write(tmp_path / "functional.py", "from ._arrays import x\nfrom subgrad_fast import _core\n")
-    write(tmp_path / "optim.py", "import torch\nfrom .functional import y\n")
+    write(tmp_path / "dense.py", "from ._arrays import x\nfrom subgrad_fast import _core\n")
+    write(tmp_path / "optim.py", "import torch\nfrom .dense import y\n")
     assert import_findings(tmp_path) == []
     write(tmp_path / name, line + "\n")
     assert any(finding in found for found in import_findings(tmp_path))

@@ -17,7 +17,7 @@ import pytest
 from orders import N, Order, StatefulOrder, assert_same_bytes, numbers
 
 import subgrad_fast as sf
-from subgrad_fast import loader
+from subgrad_fast.loading import loader
 
 # --- reused buffers -----------------------------------------------------------------------------
 

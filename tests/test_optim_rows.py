@@ -29,7 +29,7 @@ from torch_twins import (
 )
 
 from subgrad_fast import _core
-from subgrad_fast._rows import row_step
+from subgrad_fast.rows import row_step
 from subgrad_fast.optim import SGD
 
 pytestmark = pytest.mark.torch

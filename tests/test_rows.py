@@ -14,7 +14,7 @@ from reference import COMBINATIONS, DTYPES, assert_same_bits, sgd, sgd_rows, spe
 from test_update import RULE_IDS, RULES
 
 import subgrad_fast as sf
-from subgrad_fast._rows import any_row_sparse, row_step
+from subgrad_fast.rows import any_row_sparse, row_step
 
 MOMENTUM = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 

@@ -7,7 +7,7 @@ import pytest
 from reference import assert_same_bits
 
 import subgrad_fast as sf
-from subgrad_fast._rows import row_step
+from subgrad_fast.rows import row_step
 
 RULE = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 

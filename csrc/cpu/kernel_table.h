@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "core/types.h"
-#include "rules/list.h"
+#include "rules/table.h"
 #include "samplers/permute.h"
 
 namespace subgrad {

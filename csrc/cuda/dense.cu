@@ -19,7 +19,7 @@
 #include "cuda/api.h"
 #include "cuda/launch.cuh"
 #include "cuda/lists.cuh"
-#include "rules/list.h"
+#include "rules/table.h"
 
 namespace subgrad {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <type_traits>
 
-#include "rules/list.h"
+#include "rules/table.h"
 
 namespace subgrad {
 

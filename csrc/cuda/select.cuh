@@ -13,7 +13,7 @@
 
 #include "cuda/api.h"
 #include "cuda/blocks.cuh"
-#include "rules/threshold.h"
+#include "rules/select.h"
 
 namespace subgrad {
 

@@ -7,7 +7,7 @@
 #include "core/macros.h"
 #include "core/math.h"
 #include "core/types.h"
-#include "rules/shrink.h"
+#include "rules/prox.h"
 
 namespace subgrad {
 

@@ -1,54 +1,78 @@
-// What is kept: the elements whose magnitude is at least a cut. Magnitudes are compared as integer
-// keys, which order as they do; all NaN have one key, above infinity's.
+// The thresholded step, by parts: the direction of SGD is added to what is held back, and what is
+// large enough moves the parameter. With momentum correction this is Deep Gradient Compression
+// (Lin et al., 2018, arXiv:1712.01887).
 #pragma once
 
 #include "core/macros.h"
 #include "core/math.h"
+#include "rules/sgd.h"
 
 namespace subgrad {
+
+// The two parts of a step. Weight decay is part of the direction unless it is decoupled; so is
+// momentum unless what is kept becomes its gradient. The application takes the rest.
+struct SparseParts {
+  SgdParams direction, application;
+  bool releases;        // what is kept moves the parameter as it is: see Release
+  bool masks_momentum;  // and is forgotten by the momentum
+};
+inline SparseParts sparse_parts(const SgdParams& p, bool momentum_correction,
+                                bool momentum_masking) {
+  SparseParts parts = {p, p, momentum_correction || p.momentum == 0.0, false};
+  parts.application.maximize = false;
+  (p.decoupled_weight_decay ? parts.direction : parts.application).weight_decay = 0.0;
+  if (parts.releases) {
+    parts.masks_momentum = momentum_masking && p.momentum != 0.0;
+  } else {
+    parts.direction.momentum = 0.0;
+    parts.direction.nesterov = false;
+  }
+  return parts;
+}
+
 inline namespace SGF_ISA {
 
-// The ends of the range of keys. A kernel compares bits, not keys: NaN bits lie above `nan`, so
-// both say the same for every cut up to `nan`, and for `nothing`, which no magnitude reaches.
-template <class C>
-struct Keys;
-template <>
-struct Keys<float> {
-  static constexpr std::uint32_t inf = 0x7f800000u, nan = inf + 1, nothing = 0x80000000u;
+// What is held where nothing is held: the additive identity. -0 + x is x for every x, while 0 + -0
+// is 0; so a step that holds nothing back has the bits of SGD.
+template <class V>
+SGF_HD V nothing() {
+  return splat<V>(lane_t<V>(-0.0));
+}
+
+// The residual with a step's direction added: v + d.
+template <class V>
+SGF_HD V accumulated(V v, V d) {
+  return fma(splat<V>(lane_t<V>(1.0)), d, v);
+}
+
+// Splits the residual: the kept lanes are handed out and the rest stays held.
+template <class Mask, class V>
+SGF_HD V take(Mask kept, V& v) {
+  const V taken = blend(kept, v, nothing<V>());
+  v = blend(kept, nothing<V>(), v);
+  return taken;
+}
+
+// Where a lane is kept its residual moves the parameter, and residual and momentum are forgotten
+// (momentum factor masking). Decoupled weight decay shrinks every lane.
+template <class C, Decay kDecay>
+struct Release {
+  static_assert(kDecay != Decay::coupled, "coupled weight decay is part of the direction");
+  Sgd<C, kDecay, Buffer::none, false> sgd;
+
+  SGF_HD explicit Release(const SgdParams& p) : sgd(p) {}
+  SGF_HD explicit Release(const SgdCoefficients<C>& c) : sgd(c) {}
+
+  template <class Mask, class V>
+  SGF_HD void operator()(Mask kept, V& w, V& m, V& v) const {
+    V moved = w;
+    sgd(moved, m, v);
+    sgd.direction(w, m, v);
+    w = blend(kept, moved, w);
+    m = blend(kept, nothing<V>(), m);
+    v = blend(kept, nothing<V>(), v);
+  }
 };
-template <>
-struct Keys<double> {
-  static constexpr std::uint64_t inf = 0x7ff0000000000000u, nan = inf + 1,
-                                 nothing = 0x8000000000000000u;
-};
-
-template <class C>
-SGF_HD key_t<C> magnitude_key(C x) {
-  const key_t<C> bits = magnitude_bits(x);
-  return bits < Keys<C>::nan ? bits : Keys<C>::nan;
-}
-
-// The cut that keeps |x| >= threshold and every NaN. The threshold is rounded to the type that is
-// computed in, as it is where an array is compared with a number.
-template <class C>
-SGF_HD key_t<C> cut_of(double threshold) {
-  return magnitude_key(static_cast<C>(threshold));
-}
-
-// The cut that keeps what lies above `key`.
-template <class C>
-SGF_HD key_t<C> cut_above(key_t<C> key) {
-  return key < Keys<C>::nan ? key + 1 : Keys<C>::nothing;
-}
-
-// The same cut for elements that have been widened to double.
-template <class C>
-SGF_HD std::uint64_t cut_as_f64(key_t<C> cut) {
-  if (cut >= Keys<C>::nan) return cut == Keys<C>::nan ? Keys<double>::nan : Keys<double>::nothing;
-  C magnitude;
-  memcpy(&magnitude, &cut, sizeof cut);
-  return magnitude_bits(static_cast<double>(magnitude));
-}
 
 }  // namespace SGF_ISA
 }  // namespace subgrad

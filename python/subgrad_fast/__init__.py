@@ -17,10 +17,10 @@ try:
         get_num_threads,
         set_num_threads,
     )
-    from subgrad_fast._sparse_device import DeviceSparseResult
-    from subgrad_fast._sparse_result import SparseResult
-    from subgrad_fast.functional import FusedSGD, sgd_step
-    from subgrad_fast.loader import BatchLoader
+    from subgrad_fast.threshold.device import DeviceSparseResult
+    from subgrad_fast.threshold.result import SparseResult
+    from subgrad_fast.dense import FusedSGD, sgd_step
+    from subgrad_fast.loading.loader import BatchLoader
     from subgrad_fast.sampling import (
         BatchSampler,
         ClassBalancedSampler,
@@ -30,10 +30,10 @@ try:
         WeightedSampler,
         choose,
     )
-    from subgrad_fast.selection import Selection, kth_magnitude, select
-    from subgrad_fast.selectors import Absolute, Exact, Reused, Sampled
-    from subgrad_fast.sparse import sparse_step
-    from subgrad_fast.sparsity import (
+    from subgrad_fast.select.magnitudes import Selection, kth_magnitude, select
+    from subgrad_fast.select.selectors import Absolute, Exact, Reused, Sampled
+    from subgrad_fast.threshold.step import sparse_step
+    from subgrad_fast.sparsify import (
         Mask,
         apply_mask_,
         elastic_net_,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from subgrad_fast.loader import BatchLoader
+from subgrad_fast.loading.loader import BatchLoader
 from subgrad_fast.sampling import BatchSampler
 
 if TYPE_CHECKING:

@@ -71,7 +71,7 @@ def row_of(rule: dict[str, Any]) -> tuple[str, ...]:
 
 def rows_without(rules: list[dict[str, Any]]) -> set[tuple[str, ...]]:
     """The rows of kSgdRows that none of these steps needs."""
-    text = (Path(__file__).parents[2] / "csrc" / "rules" / "list.h").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "csrc" / "rules" / "table.h").read_text(encoding="utf-8")
     rows = re.findall(r"\{Decay::(\w+), Buffer::(\w+), (\w+), Prox::(\w+)\}", text)
     assert len({*rows}) == len(rows) > 20, "the table was not found"
     return {*rows} - {row_of(rule) for rule in rules}

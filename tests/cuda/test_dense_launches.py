@@ -16,7 +16,7 @@ from reference import DTYPES, assert_same_bits, special_values
 
 import subgrad_fast as sf
 
-LIST = (Path(__file__).resolve().parents[2] / "csrc" / "rules" / "list.h").read_text("utf-8")
+LIST = (Path(__file__).resolve().parents[2] / "csrc" / "rules" / "table.h").read_text("utf-8")
 NAMES = {"f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16"}
 # kDenseTypes: (param, gradient, momentum)
 TYPES = [

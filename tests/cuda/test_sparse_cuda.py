@@ -15,8 +15,8 @@ from test_update import RULES
 
 import subgrad_fast as sf
 from subgrad_fast import _core
-from subgrad_fast._sparse_device import DeviceStep
-from subgrad_fast._sparse_result import Scopes
+from subgrad_fast.threshold.device import DeviceStep
+from subgrad_fast.threshold.result import Scopes
 
 TILE = 2048  # elements that a block takes at once
 TYPES = [(p, g) for p, g, m in COMBINATIONS if m == ("float64" if p == "float64" else "float32")]

@@ -18,7 +18,8 @@ torch = pytest.importorskip("torch")
 from test_optim_cuda import DEVICE, DISGUISED  # noqa: E402
 
 import subgrad_fast as sf  # noqa: E402
-from subgrad_fast import _core, _threshold_work  # noqa: E402
+from subgrad_fast import _core  # noqa: E402
+from subgrad_fast.optim import threshold_work  # noqa: E402
 from subgrad_fast.optim import ThresholdSGD  # noqa: E402
 
 SHAPES = [(3, 5), (1,), (0,), (700,), (4, 1), (), (33, 65)]
@@ -129,14 +130,14 @@ def test_groups_and_reports() -> None:
 def in_two_places(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Makes neighbours live in different places; the number of parameters of each step there."""
     counts: list[int] = []
-    prepare = _threshold_work.Work.prepare
+    prepare = threshold_work.Work.prepare
 
     def count(work: Any, *arguments: Any) -> Any:
         counts.append(len(work.params))
         return prepare(work, *arguments)
 
-    monkeypatch.setattr(_threshold_work, "place_of", lambda p: p.numel() % 2)
-    monkeypatch.setattr(_threshold_work.Work, "prepare", count)
+    monkeypatch.setattr(threshold_work, "place_of", lambda p: p.numel() % 2)
+    monkeypatch.setattr(threshold_work.Work, "prepare", count)
     return counts
 
 

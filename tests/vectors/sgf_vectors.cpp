@@ -11,8 +11,8 @@
 
 #include "core/convert.h"
 #include "cpu/kernel_table.h"
-#include "cpu/select.h"
-#include "rules/threshold.h"
+#include "cpu/select/select.h"
+#include "rules/select.h"
 
 namespace {
 

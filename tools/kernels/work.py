@@ -33,7 +33,7 @@ class Kernel:
     """Whether a dense kernel of this title must store by 16 bytes too."""
 
 
-LIST = Path(__file__).resolve().parents[2] / "csrc" / "rules" / "list.h"
+LIST = Path(__file__).resolve().parents[2] / "csrc" / "rules" / "table.h"
 
 
 def types_row(number: int) -> tuple[str, str, str]:

@@ -3,7 +3,7 @@
 from . import Mutant
 
 TESTS = ("test_gather_cuda.py",)
-GATHER = "cuda/gather.cu"
+GATHER = "cuda/loading.cu"
 MUTANTS = [
     Mutant(
         "pack-behind-the-end", GATHER, "if (at < part.packs) rein", "if (at <= part.packs) rein"

@@ -3,7 +3,7 @@
 from . import Mutant
 
 TESTS = ("test_sample_cuda.py",)
-SAMPLE = "cuda/sample.cu"
+SAMPLE = "cuda/sampling.cu"
 MUTANTS = [
     Mutant("walk-ends-too-early", SAMPLE, "if (x < p.n) {", "if (x <= p.n) {"),
     Mutant("negative-not-from-the-end", SAMPLE, "(value < 0 ? n : 0)", "0"),

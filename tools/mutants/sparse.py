@@ -6,7 +6,7 @@ TESTS = ("test_select_cuda.py", "test_sparse_cuda.py")
 BLOCKS, KEY, SPANS, SELECT, TILES = (
     f"cuda/{name}" for name in ("blocks.cuh", "kth_key.cu", "spans.cuh", "select.cu", "select.cuh")
 )
-LIST, TILE, SPARSE = (f"cuda/sparse{name}" for name in ("_list.cuh", "_tile.cuh", ".cu"))
+LIST, TILE, SPARSE = (f"cuda/threshold{name}" for name in ("_list.cuh", "_tile.cuh", ".cu"))
 
 FAULTS = [  # name, file, right, wrong
     # --- blocks.cuh

@@ -1,0 +1,155 @@
+// What kind of array a Python object is, remembered per type; lists of arrays; version counters.
+#include <pybind11/numpy.h>
+
+#include <unordered_map>
+
+#include "bindings/border/arrays.h"
+
+namespace subgrad {
+namespace {
+
+struct TypeInfo {
+  Source source;
+  const DLPackExchangeAPI* api;
+  bool versioned;
+  PyCFunction is_neg;  // the C function behind that method; null: it is none, or another's
+};
+
+bool exchange_on = true;
+
+// Reads `__dlpack_c_exchange_api__` of a type: null where there is none, or none of version 1.
+const DLPackExchangeAPI* find_exchange_api(py::handle type) {
+  if (!py::hasattr(type, "__dlpack_c_exchange_api__")) return nullptr;
+  const py::object capsule = type.attr("__dlpack_c_exchange_api__");
+  auto* api = static_cast<const DLPackExchangeAPI*>(
+      PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  if (api == nullptr) throw py::error_already_set();
+  while (api != nullptr && api->header.version.major > 1) {
+    api = reinterpret_cast<const DLPackExchangeAPI*>(api->header.prev_api);
+  }
+  if (api == nullptr || api->dltensor_from_py_object_no_sync == nullptr) return nullptr;
+  return api;
+}
+
+// The C function behind a method without arguments, to be called without the look-up that a method
+// costs.
+PyCFunction function_behind(PyTypeObject* type, const char* name) {
+  if (type->tp_getattro != PyObject_GenericGetAttr) return nullptr;
+  const auto method = py::getattr(reinterpret_cast<PyObject*>(type), name, py::none());
+  if (Py_TYPE(method.ptr()) != &PyMethodDescr_Type) return nullptr;
+  const PyMethodDef* definition = reinterpret_cast<PyMethodDescrObject*>(method.ptr())->d_method;
+  return definition->ml_flags == METH_NOARGS ? definition->ml_meth : nullptr;
+}
+
+TypeInfo inspect_type(PyTypeObject* type) {
+  const auto handle = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type));
+  const bool versioned = py::hasattr(handle, "_version");
+  const PyCFunction is_neg = function_behind(type, "is_neg");
+  if (const DLPackExchangeAPI* api = find_exchange_api(handle)) {
+    return {Source::exchange, api, versioned, is_neg};
+  }
+  if (py::hasattr(handle, "data_ptr") && py::hasattr(handle, "stride") &&
+      py::hasattr(handle, "is_neg")) {
+    return {Source::attributes, nullptr, versioned, is_neg};
+  }
+  if (py::hasattr(handle, "__dlpack__")) return {Source::dlpack, nullptr, versioned, is_neg};
+  return {Source::unknown, nullptr, versioned, is_neg};
+}
+
+const TypeInfo& type_info(PyTypeObject* type) {
+  // Leaked on purpose, types included: they are few, and a freed type's address could be used
+  // again.
+  static auto* cache = new std::unordered_map<PyTypeObject*, TypeInfo>();
+  static PyTypeObject* last_type = nullptr;
+  static const TypeInfo* last = nullptr;
+  if (type == last_type) return *last;
+  auto it = cache->find(type);
+  if (it == cache->end()) {
+    it = cache->emplace(type, inspect_type(type)).first;
+    Py_INCREF(type);
+  }
+  last_type = type;
+  last = &it->second;  // map nodes do not move
+  return *last;
+}
+
+}  // namespace
+
+bool use_exchange_api(bool on) {
+  const bool old = exchange_on;
+  exchange_on = on;
+  return old;
+}
+
+const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
+  return exchange_on ? type_info(type).api : nullptr;
+}
+
+Source source_of(py::handle object) {
+  if (py::isinstance<py::array>(object)) return Source::numpy;
+  const TypeInfo& info = type_info(Py_TYPE(object.ptr()));
+  return info.source == Source::exchange && !exchange_on ? Source::attributes : info.source;
+}
+
+bool has_version(py::handle object) {
+  return !py::isinstance<py::array>(object) && type_info(Py_TYPE(object.ptr())).versioned;
+}
+
+bool has_negation(py::handle tensor) {
+  static PyObject* const name = PyUnicode_InternFromString("is_neg");
+  PyObject* self = tensor.ptr();
+  const PyCFunction is_neg = type_info(Py_TYPE(self)).is_neg;
+  PyObject* answer = is_neg != nullptr ? is_neg(self, nullptr)
+                                       : PyObject_VectorcallMethod(name, &self, 1, nullptr);
+  if (answer == nullptr) {  // not torch
+    PyErr_Clear();
+    return false;
+  }
+  const bool negated = answer == Py_True;
+  Py_DECREF(answer);
+  return negated;
+}
+
+ArrayList array_list(py::handle argument, const char* name) {
+  ArrayList list;
+  // An iterator, such as model.parameters(), is read once.
+  const py::object sequence =
+      PyIter_Check(argument.ptr())
+          ? py::object(py::list(py::reinterpret_borrow<py::object>(argument)))
+          : py::reinterpret_borrow<py::object>(argument);
+  if (py::isinstance<py::list>(sequence) || py::isinstance<py::tuple>(sequence)) {
+    PyObject** items = PySequence_Fast_ITEMS(sequence.ptr());
+    const auto n = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(sequence.ptr()));
+    list.items.reserve(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      list.items.push_back(py::reinterpret_borrow<py::object>(items[i]));
+    }
+  } else if (source_of(argument) != Source::unknown) {
+    list.items = {py::reinterpret_borrow<py::object>(argument)};
+    list.single = true;
+  } else {
+    throw py::type_error(std::string(name) + ": expected an array or a sequence of arrays, got " +
+                         Py_TYPE(argument.ptr())->tp_name);
+  }
+  return list;
+}
+
+void require_length(const ArrayList& list, const char* name, std::size_t wanted) {
+  if (list.items.size() != wanted) {
+    throw py::value_error(std::string(name) + ": expected " + std::to_string(wanted) +
+                          " arrays like params, got " + std::to_string(list.items.size()));
+  }
+}
+
+void increment_versions(py::handle tensors) {
+  static py::handle increment;
+  if (!increment) {
+    increment =
+        py::getattr(py::module_::import("torch.autograd.graph"), "increment_version").release();
+  }
+  PyObject* const none = PyObject_CallOneArg(increment.ptr(), tensors.ptr());
+  if (none == nullptr) throw py::error_already_set();
+  Py_DECREF(none);
+}
+
+}  // namespace subgrad

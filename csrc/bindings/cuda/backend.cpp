@@ -1,0 +1,159 @@
+#include "bindings/cuda/backend.h"
+
+#include <map>
+#include <stdexcept>
+
+namespace subgrad {
+namespace {
+
+// What is known of this process' CUDA, found out at most once.
+struct Backend {
+  const CudaApi* api = nullptr;
+  std::string problem;  // why there are no launchers
+};
+
+Backend find_backend() {
+  py::module_ module;
+  try {
+    module = py::module_::import("subgrad_fast._cuda");
+  } catch (py::error_already_set& e) {
+    if (e.matches(PyExc_ModuleNotFoundError)) {
+      return {nullptr, "this build has no CUDA kernels (see SUBGRAD_CUDA)"};
+    }
+    return {nullptr, std::string("its kernels cannot be loaded: ") + e.what()};
+  }
+  const auto capsule = module.attr("api").cast<py::capsule>();
+  const auto* api = static_cast<const CudaApi*>(PyCapsule_GetPointer(capsule.ptr(), kCudaApiName));
+  if (api == nullptr) throw py::error_already_set();
+  if (std::string(api->version) != SGF_VERSION) {
+    return {nullptr, std::string("its kernels are those of version ") + api->version};
+  }
+  return {api, ""};
+}
+
+const Backend& backend() {
+  static const auto* found = new Backend(find_backend());
+  return *found;
+}
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// Why there is no device to be used; empty if there is one.
+std::string runtime_problem(const CudaApi& api, int& devices) {
+  int driver = 0;
+  if (api.driver_version(&driver) != 0 || driver == 0) return "there is no CUDA driver";
+  const int error = api.device_count(&devices);
+  if (error == 0) return devices > 0 ? "" : "there is no GPU";
+  return std::string(api.error_text(error)) + " (driver for CUDA " + version_text(driver) + ")";
+}
+
+std::string find_problem(int device) {
+  const Backend& found = backend();
+  if (found.api == nullptr) return found.problem;
+  int devices = 0;
+  std::string problem = runtime_problem(*found.api, devices);
+  if (problem.empty()) {
+    if (const int error = found.api->check_device(device)) problem = found.api->error_text(error);
+  }
+  return problem;
+}
+
+}  // namespace
+
+bool cuda_built() { return backend().api != nullptr; }
+
+const std::string& cuda_problem(int device) {
+  static auto* problems = new std::map<int, std::string>();
+  const auto it = problems->find(device);
+  if (it != problems->end()) return it->second;
+  return problems->emplace(device, find_problem(device)).first->second;
+}
+
+py::dict cuda_info() {
+  const Backend& found = backend();
+  py::dict info;
+  py::list devices;
+  std::string problem = found.problem;
+  info["architectures"] = py::none();
+  info["driver"] = py::none();
+  if (found.api != nullptr) {
+    const CudaApi& api = *found.api;
+    info["architectures"] = api.architectures;
+    int driver = 0, count = 0;
+    if (api.driver_version(&driver) == 0 && driver != 0) info["driver"] = version_text(driver);
+    problem = runtime_problem(api, count);
+    for (int i = 0; problem.empty() && i < count; ++i) {
+      CudaDeviceInfo device{};
+      if (api.device_info(i, &device) != 0) continue;
+      std::string text = std::string(device.name) + " (compute capability " +
+                         std::to_string(device.major) + "." + std::to_string(device.minor) + ")";
+      if (!cuda_problem(i).empty()) text += ": " + cuda_problem(i);
+      devices.append(text);
+    }
+  }
+  info["devices"] = devices;
+  info["problem"] = problem.empty() ? py::object(py::none()) : py::object(py::str(problem));
+  return info;
+}
+
+void require_cuda(int device, const DLPackExchangeAPI* library, const Where& where) {
+  const std::string& problem = cuda_problem(device);
+  if (!problem.empty()) {
+    throw py::value_error(where.text() + ": is on " + device_text(device) + ", but " + problem);
+  }
+  if (library->current_work_stream == nullptr) {
+    throw py::value_error(where.text() + ": its library does not tell the stream it works in");
+  }
+}
+
+void launch_cuda(int device, const DLPackExchangeAPI* library,
+                 const std::function<int(const CudaApi&, void* stream)>& launch) {
+  void* stream = nullptr;
+  if (library->current_work_stream(kDLCUDA, device, &stream) != 0) throw py::error_already_set();
+  const CudaApi& api = *backend().api;
+  int error;
+  {
+    const py::gil_scoped_release release;
+    error = launch(api, stream);
+  }
+  if (error != 0) {
+    throw std::runtime_error("CUDA on " + device_text(device) + ": " + api.error_text(error));
+  }
+}
+
+void CudaSteps::require(const ArrayView& view, const Where& where) {
+  for (const Device& d : devices_) {
+    if (d.number == view.device) return;
+  }
+  require_cuda(view.device, view.api, where);
+  devices_.push_back({view.device, view.api, {}});
+}
+
+void CudaSteps::begin() {
+  for (Device& d : devices_) d.tensors.clear();
+}
+
+void CudaSteps::add(int device, const CudaDenseTensor& tensor) {
+  for (Device& d : devices_) {
+    if (d.number == device) return d.tensors.push_back(tensor);
+  }
+}
+
+void CudaSteps::run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr) {
+  rows_.clear();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    rows_.push_back({rows[i], i < lr.size() ? lr[i] : nullptr});
+  }
+  for (const Device& d : devices_) {
+    if (d.tensors.empty()) continue;
+    launch_cuda(d.number, d.api, [&](const CudaApi& api, void* stream) {
+      const CudaDenseOptions options{};
+      return api.dense_step(d.number, stream, d.tensors.data(), d.tensors.size(), rows_.data(),
+                            &options);
+    });
+  }
+}
+
+}  // namespace subgrad

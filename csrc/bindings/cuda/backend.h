@@ -1,0 +1,58 @@
+// The way to the GPU: the launchers of the module _cuda, looked up at the first need, and the part
+// of a step that runs on devices.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "bindings/border/arrays.h"
+#include "cuda/api.h"
+
+namespace subgrad {
+
+// Why kernels cannot run on this device, in words; empty if they can. Asks once per device.
+const std::string& cuda_problem(int device);
+
+// What there is, for `python -m subgrad_fast info`: "architectures", "driver", "devices",
+// "problem".
+py::dict cuda_info();
+
+// Whether this build has CUDA kernels. Does not look for a driver.
+bool cuda_built();
+
+// Throws ValueError naming the argument if kernels cannot run where an array of this library is.
+void require_cuda(int device, const DLPackExchangeAPI* library, const Where& where);
+
+// Calls launch(launchers, stream) in the stream that a library works in, without the GIL: a full
+// queue makes a launch wait. Throws RuntimeError if CUDA reports an error.
+void launch_cuda(int device, const DLPackExchangeAPI* library,
+                 const std::function<int(const CudaApi&, void* stream)>& launch);
+
+// The tensors of a dense step, by device. Each device's part goes to the stream that its tensors'
+// library is working in.
+class CudaSteps {
+ public:
+  // Registers a device; throws ValueError naming the argument if kernels cannot run there.
+  void require(const ArrayView& view, const Where& where);
+
+  bool any() const { return !devices_.empty(); }
+  void begin();
+  void add(int device, const CudaDenseTensor& tensor);
+
+  // Launches everything. `lr` may name, per row, a learning rate in device memory. Throws
+  // RuntimeError if CUDA reports an error.
+  void run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr);
+
+ private:
+  struct Device {
+    int number;
+    const DLPackExchangeAPI* api;
+    std::vector<CudaDenseTensor> tensors;
+  };
+  std::vector<Device> devices_;
+  std::vector<CudaDenseRow> rows_;
+};
+
+}  // namespace subgrad

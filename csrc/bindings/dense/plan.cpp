@@ -1,0 +1,181 @@
+#include "bindings/dense/plan.h"
+
+#include <string>
+
+#include "core/macros.h"
+
+namespace subgrad {
+namespace {
+
+// Below this many elements a step is over before another thread could have taken the GIL.
+constexpr std::int64_t kReleaseElements = 8 << 10;
+
+}  // namespace
+
+void DensePlan::add(const ArrayView& param, const Where& where, int row) {
+  Tensor t;
+  t.param = Extents(param);
+  t.row = row;
+  require_writable(param, t.param, where);
+  if (param.device != kHost) {
+    cuda_.require(param, where);
+    if (!t.param.dense()) refuse_strides(where, param.device);
+  }
+  t.one_run = t.param.dense() && t.param.aligned();
+  tensors_.push_back(std::move(t));
+  details_.emplace_back();
+  details_.back().param_where = where;
+}
+
+void DensePlan::add_momentum(const ArrayView& momentum, const Where& where) {
+  Tensor& t = tensors_.back();
+  Details& details = details_.back();
+  require_device_of(t.param, details.param_where, momentum, where);
+  require_shape_of(t.param, details.param_where, momentum, where);
+  if (momentum.dtype != t.param.dtype && momentum.dtype != DType::f32) {
+    throw py::type_error(where.text() + ": expected " + name_of(t.param.dtype) + " like " +
+                         details.param_where.text() + " or float32, got " +
+                         name_of(momentum.dtype));
+  }
+  details.momentum = Extents(momentum);
+  details.momentum_where = where;
+  require_writable(momentum, details.momentum, where);
+  t.has_momentum = true;
+  t.momentum = momentum.data;
+  t.momentum_dtype = momentum.dtype;
+  t.one_run = t.one_run && details.momentum.aligned() && details.momentum.alike(t.param);
+}
+
+void DensePlan::seal() {
+  written_.clear();
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    written_.add(tensors_[i].param, details_[i].param_where);
+    if (has_momentum(i)) written_.add(details_[i].momentum, details_[i].momentum_where);
+  }
+  written_.seal();
+  segments_.resize(tensors_.size());
+  alike_.assign(tensors_.size(), 0);
+}
+
+// Whether the gradient's elements lie in the order of the parameter's, which is one run of memory.
+bool DensePlan::lies_alike(const Tensor& t, const ArrayView& grad, bool same_layout) const {
+  if (!t.one_run || reinterpret_cast<std::uintptr_t>(grad.data) % size_of(grad.dtype) != 0) {
+    return false;
+  }
+  if (grad.dtype == t.param.dtype) return same_layout;
+  for (int d = 0; d < grad.ndim; ++d) {
+    if (grad.strides[d] * grad.stride_unit * t.param.itemsize() !=
+        t.param.strides[d] * grad.itemsize()) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Null where all operands turn out to be one run after all (their strides differ in dimensions of
+// size one only).
+const Layout* DensePlan::layout_for(std::size_t i, const ArrayView& view) {
+  const Tensor& t = tensors_[i];
+  Details& details = details_[i];
+  const Extents& momentum = has_momentum(i) ? details.momentum : t.param;
+  if (details.layout == nullptr || !details.last_grad.same_layout(view) ||
+      details.last_grad.dtype != view.dtype) {
+    details.last_grad = Extents(view);
+    details.layout =
+        std::make_unique<const Layout>(view.ndim, view.shape, t.param.strides.data(),
+                                       details.last_grad.strides.data(), momentum.strides.data());
+  }
+  const bool aligned = t.param.aligned() && Extents(view).aligned() && momentum.aligned();
+  const bool one_run =
+      details.layout->contiguous(t.param.itemsize(), view.itemsize(), momentum.itemsize());
+  return aligned && one_run ? nullptr : details.layout.get();
+}
+
+bool DensePlan::contiguous_with(std::size_t i, const ArrayView& grad, bool same_layout) {
+  return lies_alike(tensors_[i], grad, same_layout) || layout_for(i, grad) == nullptr;
+}
+
+void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
+                     const Where& grad_where, bool use_momentum, bool first) {
+  Tensor& t = tensors_[i];
+  SGF_PREFETCH(t.param.data);
+  SGF_PREFETCH(grad.data);
+  SGF_PREFETCH(t.momentum);
+  const DType momentum_dtype = use_momentum ? t.momentum_dtype : t.param.dtype;
+  const int types_row = dense_types_row(t.param.dtype, grad.dtype, momentum_dtype);
+  if (types_row < 0) {
+    refuse_grad_dtype(t.param, details_[i].param_where, grad, grad_where);
+  }
+  require_device_of(t.param, details_[i].param_where, grad, grad_where);
+  if (!same_layout) require_shape_of(t.param, details_[i].param_where, grad, grad_where);
+  if (t.param.size == 0) return;
+
+  const bool alike = lies_alike(t, grad, same_layout);
+  if (written_.meets(byte_range(grad))) written_.refuse(grad, grad_where, t.param);
+  if (on_device(i)) {
+    if (!alike && layout_for(i, grad) != nullptr) refuse_strides(grad_where, t.param.device);
+    cuda_.add(t.param.device, {t.param.data, grad.data, use_momentum ? t.momentum : nullptr,
+                               t.param.size, t.row, types_row, first});
+    return;
+  }
+  segments_[i] = {t.param.data,
+                  grad.data,
+                  use_momentum ? t.momentum : nullptr,
+                  t.param.size,
+                  alike ? nullptr : layout_for(i, grad),
+                  t.row,
+                  types_row,
+                  first};
+  alike_[i] = 0;
+  bound_ += t.param.size;
+}
+
+void DensePlan::prepare_alike(std::size_t i) {
+  const Tensor& t = tensors_[i];
+  const DType momentum_dtype = t.has_momentum ? t.momentum_dtype : t.param.dtype;
+  segments_[i] = {t.param.data,
+                  nullptr,
+                  t.momentum,
+                  t.param.size,
+                  nullptr,
+                  t.row,
+                  dense_types_row(t.param.dtype, t.param.dtype, momentum_dtype),
+                  false};
+  alike_[i] = 1;
+}
+
+bool DensePlan::bind_alike(std::size_t i, const char* param, const char* grad, bool use_momentum,
+                           bool first) {
+  if (!alike_[i]) prepare_alike(i);
+  DenseSegment& s = segments_[i];
+  if (param != s.param || use_momentum != (s.momentum != nullptr)) return false;
+  SGF_PREFETCH(s.param);
+  SGF_PREFETCH(grad);
+  SGF_PREFETCH(s.momentum);
+  const std::size_t size = size_of(kDenseTypes[s.types_row].grad);
+  if (reinterpret_cast<std::uintptr_t>(grad) % size != 0) return false;
+  if (written_.meets({grad, grad + static_cast<std::size_t>(s.n) * size})) return false;
+  s.grad = grad;
+  s.first = first;
+  bound_ += s.n;
+  return true;
+}
+
+void DensePlan::begin() {
+  for (DenseSegment& s : segments_) s.grad = nullptr;
+  bound_ = 0;
+  if (++steps_ == 2) written_.index();  // a plan that lives
+  cuda_.begin();
+}
+
+void DensePlan::run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr) {
+  if (cuda_.any()) cuda_.run(rows, lr);  // first: it can fail, and then runs beside the CPU
+  if (bound_ < kReleaseElements) {
+    run_dense(segments_, rows);
+  } else {
+    py::gil_scoped_release release;
+    run_dense(segments_, rows);
+  }
+}
+
+}  // namespace subgrad

@@ -1,0 +1,92 @@
+// What does not change between two dense steps: where each parameter and momentum lies, which
+// element types meet, which memory is written. A plan is built once, its gradients are bound before
+// each step.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "bindings/cuda/backend.h"
+#include "bindings/border/extents.h"
+#include "bindings/border/written_memory.h"
+#include "cpu/dense/dense.h"
+
+namespace subgrad {
+
+class DensePlan {
+ public:
+  // Adds a tensor; throws (TypeError, ValueError naming the argument) for what cannot be stepped.
+  // `row` is its hyper-parameter row. The caller keeps the memory alive.
+  void add(const ArrayView& param, const Where& where, int row);
+
+  // Gives the tensor added last a momentum buffer, which must have the parameter's shape.
+  void add_momentum(const ArrayView& momentum, const Where& where);
+
+  // Call once after the last add: refuses tensors that share memory.
+  void seal();
+
+  std::size_t size() const { return tensors_.size(); }
+  const Extents& param(std::size_t i) const { return tensors_[i].param; }
+  const Extents& momentum(std::size_t i) const { return details_[i].momentum; }
+  bool one_run(std::size_t i) const { return tensors_[i].one_run; }
+  bool has_momentum(std::size_t i) const { return tensors_[i].has_momentum; }
+  bool on_device(std::size_t i) const { return tensors_[i].param.device != kHost; }
+
+  // Whether parameter, momentum and this gradient are one run of memory in the same order. What is
+  // not is stepped on the CPU only.
+  bool contiguous_with(std::size_t i, const ArrayView& grad, bool same_layout);
+
+  // Starts a new step; then bind() the gradient of each tensor that takes part; then run().
+  // `same_layout` is param(i).same_layout(grad), which callers know already or have a use for.
+  void begin();
+  void bind(std::size_t i, const ArrayView& grad, bool same_layout, const Where& where,
+            bool use_momentum, bool first);
+  // bind() for a gradient in CPU memory that has the dtype, shape and strides of its parameter,
+  // which is one run and lies at `param`. False, and nothing is bound, where bind() has to look
+  // closer.
+  bool bind_alike(std::size_t i, const char* param, const char* grad, bool use_momentum,
+                  bool first);
+  // Releases the GIL where that pays. `lr` may name, per row, a learning rate in device memory, of
+  // which only tensors on that device know.
+  void run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr = {});
+
+  // Throws Overlap if an array meets memory that a step writes.
+  void refuse(const ArrayView& read, const Where& where) const {
+    written_.refuse(read, where, Extents());
+  }
+
+ private:
+  struct Tensor {
+    Extents param;
+    char* momentum = nullptr;
+    DType momentum_dtype = DType::f32;
+    bool has_momentum = false;
+    bool one_run = false;  // parameter and momentum are dense, aligned and laid out alike
+    int row = 0;
+  };
+  // What bind() seldom reads.
+  struct Details {
+    Where param_where, momentum_where;
+    Extents momentum;
+    Extents last_grad;  // whose layout differed from the parameter's
+    std::unique_ptr<const Layout> layout;
+  };
+  bool lies_alike(const Tensor& tensor, const ArrayView& grad, bool same_layout) const;
+  const Layout* layout_for(std::size_t i, const ArrayView& grad);
+  void prepare_alike(std::size_t i);
+
+  std::vector<Tensor> tensors_;
+  std::vector<Details> details_;
+  WrittenMemory written_;
+  // One for each tensor. Between steps most of it stays as it is, so that bind_alike() touches this
+  // and nothing else of a tensor: inside a training loop the caches are cold and the step's cost is
+  // the lines it touches.
+  std::vector<DenseSegment> segments_;
+  std::vector<unsigned char> alike_;  // whether a segment is as bind_alike() leaves it
+  std::int64_t bound_ = 0;            // elements
+  std::uint64_t steps_ = 0;
+  CudaSteps cuda_;
+};
+
+}  // namespace subgrad

@@ -1,0 +1,100 @@
+// Packing and merging the entries that processes exchange.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <tuple>
+
+#include "bindings/border/arrays.h"
+#include "bindings/registrars.h"
+#include "bindings/sampling/keys.h"
+#include "cpu/exchange/exchange.h"
+
+namespace subgrad {
+namespace {
+
+// One payload a row.
+using Payloads = py::array_t<std::uint8_t, py::array::c_style>;
+
+// Indices, values, the tensor's offset and its residual or None.
+using Part = std::tuple<py::array, py::array, std::int64_t, py::object>;
+
+ArrayView contiguous(const py::object& array, const Where& where) {
+  const ArrayView view = view_array(array, where);
+  if (view.ndim != 1 ||
+      (view.size() > 1 && view.strides[0] * view.stride_unit != view.itemsize())) {
+    throw py::value_error(where.text() + ": expected one contiguous dimension");
+  }
+  return view;
+}
+
+void pack(const py::array& payload, const py::object& like, bool wide,
+          const std::vector<Part>& parts) {
+  const ArrayView vector = contiguous(like, {"like"});
+  const EntryFormat format{vector.dtype, wide};
+  const std::int64_t capacity = payload.nbytes() / format.bytes();
+  std::vector<SelectedEntries> tensors;
+  std::int64_t total = 0;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const auto& [indices, values, offset, residual] = parts[i];
+    const DType computed = vector.dtype == DType::f64 ? DType::f64 : DType::f32;
+    const std::size_t value_bytes = size_of(residual.is_none() ? vector.dtype : computed);
+    if (indices.size() != values.size() || indices.itemsize() != format.index_bytes() ||
+        values.itemsize() != static_cast<py::ssize_t>(value_bytes)) {
+      throw py::value_error("parts[" + std::to_string(i) + "]: entries do not fit the payload");
+    }
+    void* rest = nullptr;
+    if (!residual.is_none()) {
+      const Where where = {"residual", static_cast<std::ptrdiff_t>(i)};
+      const ArrayView view = contiguous(residual, where);
+      if (view.dtype != computed) {
+        throw py::type_error(where.text() + ": expected " + name_of(computed));
+      }
+      rest = view.data;
+    }
+    total += indices.size();
+    tensors.push_back({indices.data(), values.data(), indices.size(), offset, rest});
+  }
+  if (total > capacity || capacity % kEntryGranule != 0) {
+    throw py::value_error("payload: no room for " + std::to_string(total) + " entries");
+  }
+  char* data = static_cast<char*>(py::array(payload).mutable_data());
+  without_gil(total, [&] { pack_entries(tensors, format, capacity, data); });
+}
+
+void merge(const py::object& out, const Payloads& gathered, const std::vector<std::int64_t>& counts,
+           bool wide, double scale) {
+  const ArrayView vector = contiguous(out, {"out"});
+  const EntryFormat format{vector.dtype, wide};
+  if (gathered.ndim() != 2 || gathered.shape(0) != static_cast<py::ssize_t>(counts.size())) {
+    throw py::value_error("gathered: expected one row of bytes per count");
+  }
+  const std::int64_t capacity = gathered.shape(1) / format.bytes();
+  std::vector<Payload> payloads;
+  std::int64_t total = vector.size();
+  for (std::size_t rank = 0; rank < counts.size(); ++rank) {
+    const char* data = reinterpret_cast<const char*>(gathered.data());
+    payloads.push_back({data + static_cast<py::ssize_t>(rank) * gathered.shape(1), counts[rank]});
+    if (counts[rank] < 0 || counts[rank] > capacity ||
+        !valid_entries(payloads.back(), format, vector.size())) {
+      throw py::value_error("gathered: what rank " + std::to_string(rank) + " sent is not " +
+                            std::to_string(counts[rank]) + " ascending indices below " +
+                            std::to_string(vector.size()));
+    }
+    total += counts[rank];
+  }
+  without_gil(
+      total, [&] { merge_entries(payloads, format, capacity, scale, vector.data, vector.size()); });
+}
+
+}  // namespace
+
+void register_entries(py::module_& m) {
+  using namespace py::literals;
+
+  m.attr("ENTRY_GRANULE") = kEntryGranule;
+  m.def("pack_entries", &pack, "payload"_a, "like"_a, "wide"_a, "parts"_a);
+  m.def("merge_entries", &merge, "out"_a, "gathered"_a, "counts"_a, "wide"_a, "scale"_a);
+}
+
+}  // namespace subgrad

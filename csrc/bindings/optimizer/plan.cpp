@@ -1,0 +1,273 @@
+#include "bindings/optimizer/plan.h"
+
+#include <algorithm>
+
+#include "bindings/border/buffers.h"
+#include "bindings/optimizer/group_dict.h"
+
+namespace subgrad {
+namespace {
+
+// Marks the plan as in use for as long as the GIL may be released inside it.
+struct Busy {
+  bool& flag;
+  explicit Busy(bool& f) : flag(f) {
+    if (flag) throw std::runtime_error("this optimizer is already stepping in another thread");
+    flag = true;
+  }
+  ~Busy() { flag = false; }
+};
+
+// The C function behind a tensor type's `grad`, called without the look-up that an attribute costs,
+// or null where the type is not plain: its gradient is then asked for like any attribute.
+PyGetSetDef* gradient_getter(PyTypeObject* type) {
+  if (type->tp_getattro != PyObject_GenericGetAttr) return nullptr;
+  const auto grad = py::getattr(reinterpret_cast<PyObject*>(type), "grad", py::none());
+  if (Py_TYPE(grad.ptr()) != &PyGetSetDescr_Type) return nullptr;
+  return reinterpret_cast<PyGetSetDescrObject*>(grad.ptr())->d_getset;
+}
+
+// Kernels on a GPU know no strides; torch's do.
+bool steppable(const py::object& param, const Where& where) {
+  const ArrayView view = view_array(param, where, Memory::any);
+  return view.device == kHost || Extents(view).dense();
+}
+
+// Whether an element may be the imaginary part of a number: behind its real part, that is at an odd
+// multiple of its size, as long as complex memory is aligned to its numbers (torch's is).
+bool may_be_imaginary(const char* data, const DLDataType& dtype) {
+  return reinterpret_cast<std::uintptr_t>(data) % (2u * dtype.bits / 8) != 0;
+}
+
+PyObject* tensor_type() {
+  static PyObject* const type = py::getattr(py::module_::import("torch"), "Tensor").release().ptr();
+  return type;
+}
+
+}  // namespace
+
+OptimizerPlan::OptimizerPlan(const py::list& param_groups, const py::dict& state,
+                             const py::list& entries)
+    : state_(param_groups, state),
+      released_(buffers_released()) {  // read before anything is looked at
+  for (const py::handle entry : entries) add(py::reinterpret_borrow<py::tuple>(entry));
+  plan_.seal();
+  grads_.resize(entries_.size());
+}
+
+void OptimizerPlan::add(const py::tuple& entry) {
+  const py::object param = entry[1], momentum = entry[2];
+  const auto index = static_cast<std::ptrdiff_t>(entries_.size());
+  Entry& e = entries_.emplace_back();
+  e.param = param.ptr();
+  e.type = type_index(Py_TYPE(param.ptr()));
+  e.group = entry[0].cast<int>();
+  e.first = entry[3].cast<bool>();
+  params_.append(param);
+  const Where param_where{"params", index};
+  if (!entry[4].cast<bool>() || !steppable(param, param_where)) return;
+
+  e.tensor = static_cast<int>(plan_.size());
+  plan_.add(view_array(param, param_where, Memory::any), param_where, e.group);
+  momenta_.emplace_back();
+  if (!momentum.is_none()) {
+    const Where where{"momentum_buffers", index};
+    const ArrayView view = view_array(momentum, where, Memory::any);
+    plan_.add_momentum(view, where);
+    momenta_.back() = momentum;
+    if (auto buffer = find_buffer(view.data)) {
+      buffers_.push_back(std::move(buffer));
+    } else {
+      e.foreign = true;
+    }
+  }
+  e.form = usual_form(e);
+  e.one_element = plan_.param(static_cast<std::size_t>(e.tensor)).size == 1;
+}
+
+int OptimizerPlan::type_index(PyTypeObject* type) {
+  for (std::size_t i = types_.size(); i-- > 0;) {
+    if (types_[i].type == type) return static_cast<int>(i);
+  }
+  types_.push_back({type, exchange_api(type), gradient_getter(type)});
+  return static_cast<int>(types_.size()) - 1;
+}
+
+// The form of a parameter whose gradients can be bound without a closer look, once they have it
+// too.
+TensorForm OptimizerPlan::usual_form(const Entry& e) const {
+  const auto tensor = static_cast<std::size_t>(e.tensor);
+  const DLPackExchangeAPI* api = types_[static_cast<std::size_t>(e.type)].api;
+  if (api == nullptr || e.foreign || !plan_.one_run(tensor) || plan_.param(tensor).size == 0) {
+    return {};
+  }
+  DLTensor t;
+  if (api->dltensor_from_py_object_no_sync(e.param, &t) != 0) return PyErr_Clear(), TensorForm();
+  return TensorForm(t);
+}
+
+bool OptimizerPlan::same_momentum(const Entry& e) const {
+  const auto tensor = static_cast<std::size_t>(e.tensor);
+  const Extents& extents = plan_.momentum(tensor);
+  const py::object& momentum = momenta_[tensor];
+  const DLPackExchangeAPI* api = exchange_api(Py_TYPE(momentum.ptr()));
+  ArrayView view;
+  if (api == nullptr) return extents.same(view_array(momentum, {"momentum_buffers"}));
+  return quick_view(api, momentum.ptr(), view, Memory::any) == Quick::ok && extents.same(view);
+}
+
+// Whether all momentum memory of ours is where it was. As long as no tensor anywhere has let go of
+// any such memory, it is.
+bool OptimizerPlan::same_buffers() {
+  const std::uint64_t released = buffers_released();
+  if (released == released_) return true;
+  for (const Entry& e : entries_) {
+    if (e.tensor < 0 || e.foreign || !momenta_[static_cast<std::size_t>(e.tensor)]) continue;
+    if (!same_momentum(e)) return false;
+  }
+  released_ = released;
+  return true;
+}
+
+// The way that nearly every gradient of nearly every step takes: the parameter is where it was, and
+// the gradient is a plain tensor laid out like it. False: bind() is to look closer.
+bool OptimizerPlan::bind_usual(const Entry& e, PyObject* grad) {
+  const auto group = static_cast<std::size_t>(e.group);
+  if (!e.form || !state_.usual(group)) return false;
+  if (reinterpret_cast<PyObject*>(Py_TYPE(grad)) != tensor_type()) return false;
+  DLTensor t;
+  const auto tell = types_[static_cast<std::size_t>(e.type)].api->dltensor_from_py_object_no_sync;
+  if (tell(e.param, &t) != 0) return PyErr_Clear(), false;
+  if (!e.form.fits(t)) return false;
+  const char* param = static_cast<char*>(t.data) + t.byte_offset;
+  if (tell(grad, &t) != 0) return PyErr_Clear(), false;
+  if (t.data == nullptr || !e.form.fits(t)) return false;
+  const char* data = static_cast<char*>(t.data) + t.byte_offset;
+  if (e.one_element && may_be_imaginary(data, t.dtype) && has_negation(grad)) return false;
+  return plan_.bind_alike(static_cast<std::size_t>(e.tensor), param, data,
+                          state_.row(group).momentum != 0.0, e.first);
+}
+
+OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
+  Entry& e = entries_[i];
+  const auto group = static_cast<std::size_t>(e.group);
+  const DLPackExchangeAPI* api = types_[static_cast<std::size_t>(e.type)].api;
+  if (e.tensor < 0 || state_.torchs(group)) return Bound::torch;
+  const auto tensor = static_cast<std::size_t>(e.tensor);
+  const bool use_momentum = state_.row(group).momentum != 0.0;
+  if (use_momentum && !plan_.has_momentum(tensor)) return Bound::stale;
+
+  const auto index = static_cast<std::ptrdiff_t>(i);
+  const Extents& param = plan_.param(tensor);
+  if (state_.device_lr(group) != nullptr && state_.lr_device(group) != param.device) {
+    return Bound::torch;
+  }
+  const Where where{"grads", index};
+  ArrayView view;
+  if (api != nullptr) {
+    if (quick_view(api, e.param, view, Memory::any) != Quick::ok || !param.same(view))
+      return Bound::stale;
+  } else if (!param.same(view_array(e.param, {"params", index}))) {
+    return Bound::stale;
+  }
+  if (e.foreign && use_momentum && !same_momentum(e)) return Bound::stale;
+
+  // A gradient of a subclass may be anything; torch knows what.
+  if (reinterpret_cast<PyObject*>(Py_TYPE(grad)) != tensor_type()) return Bound::torch;
+  if (e.watch_layout && !has_strided_layout(grad)) return Bound::sparse;
+  bool same_layout;
+  if (api != nullptr) {  // a parameter's type and torch.Tensor share their exchange table
+    const Quick quick = quick_view(api, grad, view, Memory::any);
+    if (quick == Quick::no_memory) view_array(grad, where);  // raises
+    if (quick != Quick::ok) {
+      e.watch_layout = true;
+      e.form = TensorForm();
+      return has_strided_layout(grad) ? Bound::torch : Bound::sparse;
+    }
+    // Negated views come from the imaginary part of a conjugate, whose strides no dense parameter
+    // has, save where there is one element at most. Asking only then keeps the question off the
+    // common path.
+    same_layout = param.same_layout(view);
+    const bool ask = !same_layout || param.size <= 1 || !plan_.one_run(tensor);
+    if (ask && has_negation(grad)) return Bound::torch;
+  } else {
+    if (!has_strided_layout(grad)) return Bound::sparse;
+    if (has_negation(grad)) return Bound::torch;
+    view = view_array(grad, where);
+    same_layout = param.same_layout(view);
+  }
+  if (dense_types_row(param.dtype, view.dtype, param.dtype) < 0) return Bound::torch;
+  if (plan_.on_device(tensor) && !plan_.contiguous_with(tensor, view, same_layout)) {
+    return Bound::torch;
+  }
+  plan_.bind(tensor, view, same_layout, where, use_momentum, e.first);
+  return Bound::yes;
+}
+
+py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& state) {
+  static PyObject* const grad_name = interned("grad");
+  const Busy busy(busy_);
+  if (!state_.same(param_groups, state) || !same_buffers()) return py::bool_(false);
+  state_.read();
+  plan_.begin();
+  py::list leftover;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    const Entry& e = entries_[i];
+    const PyGetSetDef* getter = types_[static_cast<std::size_t>(e.type)].grad;
+    PyObject* grad = getter != nullptr ? getter->get(e.param, getter->closure)
+                                       : PyObject_GetAttr(e.param, grad_name);
+    if (grad == nullptr) throw py::error_already_set();
+    grads_[i] = py::reinterpret_steal<py::object>(grad);
+    Bound bound = Bound::yes;
+    if (grad == Py_None) {
+      grads_[i] = py::object();
+      continue;
+    }
+    if (!bind_usual(e, grad)) bound = bind(i, grad);
+    if (bound == Bound::stale) return py::bool_(false);
+    if (bound != Bound::yes) {
+      leftover.append(py::make_tuple(e.group, py::handle(e.param), bound == Bound::sparse));
+      grads_[i] = py::object();
+    }
+  }
+  if (!leftover.empty()) return leftover;
+  run();
+  return py::none();
+}
+
+void OptimizerPlan::finish() {
+  const Busy busy(busy_);
+  run();
+}
+
+void OptimizerPlan::run() {
+  if (std::all_of(grads_.begin(), grads_.end(), [](const py::object& g) { return bool(g); })) {
+    increment_versions(params_);
+  } else {
+    py::list stepped;
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      if (grads_[i]) stepped.append(py::handle(entries_[i].param));
+    }
+    increment_versions(stepped);
+  }
+  plan_.run(state_.rows(), state_.device_lrs());
+  for (py::object& grad : grads_) grad = py::object();
+}
+
+int OptimizerPlan::traverse(visitproc visit, void* arg) const {
+  Py_VISIT(params_.ptr());
+  for (const py::object& momentum : momenta_) Py_VISIT(momentum.ptr());
+  for (const py::object& grad : grads_) Py_VISIT(grad.ptr());
+  return state_.traverse(visit, arg);
+}
+
+// Leaves a plan that is out of date for good.
+void OptimizerPlan::clear() {
+  entries_.clear();
+  state_.clear();
+  momenta_.clear();
+  grads_.clear();
+  params_ = py::list();
+}
+
+}  // namespace subgrad

@@ -1,0 +1,75 @@
+// The plan behind optim.SGD: from a torch optimizer's param_groups and state to a dense step,
+// touching every parameter and gradient object once, and no state tensor whose memory is ours
+// (buffers.h).
+#pragma once
+
+#include <vector>
+
+#include "bindings/dense/plan.h"
+#include "bindings/optimizer/state.h"
+#include "bindings/optimizer/tensor_form.h"
+
+namespace subgrad {
+
+class OptimizerPlan {
+ public:
+  // `entries` lists (group index, param, momentum buffer or None, first, covered) in the order of
+  // param_groups. An entry that is not covered belongs to torch's own code. `first`: the buffer
+  // holds nothing yet. Raises what DensePlan raises.
+  OptimizerPlan(const py::list& param_groups, const py::dict& state, const py::list& entries);
+
+  // One step. Returns None when it is done; False when groups, state, a parameter's memory or the
+  // need for a momentum buffer has changed, so that the plan must be rebuilt (nothing has been
+  // written then); or the list of (group index, param, sparse) that the plan cannot step; sparse:
+  // only for the gradient's layout. In that last case the rest waits for finish(), so that nothing
+  // is written if one of those raises.
+  py::object step(const py::list& param_groups, const py::dict& state);
+  void finish();
+
+  // For Python's garbage collector: the plan holds parameters, which may hold their optimizer.
+  int traverse(visitproc visit, void* arg) const;
+  void clear();
+
+ private:
+  // What every step reads of an entry: one cache line.
+  struct Entry {
+    PyObject* param;  // owned by params_
+    int type;         // in types_
+    int group;
+    int tensor = -1;  // in plan_, or -1: torch's
+    bool first;
+    bool foreign = false;       // its momentum's memory is not ours: look where it is at every step
+    bool watch_layout = false;  // a gradient of this parameter was not dense before
+    bool one_element = false;
+    TensorForm form;  // the parameter's, and what a gradient usually has; none: look closer
+  };
+  // Of a parameter's type: its exchange table and the getter of its `grad`; null: the slow way.
+  struct ParamType {
+    PyTypeObject* type;  // kept alive by the parameters
+    const DLPackExchangeAPI* api;
+    PyGetSetDef* grad;
+  };
+  enum class Bound { yes, torch, sparse, stale };
+
+  void add(const py::tuple& entry);
+  int type_index(PyTypeObject* type);
+  TensorForm usual_form(const Entry& entry) const;
+  bool same_momentum(const Entry& entry) const;
+  bool same_buffers();
+  bool bind_usual(const Entry& entry, PyObject* grad);
+  Bound bind(std::size_t i, PyObject* grad);
+  void run();
+
+  DensePlan plan_;
+  OptimizerState state_;
+  std::vector<Entry> entries_;
+  std::vector<ParamType> types_;
+  std::vector<py::object> momenta_;             // by tensor of plan_; null: none
+  std::vector<std::shared_ptr<void>> buffers_;  // shares in the memory that is ours
+  std::uint64_t released_;                      // buffers_released() when all were in place
+  std::vector<py::object> grads_;  // by entry, for the length of a step; null: not stepped
+  py::list params_;                // of all entries
+  bool busy_ = false;
+};
+
+}  // namespace subgrad

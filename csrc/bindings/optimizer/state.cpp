@@ -1,0 +1,137 @@
+#include "bindings/optimizer/state.h"
+
+#include "bindings/border/arrays.h"
+#include "bindings/optimizer/group_dict.h"
+#include "core/macros.h"
+
+namespace subgrad {
+namespace {
+
+PyObject* params_key() {
+  static PyObject* const key = interned("params");
+  return key;
+}
+
+PyObject* momentum_key() {
+  static PyObject* const key = interned("momentum_buffer");
+  return key;
+}
+
+}  // namespace
+
+OptimizerState::OptimizerState(const py::list& param_groups, const py::dict& state) {
+  for (const py::handle dict : param_groups) {
+    Group group;
+    group.dict = py::reinterpret_borrow<py::object>(dict);
+    group.params = py::reinterpret_borrow<py::object>(required(dict.ptr(), params_key()));
+    for (const py::handle p : group.params) group.items.push_back(p.ptr());
+    groups_.push_back(std::move(group));
+  }
+  rows_.resize(groups_.size());
+  device_lr_.resize(groups_.size());
+  for (const auto& [param, dict] : state) {
+    Slot slot{py::reinterpret_borrow<py::object>(param), py::reinterpret_borrow<py::object>(dict),
+              py::object()};
+    if (PyDict_Check(dict.ptr())) {
+      slot.momentum = py::reinterpret_borrow<py::object>(dict_item(dict.ptr(), momentum_key()));
+    }
+    slots_.push_back(std::move(slot));
+  }
+}
+
+bool OptimizerState::same_groups(const py::list& param_groups) const {
+  if (param_groups.size() != groups_.size()) return false;
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    const Group& group = groups_[g];
+    PyObject* dict = PyList_GET_ITEM(param_groups.ptr(), static_cast<Py_ssize_t>(g));
+    if (dict != group.dict.ptr() || dict_item(dict, params_key()) != group.params.ptr()) {
+      return false;
+    }
+    PyObject* params = group.params.ptr();
+    if (!PyList_Check(params)) return false;
+    if (static_cast<std::size_t>(PyList_GET_SIZE(params)) != group.items.size()) return false;
+    for (std::size_t i = 0; i < group.items.size(); ++i) {
+      if (PyList_GET_ITEM(params, static_cast<Py_ssize_t>(i)) != group.items[i]) return false;
+    }
+  }
+  return true;
+}
+
+bool OptimizerState::same_state(const py::dict& state) {
+  if (static_cast<std::size_t>(PyDict_Size(state.ptr())) != slots_.size()) return false;
+  for (const Slot& slot : slots_) SGF_PREFETCH(slot.dict.ptr());
+  Py_ssize_t position = 0;
+  PyObject *param, *dict;
+  for (Slot& slot : slots_) {
+    if (!PyDict_Next(state.ptr(), &position, &param, &dict)) return false;
+    if (param != slot.param.ptr() || dict != slot.dict.ptr()) return false;
+    if (!PyDict_Check(dict)) continue;
+    const std::uint64_t version = dict_version(dict);
+    if (version != 0 && version == slot.version) continue;
+    if (dict_item(dict, momentum_key()) != slot.momentum.ptr()) return false;
+    slot.version = version;
+  }
+  return true;
+}
+
+// A learning rate that lies on a device stays there: to read it, the host would have to wait.
+bool OptimizerState::lr_on_device(std::size_t g, PyObject* lr) {
+  device_lr_[g] = nullptr;
+  if (PyFloat_Check(lr) || PyLong_Check(lr)) return false;
+  const DLPackExchangeAPI* api = exchange_api(Py_TYPE(lr));
+  ArrayView view;
+  if (api == nullptr || quick_view(api, lr, view, Memory::any) != Quick::ok ||
+      view.device == kHost || view.dtype != DType::f32 || view.size() != 1) {
+    return false;
+  }
+  if (py::getattr(lr, "requires_grad", py::none()).ptr() == Py_True) return false;
+  device_lr_[g] = reinterpret_cast<const float*>(view.data);
+  groups_[g].lr_device = view.device;
+  return true;
+}
+
+void OptimizerState::read() {
+  static PyObject *const
+      lr = interned("lr"),
+      *const momentum = interned("momentum"), *const dampening = interned("dampening"),
+      *const weight_decay = interned("weight_decay"), *const nesterov = interned("nesterov"),
+      *const maximize = interned("maximize"), *const differentiable = interned("differentiable");
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    Group& group = groups_[g];
+    PyObject* dict = group.dict.ptr();
+    const std::uint64_t version = dict_version(dict);
+    if (version != 0 && version == group.version) continue;
+    group.version = 0;
+    SgdParams& row = rows_[g];
+    bool torchs = truth(dict, differentiable);
+    row.lr = lr_on_device(g, required(dict, lr)) ? 0.0 : number(dict, lr, torchs);
+    row.momentum = number(dict, momentum, torchs);
+    row.dampening = number(dict, dampening, torchs);
+    row.weight_decay = number(dict, weight_decay, torchs);
+    row.nesterov = truth(dict, nesterov);
+    row.maximize = truth(dict, maximize);
+    row.l1 = l1_of(dict, g, torchs);
+    group.torchs = torchs;
+    if (plain_values(dict, params_key())) group.version = version;
+  }
+}
+
+int OptimizerState::traverse(visitproc visit, void* arg) const {
+  for (const Group& group : groups_) {
+    Py_VISIT(group.dict.ptr());
+    Py_VISIT(group.params.ptr());
+  }
+  for (const Slot& slot : slots_) {
+    Py_VISIT(slot.param.ptr());
+    Py_VISIT(slot.dict.ptr());
+    Py_VISIT(slot.momentum.ptr());
+  }
+  return 0;
+}
+
+void OptimizerState::clear() {
+  groups_.clear();
+  slots_.clear();
+}
+
+}  // namespace subgrad

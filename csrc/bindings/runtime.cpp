@@ -1,0 +1,106 @@
+// Which kernels run and on how many threads, and what this binary is.
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+
+#include "bindings/border/arrays.h"
+#include "bindings/cuda/backend.h"
+#include "bindings/registrars.h"
+#include "cpu/kernel_table.h"
+#include "cpu/support/parallel.h"
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+namespace subgrad {
+namespace {
+
+std::string compiler() {
+#if defined(__clang__)
+  return "Clang " __clang_version__;
+#elif defined(__GNUC__)
+  return "GCC " __VERSION__;
+#elif defined(_MSC_VER)
+  return "MSVC " + std::to_string(_MSC_FULL_VER);
+#else
+  return "unknown";
+#endif
+}
+
+py::list available_isas() {
+  py::list names;
+  each_available_isa(
+      [](const char* name, void* list) { static_cast<py::list*>(list)->append(name); }, &names);
+  return names;
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = SGF_VERSION;
+  info["isa"] = kernels().isa;
+  info["isas"] = available_isas();
+  info["compiler"] = compiler();
+  info["build_type"] = SGF_BUILD_TYPE;
+#if defined(_OPENMP)
+  info["openmp"] = _OPENMP;
+#else
+  info["openmp"] = py::none();
+#endif
+  info["cuda"] = cuda_built();
+  info["threads"] = num_threads();
+  return info;
+}
+
+void set_threads(int n) {
+  if (n < 0) throw py::value_error("n: expected a number of threads, or 0 to follow OpenMP's");
+  set_num_threads(n);
+}
+
+}  // namespace
+
+void register_runtime(py::module_& m) {
+  using namespace py::literals;
+  m.attr("__version__") = SGF_VERSION;
+  m.def("build_info", &build_info);
+  m.def("available_isas", &available_isas);
+  m.def("cuda_info", &cuda_info);
+  m.def(
+      "cuda_problem",
+      [](int device) -> std::optional<std::string> {
+        const std::string& problem = cuda_problem(device);
+        return problem.empty() ? std::nullopt : std::optional(problem);
+      },
+      "device"_a);
+  m.def("isa", [] { return kernels().isa; });
+  m.def(
+      "select_isa",
+      [](const std::optional<std::string>& name) {
+        select_isa(name.has_value() ? name->c_str() : nullptr);
+      },
+      "name"_a);
+  m.def("set_num_threads", &set_threads, "n"_a);
+  m.def("get_num_threads", &num_threads);
+  m.def("use_exchange_api", &use_exchange_api, "on"_a);
+  m.def(
+      "array_source",
+      [](const py::object& array) {
+        switch (source_of(array)) {
+          case Source::numpy:
+            return "numpy array struct";
+          case Source::exchange:
+            return "DLPack exchange API";
+          case Source::attributes:
+            return "tensor attributes";
+          case Source::dlpack:
+            return "DLPack capsule";
+          case Source::unknown:
+            break;
+        }
+        return "not an array";
+      },
+      "array"_a);
+}
+
+}  // namespace subgrad

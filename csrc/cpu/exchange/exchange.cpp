@@ -1,0 +1,138 @@
+#include "cpu/exchange/exchange.h"
+
+#include <algorithm>
+
+#include "core/convert.h"
+#include "cpu/support/spans.h"
+
+namespace subgrad {
+namespace {
+
+template <class C>
+constexpr C kNothing = C(-0.0);
+
+// What stays behind of a value that was sent rounded. Of a value that is not finite, or became so,
+// nothing does.
+template <class C>
+C remainder(C value, C sent) {
+  const C rest = value - sent;
+  const bool finite = rest - rest == C(0);
+  return finite && rest != C(0) ? rest : kNothing<C>;
+}
+
+// Calls body(index, element) with values of the format's types.
+template <class Body>
+void with_types(const EntryFormat& format, const Body& body) {
+  with_element(format.dtype, [&](auto element) {
+    if (format.wide) {
+      body(std::int64_t{}, element);
+    } else {
+      body(std::int32_t{}, element);
+    }
+  });
+}
+
+// S: the type of the values before they are packed as T.
+template <class I, class T, class S>
+void pack(const SelectedEntries& selected, I* indices, T* values) {
+  using C = compute_t<T>;
+  const I* from = static_cast<const I*>(selected.indices);
+  const S* x = static_cast<const S*>(selected.values);
+  C* residual = static_cast<C*>(selected.residual);
+  for (std::int64_t i = 0; i < selected.count; ++i) {
+    const C value = widen<C>(x[i]);
+    indices[i] = static_cast<I>(from[i] + selected.offset);
+    values[i] = Narrow<T>::of(value);
+    if (residual != nullptr) residual[from[i]] = remainder(value, widen<C>(values[i]));
+  }
+}
+
+template <class I>
+const I* indices_of(const Payload& payload) {
+  return reinterpret_cast<const I*>(payload.data);
+}
+
+template <class I, class T>
+const T* values_of(const Payload& payload, std::int64_t capacity) {
+  return reinterpret_cast<const T*>(payload.data + capacity * std::int64_t{sizeof(I)});
+}
+
+// Sums in the first-level cache; big enough that looking at every payload costs little.
+constexpr std::int64_t kMergeElements = 4 << 10;
+constexpr std::int64_t kMergeSlotElements = 16 * kMergeElements;
+
+// Merges the elements [begin, end) of the vector.
+template <class I, class T>
+void merge(const std::vector<Payload>& payloads, std::int64_t capacity, double scale, T* out,
+           std::int64_t begin, std::int64_t end) {
+  using C = compute_t<T>;
+  C sums[kMergeElements];
+  for (; begin < end; begin += kMergeElements) {
+    const std::int64_t n = std::min(kMergeElements, end - begin);
+    std::fill(sums, sums + n, kNothing<C>);
+    for (const Payload& payload : payloads) {
+      const I* const indices = indices_of<I>(payload);
+      const T* const values = values_of<I, T>(payload, capacity);
+      const auto place = [&](std::int64_t at) {
+        return std::lower_bound(indices, indices + payload.count, at) - indices;
+      };
+      const std::int64_t last = place(begin + n);
+      for (std::int64_t i = place(begin); i < last; ++i) {
+        const T share = Narrow<T>::of(widen<C>(values[i]) * static_cast<C>(scale));
+        sums[indices[i] - begin] += widen<C>(share);
+      }
+    }
+    std::transform(sums, sums + n, out + begin, [](C sum) { return Narrow<T>::of(sum); });
+  }
+}
+
+}  // namespace
+
+void pack_entries(const std::vector<SelectedEntries>& tensors, const EntryFormat& format,
+                  std::int64_t capacity, char* payload) {
+  with_types(format, [&](auto index, auto element) {
+    using I = decltype(index);
+    using T = decltype(element);
+    I* indices = reinterpret_cast<I*>(payload);
+    T* values = reinterpret_cast<T*>(payload + capacity * std::int64_t{sizeof(I)});
+    for (const SelectedEntries& selected : tensors) {
+      if (selected.residual != nullptr) {
+        pack<I, T, compute_t<T>>(selected, indices, values);
+      } else {
+        pack<I, T, T>(selected, indices, values);
+      }
+      indices += selected.count;
+      values += selected.count;
+    }
+  });
+}
+
+bool valid_entries(const Payload& payload, const EntryFormat& format, std::int64_t n) {
+  bool valid = true;
+  with_types(format, [&](auto index, auto) {
+    const auto* indices = indices_of<decltype(index)>(payload);
+    std::int64_t last = -1;
+    for (std::int64_t i = 0; i < payload.count; ++i) {
+      valid &= indices[i] > last;
+      last = indices[i];
+    }
+    valid &= last < n;
+  });
+  return valid;
+}
+
+void merge_entries(const std::vector<Payload>& payloads, const EntryFormat& format,
+                   std::int64_t capacity, double scale, void* out, std::int64_t n) {
+  const int threads = threads_for(n * static_cast<std::int64_t>(size_of(format.dtype)));
+  const std::int64_t slots = (n + kMergeSlotElements - 1) / kMergeSlotElements;
+  with_types(format, [&](auto index, auto element) {
+    using T = decltype(element);
+    parallel_for(threads, slots, [&](std::int64_t slot) {
+      const std::int64_t begin = slot * kMergeSlotElements;
+      merge<decltype(index), T>(payloads, capacity, scale, static_cast<T*>(out), begin,
+                                std::min(begin + kMergeSlotElements, n));
+    });
+  });
+}
+
+}  // namespace subgrad

@@ -1,0 +1,71 @@
+// Batches on their way: a ring of slots, each with output buffers, filled at once by the caller or
+// ahead of time by a thread of the ring's own. That thread never meets Python, so it needs no GIL,
+// and a batch costs no switch between Python threads.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "cpu/loading/gather.h"
+
+namespace subgrad {
+
+// All calls come from one thread at a time. Sources and outputs must live until the ring is
+// destroyed, or, for outputs, until others are bound to the slot.
+class GatherRing {
+ public:
+  GatherRing(std::vector<RowSource> sources, int slots);
+  ~GatherRing();
+  GatherRing(const GatherRing&) = delete;
+  GatherRing& operator=(const GatherRing&) = delete;
+
+  int slots() const { return static_cast<int>(slots_.size()); }
+  std::int64_t rows(int slot) const { return at(slot).rows; }
+
+  // Where the next batches of a slot go: one buffer per source, of `rows` rows each.
+  void bind(int slot, std::vector<char*> outputs, std::int64_t rows);
+
+  // Fills a slot now. The indices, as many as it has rows, have been checked.
+  void gather(int slot, const std::int64_t* indices);
+
+  // Has a slot filled in the background, in the order of submission; the indices are copied. wait()
+  // returns once it is full, and helps as long as it is not.
+  void submit(int slot, const std::int64_t* indices);
+  void wait(int slot);
+
+  // Forgets what was submitted and not waited for. Nothing is written to any slot afterwards.
+  void cancel();
+
+ private:
+  struct Slot {
+    std::vector<char*> outputs;
+    std::int64_t rows = 0;
+    std::vector<std::int64_t> submitted;
+    const std::int64_t* indices = nullptr;
+    std::atomic<std::int64_t> next_chunk{0};
+    std::int64_t chunks = 0;
+    bool pending = false;  // submitted, not waited for
+  };
+  struct Worker;
+
+  Slot& at(int slot) const { return *slots_[static_cast<std::size_t>(slot)]; }
+  void start(Slot& slot, const std::int64_t* indices);
+  bool fill_chunk(Slot& slot) const;
+  int threads_for(const Slot& slot) const;
+  void finish(Slot& slot, int threads) const;
+  void hold(bool on);
+  void withdraw(Slot& slot);
+  void work(Worker& worker) const;
+
+  std::vector<RowSource> sources_;
+  std::int64_t row_bytes_ = 0;   // of all sources together
+  std::int64_t chunk_rows_ = 1;  // what a thread takes at a time
+  std::vector<std::unique_ptr<Slot>> slots_;
+  // Not owned by a smart pointer: in a child of fork() the thread does not exist, its mutex may be
+  // locked for ever, and neither may be destroyed.
+  Worker* worker_ = nullptr;
+};
+
+}  // namespace subgrad

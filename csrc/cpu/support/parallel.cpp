@@ -1,0 +1,35 @@
+#include "cpu/support/parallel.h"
+
+#include <atomic>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
+namespace subgrad {
+namespace {
+
+std::atomic<int> requested{0};
+std::atomic<bool> in_child{false};
+
+#if defined(__unix__) || defined(__APPLE__)
+const int at_fork = pthread_atfork(nullptr, nullptr, [] { in_child.store(true); });
+#endif
+
+}  // namespace
+
+void set_num_threads(int n) { requested.store(n); }
+
+bool forked() { return in_child.load(std::memory_order_relaxed); }
+
+int num_threads() {
+#if defined(_OPENMP)
+  if (forked() || omp_in_parallel()) return 1;
+  const int n = requested.load(std::memory_order_relaxed);
+  return n > 0 ? n : omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
+
+}  // namespace subgrad

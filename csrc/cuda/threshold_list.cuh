@@ -1,0 +1,178 @@
+// The tensors of a thresholded step, as its kernels take them, and the plan of one call.
+#pragma once
+
+#include <memory>
+
+#include "cuda/select.cuh"
+#include "rules/table.h"
+#include "rules/threshold.h"
+
+namespace subgrad {
+
+// Rules whose direction has no decoupled decay: these rows of kSgdRows. And those whose weight
+// decay is not coupled: what is kept is released, or stepped with by one that has momentum.
+inline constexpr int kDirections = 10, kPlain = 0, kShrinking = 10, kSteps = 15;
+static_assert(kSgdRows[kDirections - 1].decay == Decay::coupled &&
+              kSgdRows[kShrinking].decay == Decay::decoupled &&
+              kSgdRows[kShrinking].buffer == Buffer::none &&
+              kSgdRows[kSteps - 1].prox == Prox::none && kSgdRows[kSteps].prox == Prox::l1);
+
+struct SparseRow {
+  SgdParams direction, application;
+  const float* lr;
+};
+
+struct SparseItem {
+  void* param;
+  const void* grad;
+  void* momentum;
+  void* residual;  // null: nothing is held from step to step
+  std::int64_t n;
+  CudaKept kept;
+  int first_tile, scope;
+  int number;  // of the tensor in the call
+  std::int16_t row;
+  std::int8_t direction, application;  // rows of kSgdRows
+  bool fused;                          // the cut is known: one kernel does it all
+  bool counts;                         // the first of two also counts what will be kept
+  bool fresh, reads_param, reads_momentum, writes_momentum, masks_momentum;
+  bool packed;  // every operand is aligned to its packs
+};
+
+struct SparseList {
+  static constexpr int kRows = 6, kSegments = 28;
+
+  SelectScratch scratch;
+  std::int64_t* kept;
+  double2* energies;  // by tile: of what is kept, and of the rest; or null
+  std::int32_t count, row_count, index_bytes;
+  SparseRow rows[kRows];
+  SparseItem segments[kSegments];
+  std::int32_t first_block[kSegments];
+};
+static_assert(sizeof(SparseList) <= 4096, "the limit of parameters");
+
+inline bool is_packed(const CudaSparseTensor& t, const void* residual, DenseTypes types) {
+  const std::size_t lanes = 16 / size_of(types.momentum);
+  return aligned_to(t.param, lanes * size_of(types.param)) &&
+         aligned_to(t.grad, lanes * size_of(types.grad)) && aligned_to(t.momentum, 16) &&
+         aligned_to(residual, 16);
+}
+
+// A call's tensors, and its scratch memory.
+class SparseCall {
+ public:
+  SparseCall(const CudaSparseTensor* tensors, std::size_t count, const CudaScope* scopes,
+             std::size_t scope_count, const CudaSparseOptions& options, void* scratch)
+      : tensors_(tensors),
+        count_(count),
+        options_(options),
+        two_passes_(new bool[scope_count]),
+        selecting_(scopes, scope_count, two_passes_.get()) {
+    for (std::size_t i = 0; i < scope_count; ++i) {
+      two_passes_[i] = scopes[i].k >= 0 || options.index_bytes != 0;
+    }
+    Carver carver(scratch);
+    for (std::size_t i = 0; i < count; ++i) {
+      const CudaSparseTensor& t = tensors[i];
+      const DType type = types_of(t).momentum;
+      void* v = t.residual;
+      if (v == nullptr && two_passes_[t.scope]) {
+        v = carver.take<char>(t.n * static_cast<std::int64_t>(size_of(type)));
+      }
+      CudaKept kept = t.kept;
+      if (options.index_bytes == 0) kept.capacity = kCudaUnlimited;
+      selecting_.add({v, t.n, kept, 0, t.scope, static_cast<int>(i), type});
+    }
+    selecting_.carve(carver);
+    if (options.measure) energies_ = carver.take<double2>(selecting_.tiles());
+    bytes_ = carver.bytes();
+  }
+
+  std::size_t bytes() const { return bytes_; }
+  const Selecting& selecting() const { return selecting_; }
+  static DenseTypes types_of(const CudaSparseTensor& t) { return kDenseTypes[t.types_row]; }
+  bool two_passes(const CudaSparseTensor& t) const { return two_passes_[t.scope]; }
+
+  // Calls run(list, blocks) for the tensors that are wanted, in lists as long as a launch takes.
+  template <class Wanted, class Run>
+  cudaError_t each_list(const CudaSparseRow* rows, std::int64_t* kept, bool second,
+                        const Wanted& wanted, const Run& run) const {
+    SparseList list;
+    list.scratch = selecting_.scratch();
+    list.kept = kept;
+    list.energies = energies_;
+    list.index_bytes = options_.index_bytes;
+    list.count = list.row_count = 0;
+    int blocks = 0, last_row = -1;
+    for (std::size_t i = 0; i < count_; ++i) {
+      const CudaSparseTensor& t = tensors_[i];
+      if (t.n == 0 || !wanted(t)) continue;
+      if (list.count == SparseList::kSegments ||
+          (t.params_row != last_row && list.row_count == SparseList::kRows)) {
+        SGF_CUDA_TRY(run(list, blocks));
+        list.count = list.row_count = blocks = 0;
+        last_row = -1;
+      }
+      const CudaSparseRow& row = rows[t.params_row];
+      if (t.params_row != last_row) {
+        const SparseParts parts =
+            sparse_parts(row.params, row.momentum_correction, row.momentum_masking);
+        list.rows[list.row_count++] = {parts.direction, parts.application, row.lr};
+        last_row = t.params_row;
+      }
+      SparseItem& s = list.segments[list.count];
+      s = segment(i, row, second);
+      s.row = static_cast<std::int16_t>(list.row_count - 1);
+      list.first_block[list.count++] = blocks;
+      blocks += static_cast<int>(tiles_of(t.n));
+    }
+    return list.count > 0 ? run(list, blocks) : cudaSuccess;
+  }
+
+ private:
+  // As the first or the second kernel takes a tensor.
+  SparseItem segment(std::size_t i, const CudaSparseRow& row, bool second) const {
+    const CudaSparseTensor& t = tensors_[i];
+    const SpanItem& span = selecting_.spans()[i];
+    const bool exact = selecting_.exact(t.scope), two = two_passes_[t.scope];
+    SparseParts parts = sparse_parts(row.params, row.momentum_correction, row.momentum_masking);
+    const bool momentum = row.params.momentum != 0.0;
+    SparseItem s = {};
+    s.param = t.param;
+    s.grad = t.grad;
+    s.momentum = t.momentum;
+    s.residual = const_cast<void*>(span.data);
+    s.n = t.n;
+    s.kept = span.kept;
+    s.first_tile = span.first_tile;
+    s.scope = t.scope;
+    s.number = static_cast<int>(i);
+    s.direction = static_cast<std::int8_t>(sgd_rule(parts.direction, t.first));
+    if (parts.releases) parts.application.momentum = 0.0;
+    s.application = static_cast<std::int8_t>(sgd_rule(parts.application, t.first));
+    s.fused = !two;
+    s.counts = two && !exact;
+    s.reads_param = kSgdRows[s.direction].decay == Decay::coupled;
+    s.fresh = t.fresh || t.residual == nullptr;
+    // Whichever kernel has the momentum's equation reads it, unless it holds nothing; what masks it
+    // afterwards has to read what the other has written.
+    const bool has_equation = momentum && (s.fused || second != parts.releases);
+    const bool masks = parts.masks_momentum && (s.fused || second);
+    s.reads_momentum = (has_equation && !t.first) || (masks && second);
+    s.writes_momentum = has_equation || masks;
+    s.masks_momentum = masks;
+    s.packed = is_packed(t, span.data, types_of(t));
+    return s;
+  }
+
+  const CudaSparseTensor* tensors_;
+  std::size_t count_;
+  const CudaSparseOptions options_;
+  std::unique_ptr<bool[]> two_passes_;  // by scope
+  Selecting selecting_;
+  double2* energies_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace subgrad

@@ -1,0 +1,296 @@
+"""What an exchange of sparse gradients keeps between steps: settings, residuals, work under way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import GradBucket
+from torch.nn import Module
+from torch.nn.parallel import DistributedDataParallel
+
+from subgrad_fast import _core
+from subgrad_fast.distributed.exchange import (
+    RESIDUAL_DTYPES,
+    Exchange,
+    bucket_strides,
+    check_gradients,
+    flat_view,
+    vanishes,
+)
+from subgrad_fast.dense import sgd_step
+from subgrad_fast.select.selectors import check_density, check_threshold
+
+_INT32_MAX = 2**31 - 1
+
+
+class SparseState:
+    """What `sparse_hook` keeps between steps, and what it is told to send.
+
+    Exactly one of `threshold`, `density` and `k` is given. They are attributes and may be changed
+    between steps.
+
+    Args:
+        model: the module whose gradients are exchanged, wrapped or not. Residuals are kept by the
+            names of its parameters, so they survive that DistributedDataParallel rebuilds its
+            buckets. A state belongs to one model.
+        threshold: send entries of at least this magnitude, and every NaN. 0 sends everything.
+        density: send this share of the entries, those of largest magnitude; between 0 and 1. At
+            least one of every tensor (or bucket) is sent, unless it is 0.
+        k: send so many entries, those of largest magnitude, or all where there are fewer.
+        scope: what `density` and `k` refer to, and what is ranked together: each "tensor", or each
+            "bucket", whose content is DistributedDataParallel's choice.
+        error_feedback: keep what was not sent and add it to the next gradient (Seide et al. 2014;
+            Karimireddy et al. 2019, arXiv:1901.09847). If False it is dropped.
+        start_step: average densely, as without a hook, in so many steps first.
+        process_group: the group to exchange with, the same as DistributedDataParallel's; None is
+            the default group.
+
+    Raises:
+        TypeError: `model` is no module.
+        ValueError: a number is out of range, or `scope` is unknown.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        *,
+        threshold: float | None = None,
+        density: float | None = None,
+        k: int | None = None,
+        scope: str = "tensor",
+        error_feedback: bool = True,
+        start_step: int = 0,
+        process_group: Any = None,
+    ) -> None:
+        self.threshold = threshold
+        self.density = density
+        self.k = k
+        self.scope = scope
+        self.error_feedback = error_feedback
+        self.start_step = start_step
+        self.process_group = process_group
+        self._step = 0
+        self._residuals: dict[str, Tensor] = {}
+        self._pending: Exchange | None = None
+        self._bytes = self._last_bytes = 0
+        self._entries = self._last_entries = 0
+        self._check_choices()
+        self.bind(model)
+
+    def bind(self, model: Module) -> None:
+        """Tells a state that was unpickled or copied which model it belongs to.
+
+        Raises:
+            TypeError: `model` is no module.
+            ValueError: the state holds residuals of parameters that `model` does not have.
+        """
+        if not isinstance(model, Module):
+            raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        module = model.module if isinstance(model, DistributedDataParallel) else model
+        parameters = dict(module.named_parameters())
+        _check_residuals(self._residuals, parameters)
+        self._parameters = parameters
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in parameters.items()}
+
+    @property
+    def step(self) -> int:
+        """How many steps have been exchanged, the dense ones at the start included."""
+        return self._step
+
+    @property
+    def residuals(self) -> dict[str, Tensor]:
+        """What this rank holds back, by parameter name; float64 or float32. Not copies."""
+        return self._residuals
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that this rank handed to every other rank in the last sparse step."""
+        return self._last_bytes
+
+    @property
+    def sent_entries(self) -> int:
+        """Entries that this rank sent in the last sparse step."""
+        return self._last_entries
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on with the same bits, on this rank of this many.
+
+        Every rank has residuals of its own: save one state per rank. The tensors are references,
+        as in optimizers. Settings (`density`, `scope` ...) are not part of it.
+        """
+        return {
+            "version": 1,
+            "rank": dist.get_rank(self.process_group),
+            "world_size": dist.get_world_size(self.process_group),
+            "step": self._step,
+            "residuals": dict(self._residuals),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over a copy of a state that this rank saved, or of one made by `mean_state`.
+
+        Raises:
+            ValueError: the state is of another rank or world size, or holds residuals of
+                parameters or shapes that the model does not have. Nothing is loaded then.
+        """
+        if state_dict.get("version") != 1:
+            raise ValueError(f"state_dict: unknown version {state_dict.get('version')!r}")
+        if state_dict["rank"] is not None:
+            saved = (state_dict["rank"], state_dict["world_size"])
+            here = (dist.get_rank(self.process_group), dist.get_world_size(self.process_group))
+            if saved != here:
+                raise ValueError(
+                    f"state_dict: saved by rank {saved[0]} of {saved[1]}, loaded by rank {here[0]} "
+                    f"of {here[1]}; save one per rank, and combine them with mean_state if the "
+                    "world size changes"
+                )
+        residuals: dict[str, Tensor] = state_dict["residuals"]
+        self._bound()
+        _check_residuals(residuals, self._parameters)
+        self._residuals = {name: residual.clone() for name, residual in residuals.items()}
+        self._step = int(state_dict["step"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the process group and the model; a copy needs `bind`."""
+        left_out = ("process_group", "_parameters", "_names", "_pending")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The process group is the default one; assign `process_group` if it is another."""
+        vars(self).update(state, process_group=None, _parameters={}, _names={}, _pending=None)
+
+    def _check_choices(self) -> None:
+        """Raises ValueError unless the settings, which may have been changed, make sense."""
+        given = [n for n in ("threshold", "density", "k") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "threshold, density, k: expected exactly one of them, "
+                f"got {' and '.join(given) or 'none'}"
+            )
+        if self.threshold is not None:
+            check_threshold(self.threshold)
+        if self.density is not None:
+            check_density(self.density)
+        if self.k is not None and not self.k >= 0:
+            raise ValueError(f"k: expected a number >= 0, got {self.k!r}")
+        if self.scope not in ("tensor", "bucket"):
+            raise ValueError(f"scope: expected 'tensor' or 'bucket', got {self.scope!r}")
+        if not self.start_step >= 0:
+            raise ValueError(f"start_step: expected a number >= 0, got {self.start_step!r}")
+
+    def _bound(self) -> None:
+        if not self._parameters:
+            raise ValueError("state: knows no model; call its bind(model) after unpickling it")
+
+    def _reduce(self, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+        """What `sparse_hook` does."""
+        buffer = bucket.buffer()
+        self._check_choices()
+        self._bound()
+        check_gradients(buffer, bucket.parameters(), bucket.index())
+        # The same collectives in the same order on all ranks: the counts of a bucket, then the
+        # entries of the one before it.
+        if self._step < self.start_step:
+            future = self._average(buffer)
+        else:
+            if bucket.index() == 0:
+                self._pending = None  # of a backward pass that failed
+                self._bytes = self._entries = 0
+            wide = buffer.numel() > _INT32_MAX
+            exchange = Exchange(buffer, self._select(bucket, wide), wide, self.process_group)
+            self._entries += exchange.count
+            self._send()
+            self._pending = exchange
+            if bucket.is_last():
+                self._send()
+                self._last_bytes, self._last_entries = self._bytes, self._entries
+            # An error that was set on a future of Python reaches C++ through a callback only.
+            future = exchange.future.then(lambda done: done.value())
+        if bucket.is_last():
+            self._step += 1
+        return future
+
+    def _send(self) -> None:
+        if self._pending is not None:
+            self._bytes += self._pending.send()
+        self._pending = None
+
+    def _average(self, buffer: Tensor) -> torch.futures.Future[Tensor]:
+        buffer.mul_(1.0 / dist.get_world_size(self.process_group))  # as without a hook
+        work = dist.all_reduce(buffer, group=self.process_group, async_op=True)
+        future: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
+        return future
+
+    def _select(self, bucket: GradBucket, wide: bool) -> list[Any]:
+        """What to send of each tensor: indices, values, its offset, and what holds the rest."""
+        buffer = bucket.buffer()
+        parameters = bucket.parameters()
+        names = [self._name(parameter, bucket) for parameter in parameters]
+        flat = [flat_view(gradient) for gradient in bucket.gradients()]
+        offsets = [gradient.storage_offset() - buffer.storage_offset() for gradient in flat]
+        if not self.error_feedback:
+            parts = self._choose(flat, wide)
+            return [
+                (indices, values, offset, None)
+                for (indices, values, _), offset in zip(parts, offsets, strict=True)
+            ]
+        held = [
+            flat_view(self._residual(name, parameter, RESIDUAL_DTYPES[buffer.dtype]))
+            for name, parameter in zip(names, parameters, strict=True)
+        ]
+        # residual += gradient, as a step of length 1 up the gradient.
+        sgd_step(held, flat, lr=1.0, maximize=True)
+        # What is sent for a parameter that no rank used would be lost; see sparse_hook.
+        active = [i for i in range(len(flat)) if not vanishes(flat[i]) or vanishes(held[i])]
+        parts = self._choose([held[i] for i in active], wide)
+        return [
+            (indices, values, offsets[i], held[i])
+            for i, (indices, values, _) in zip(active, parts, strict=True)
+        ]
+
+    def _choose(self, tensors: list[Tensor], wide: bool) -> list[Any]:
+        """Indices, values and threshold of every tensor."""
+        together = self.scope == "bucket"
+        if self.k is None:
+            return _core.select(tensors, self.threshold, self.density, None, together, not wide)
+        scopes = [tensors] if together else [[tensor] for tensor in tensors]
+        parts = []
+        for scope in scopes:
+            k = min(self.k, sum(tensor.numel() for tensor in scope))
+            parts += _core.select(scope, None, None, k, True, not wide)
+        return parts
+
+    def _residual(self, name: str, parameter: Tensor, dtype: torch.dtype) -> Tensor:
+        """The residual of a parameter, which lies in memory as its gradient does in the bucket."""
+        residual = self._residuals.get(name)
+        strides = bucket_strides(parameter)
+        if residual is None or residual.stride() != strides or residual.dtype != dtype:
+            moved = torch.empty_strided(parameter.shape, strides, dtype=dtype)
+            # -0.0 is nothing: -0.0 + x is x for every x, and 0.0 + -0.0 is not.
+            residual = moved.fill_(-0.0) if residual is None else moved.copy_(residual)
+            self._residuals[name] = residual
+        return residual
+
+    def _name(self, parameter: Tensor, bucket: GradBucket) -> str:
+        name = self._names.get(parameter)
+        if name is None:
+            raise ValueError(
+                f"state: bucket {bucket.index()} has a parameter of shape "
+                f"{tuple(parameter.shape)} that the state's model does not have; a SparseState "
+                "belongs to one model"
+            )
+        return name
+
+
+def _check_residuals(residuals: dict[str, Tensor], parameters: dict[str, Any]) -> None:
+    for name, residual in residuals.items():
+        if name not in parameters:
+            raise ValueError(f"residuals: the model has no parameter {name!r}")
+        if residual.shape != parameters[name].shape:
+            raise ValueError(
+                f"residuals[{name!r}]: expected shape {tuple(parameters[name].shape)}, "
+                f"got {tuple(residual.shape)}"
+            )

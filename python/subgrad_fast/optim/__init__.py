@@ -1,0 +1,6 @@
+"""Optimizers for PyTorch: ``torch.optim`` classes whose step runs in subgrad_fast's kernels."""
+
+from subgrad_fast.optim.sgd import SGD
+from subgrad_fast.optim.threshold_sgd import ThresholdSGD
+
+__all__ = ["SGD", "ThresholdSGD"]

@@ -1,0 +1,81 @@
+"""What a group of `optim.ThresholdSGD` stores: hyper-parameters and the choice of elements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subgrad_fast._device import on_device
+from subgrad_fast.dense import _check_hyperparameters
+from subgrad_fast.select.magnitudes import is_together
+from subgrad_fast.select.selectors import Absolute, Selector, check_density, make_selector
+
+Group = dict[str, Any]
+
+# Where Deep Gradient Compression begins its warm-up.
+_FIRST_DENSITY = 0.25
+
+# What a group's choice of elements is stored as: numbers and names, so that a state_dict loads
+# without classes of ours.
+SELECTION = ("selector", "threshold", "density", "k")
+
+
+def settings(selector: Selector) -> Group:
+    """What a group stores of a selector."""
+    numbers = {name: getattr(selector, name, None) for name in ("threshold", "density", "k")}
+    return {"selector": selector.name, **numbers}
+
+
+def selector_of(group: Group) -> Selector:
+    return make_selector(*(group[name] for name in SELECTION))
+
+
+def warm(selector: Selector, group: Group) -> Selector:
+    """The selector with the density of this step of the warm-up."""
+    warmup, steps = group["warmup"], group["steps"]
+    if isinstance(selector, Absolute) or selector.density is None:
+        return selector
+    if isinstance(warmup, int):
+        if steps >= warmup or selector.density >= _FIRST_DENSITY or selector.density == 0.0:
+            return selector
+        done = steps / warmup
+        density = _FIRST_DENSITY ** (1.0 - done) * selector.density**done
+    else:
+        phase = steps // group["warmup_steps"]
+        if phase >= len(warmup):
+            return selector
+        density = warmup[phase]
+    return type(selector)(density)
+
+
+def rate(group: Group) -> tuple[float, Tensor | None]:
+    """The learning rate: a number, or a tensor that is read on the device when a step runs."""
+    lr = group["lr"]
+    if isinstance(lr, Tensor) and lr.dtype == torch.float32 and lr.numel() == 1 and on_device([lr]):
+        return 0.0, lr
+    return float(lr), None
+
+
+def check_group(group: Group) -> None:
+    """Raises ValueError for a hyper-parameter that is out of range."""
+    _check_hyperparameters(
+        rate(group)[0],
+        group["momentum"],
+        group["dampening"],
+        group["weight_decay"],
+        group["nesterov"],
+    )
+    is_together(group["scope"])
+    warmup = group["warmup"]
+    if isinstance(warmup, int):
+        if warmup < 0:
+            raise ValueError(f"warmup: expected a number of steps >= 0, got {warmup}")
+    else:
+        for i, density in enumerate(warmup):
+            check_density(density, f"warmup[{i}]")
+    if group["warmup_steps"] < 1:
+        raise ValueError(f"warmup_steps: expected a number >= 1, got {group['warmup_steps']}")
+    if warmup and group["density"] is None:
+        raise ValueError("warmup: needs a density to end at")

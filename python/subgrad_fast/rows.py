@@ -1,0 +1,193 @@
+"""The SGD step on the rows of parameters that a row-sparse gradient names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from subgrad_fast import _core
+from subgrad_fast._arrays import (
+    Array,
+    Arrays,
+    as_list,
+    as_sequence,
+    is_torch,
+    raw_view,
+    torch_tensors,
+)
+from subgrad_fast.dense import _check_hyperparameters
+
+
+def any_row_sparse(grads: Sequence[Any]) -> bool:
+    """Whether one is what `row_step` takes: (rows, values), or a sparse COO tensor of torch."""
+    return any(isinstance(grad, tuple) and len(grad) == 2 for grad in grads) or any(
+        tensor.is_sparse for tensor in torch_tensors(grads)
+    )
+
+
+def _as_int64(rows: Array, name: str) -> npt.NDArray[np.int64]:
+    if isinstance(rows, list | tuple | range):
+        rows = np.asarray(rows, dtype=np.int64 if len(rows) == 0 else None)
+    numbers = raw_view(rows, name)
+    if numbers.ndim != 1 or numbers.dtype not in (np.int32, np.int64):
+        raise TypeError(
+            f"{name}: expected row numbers as int32 or int64 in one dimension, "
+            f"got {numbers.dtype} of shape {numbers.shape}"
+        )
+    return np.require(numbers, np.int64, ["C", "A"])
+
+
+def row_parts(grad: Any, shape: tuple[int, ...], name: str) -> tuple[npt.NDArray[np.int64], Array]:
+    """The row numbers and the values of a row-sparse gradient, duplicates as they come.
+
+    Args:
+        grad: (rows, values), or a sparse COO tensor of torch.
+        shape: the parameter's.
+        name: how messages call the gradient.
+
+    Raises:
+        TypeError: `grad` is neither, or the rows are not int32 or int64 in one dimension.
+        ValueError: a sparse tensor of another shape, or with more than one sparse dimension.
+    """
+    if not any_row_sparse([grad]):
+        raise TypeError(
+            f"{name}: expected (rows, values) or a sparse COO tensor, got {type(grad).__name__}"
+        )
+    if isinstance(grad, tuple):
+        rows, values = grad
+        return _as_int64(rows, name), values
+    if grad.sparse_dim() != 1:
+        raise ValueError(
+            f"{name}: expected a sparse tensor with one sparse dimension, got {grad.sparse_dim()}"
+        )
+    if tuple(grad.shape) != tuple(shape):
+        raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(grad.shape)}")
+    return _as_int64(grad._indices()[0], name), grad._values()
+
+
+def has_contiguous_rows(array: Array) -> bool:
+    """Whether each row of a NumPy array or torch tensor is one run of memory."""
+    torchs = is_torch(array)
+    strides, run = (array.stride(), 1) if torchs else (array.strides, array.itemsize)
+    for stride, size in zip(reversed(strides[1:]), reversed(array.shape[1:]), strict=True):
+        if size != 1 and stride != run:
+            return False
+        run *= size
+    return torchs or bool(array.flags.aligned)
+
+
+def _with_contiguous_rows(values: Array) -> Array:
+    """`values`, or a copy where rows are not runs of memory: expanded or transposed ones."""
+    if is_torch(values):
+        return values if has_contiguous_rows(values) else values.contiguous()
+    if isinstance(values, np.ndarray) and not has_contiguous_rows(values):
+        return np.array(values, order="C")
+    return values
+
+
+def make_row_step(
+    params: list[Array],
+    grads: list[Any],
+    momentum_buffers: list[Array],
+    single: bool = False,
+    **hyper: Any,
+) -> _core.RowStep:
+    """A checked step that has written nothing yet; ``run()`` takes it.
+
+    Args:
+        params, grads, momentum_buffers: as in `row_step`, in lists; no buffers without momentum.
+        single: messages name the arguments without an index.
+        hyper: the hyper-parameters of `row_step`, all of them.
+    """
+    rows, values = [], []
+    for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
+        name = "grads" if single else f"grads[{i}]"
+        numbers, value = row_parts(grad, getattr(param, "shape", ()), name)
+        rows.append(numbers)
+        values.append(_with_contiguous_rows(value))
+    return _core.RowStep(params, rows, values, momentum_buffers, single, **hyper)
+
+
+def row_step(
+    params: Arrays,
+    grads: Any,
+    momentum_buffers: Arrays | None = None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    l1: float = 0.0,
+    first_step: bool = False,
+) -> None:
+    """Takes one SGD step, in place, on the rows that the gradients name; no other row is touched.
+
+    The gradients of a row that is named more than once are added in the order in which they come,
+    in float32 (float64 for float64 parameters). Then the row takes one step of `sgd_step`: momentum
+    and weight decay act on the rows that are named, when they are named, as in
+    ``torch.optim.SparseAdam``. A row of a momentum buffer that is all zeros holds nothing: the
+    row's step is then a first step (``m = g``, whatever the dampening).
+
+    The work is in proportion to the gradient's rows, whatever the number of rows of the parameter.
+    The results have the same bits for any number of threads and on any instruction set.
+
+    Args:
+        params: one array or a sequence of arrays, as in `sgd_step`, of at least one dimension; each
+            row ``param[i]`` must be contiguous in memory.
+        grads: for each parameter a tuple ``(rows, values)`` or a torch COO tensor with one sparse
+            dimension, coalesced or not. `rows`: n row numbers, int32 or int64, in any order and
+            with repetition. `values`: an array of shape ``(n, *param.shape[1:])``, of the
+            parameter's dtype or float32, bfloat16 or float16.
+        momentum_buffers: as many dense arrays of the parameters' shapes, each of its parameter's
+            dtype or float32, zero where nothing is held. Needed if `momentum` is not 0, else
+            neither read nor written.
+        lr: learning rate, >= 0.
+        momentum: momentum factor, >= 0.
+        dampening: the share of the gradient that is kept out of the momentum.
+        weight_decay: L2 penalty on the rows that are named, >= 0.
+        nesterov: Nesterov momentum; needs `momentum` > 0 and `dampening` == 0.
+        maximize: go up the gradient.
+        decoupled_weight_decay: shrink the rows that are named instead of adding to their gradient.
+        l1: L1 penalty on the rows that are named, >= 0.
+        first_step: the momentum buffers hold nothing yet: they are set to zero first, all rows.
+
+    Raises:
+        TypeError: a gradient is not row-sparse, or a dtype is not supported.
+        ValueError: lengths, shapes or devices do not fit, a row number is negative or too large, an
+            array to be written is read-only, has rows that are not contiguous or shares memory with
+            another, or a hyper-parameter is out of range. The message names the argument and its
+            index. Nothing has been written then.
+    """
+    _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov, l1)
+    single = not isinstance(params := as_sequence(params), list | tuple)
+    param_list = as_list(params)
+    grad_list = [grads] if single else list(grads)
+    buffer_list = []
+    if momentum != 0.0:
+        if momentum_buffers is None:
+            raise ValueError("momentum_buffers: needed, since momentum is not 0")
+        buffer_list = as_list(momentum_buffers)
+    for name, given in (("grads", grad_list), ("momentum_buffers", buffer_list)):
+        if (name == "grads" or momentum != 0.0) and len(given) != len(param_list):
+            raise ValueError(f"{name}: expected {len(param_list)} like params, got {len(given)}")
+    make_row_step(
+        param_list,
+        grad_list,
+        buffer_list,
+        single,
+        lr=lr,
+        momentum=momentum,
+        dampening=dampening,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        maximize=maximize,
+        decoupled_weight_decay=decoupled_weight_decay,
+        l1=l1,
+        first_step=first_step,
+    ).run()

@@ -1,0 +1,201 @@
+"""Selection by magnitude: the largest elements of arrays, exactly, with their indices."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from subgrad_fast import _core
+from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
+from subgrad_fast._device import address, contiguous, empty, on_device, outputs_like, read
+from subgrad_fast.select.selectors import check_density, check_threshold
+
+
+class Selection(NamedTuple):
+    """What was kept of one array, ascending by index."""
+
+    indices: Array
+    """Positions in the row-major flattened array, of shape (count,), int64 or int32."""
+    values: Array
+    """The elements there, of shape (count,) and the array's dtype."""
+    threshold: float
+    """The smallest magnitude that is kept: `threshold` as it was compared with, or the k-th largest
+    magnitude (NaN if that is a NaN; infinity for k = 0)."""
+
+
+def is_together(scope: str) -> bool:
+    """Whether a scope is "global". Raises ValueError unless it is that or "tensor"."""
+    if scope not in ("tensor", "global"):
+        raise ValueError(f"scope: expected 'tensor' or 'global', got {scope!r}")
+    return scope == "global"
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}") from None
+    if not 0 <= number < 2**63:
+        raise ValueError(f"{name}: expected 0 to 2**63 - 1, got {number}")
+    return number
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}") from None
+
+
+def check_amount(
+    caller: str, threshold: float | None, density: float | None, k: int | None
+) -> tuple[float | None, float | None, int | None]:
+    """The three as numbers, of which one and no more is given, and is in range."""
+    if sum(argument is not None for argument in (threshold, density, k)) != 1:
+        raise ValueError(f"{caller}: expected exactly one of threshold, density and k")
+    if threshold is not None:
+        check_threshold(threshold := _number("threshold", threshold))
+    if density is not None:
+        check_density(density := _number("density", density))
+    return threshold, density, None if k is None else _integer("k", k)
+
+
+def _selection(array: Array, indices: npt.NDArray[Any], bits: npt.NDArray[Any]) -> tuple[Any, Any]:
+    """Indices, and bits as values of the array's dtype, both of the array's library."""
+    if is_torch(array):
+        from_numpy = sys.modules["torch"].from_numpy
+        signed = bits.view(f"i{bits.itemsize}")  # older versions of torch have no others
+        return from_numpy(indices), from_numpy(signed).view(array.dtype)
+    if not isinstance(array, np.ndarray):
+        array = np.from_dlpack(array)
+    return indices, bits.view(array.dtype)
+
+
+def _on_one_device(arrays: list[Array], x: Arrays) -> Any:
+    """The argument with its arrays row-major."""
+    rows = [contiguous(a) for a in arrays]
+    return rows if isinstance(x, list | tuple) else rows[0]
+
+
+def _select_on_device(
+    arrays: list[Array],
+    x: Arrays,
+    threshold: float | None,
+    density: float | None,
+    k: int | None,
+    together: bool,
+    index_dtype: str,
+) -> list[Selection]:
+    x = _on_one_device(arrays, x)
+    work = _core.CudaSelect(x, threshold, density, k, 0, together, index_dtype == "int32")
+    like, amounts = arrays[0], work.amounts
+    scratch = empty(like, work.scratch_bytes, "uint8")
+    kept, thresholds = empty(like, len(arrays), "int64"), empty(like, len(amounts), "float64")
+    work.find(address(scratch), address(kept), address(thresholds))
+    known = threshold is None and len(amounts) == len(arrays)
+    counts = amounts if known else read(kept)
+    made, places = outputs_like(arrays, counts, index_dtype, [None] * len(arrays))
+    work.write(places)
+    return [
+        Selection(indices, values, thresholds[0 if together else i])
+        for i, (indices, values) in enumerate(made)
+    ]
+
+
+def select(
+    x: Arrays,
+    *,
+    threshold: float | None = None,
+    density: float | None = None,
+    k: int | None = None,
+    scope: str = "tensor",
+    index_dtype: str = "int64",
+) -> Any:
+    """Indices and values of the largest magnitudes of `x`.
+
+    Exactly one of `threshold`, `density` and `k` says how much is kept. With `density` or `k` that
+    many elements are kept, always: of equal magnitudes the first ones, by position in the list of
+    arrays and then by index. The result does not depend on the instruction set or the number of
+    threads. Every NaN counts as larger than infinity, all of them as equal; magnitudes are compared
+    as bits, so that subnormals count even where the processor flushes them.
+
+    Where an eighth or less of many elements is kept, a sample gives a bound, and the exact
+    threshold is found among what reaches it: memory is read once. Where that does not help (more
+    is kept, or the sample misled) the threshold is found digit by digit, in time that depends on
+    the number of elements only.
+
+    Args:
+        x: one array or a sequence of arrays, NumPy or torch tensors, on the CPU or all on one GPU,
+            of dtype float32, float64, float16 or bfloat16. Any shape; strided arrays are copied
+            first.
+        threshold: keep what has at least this magnitude, >= 0, and every NaN. It is rounded to
+            float32 (float64 for float64), as by a comparison with an array. 0 keeps everything.
+        density: keep this share of the elements, 0 to 1: n * density rounded to the nearest
+            integer, halves up, but at least one if it is not 0.
+        k: keep this many, 0 to n.
+        scope: "tensor": `density` and `k` count within each array. "global": in all arrays
+            together; float64 cannot be ranked with other dtypes.
+        index_dtype: "int64" or "int32".
+
+    Returns:
+        A `Selection` (indices, values, threshold) for one array, a list of them for a sequence.
+        Arrays of the library that the input is of; no gradient flows through the values.
+
+    On a GPU (CUDA tensors, PyTorch 2.10 or newer) the work is done in torch's current stream, with
+    the same selection, on the device; `Selection.threshold` is then a float64 tensor there. With
+    `threshold`, or with "global", the host waits once for the counts, by which it makes the arrays;
+    else it waits for nothing.
+
+    Raises:
+        TypeError: an argument is not an array, or its dtype or layout is not supported.
+        ValueError: not exactly one of `threshold`, `density` and `k` is given, one is out of range,
+            or int32 cannot number an array's elements.
+    """
+    threshold, density, k = check_amount("select", threshold, density, k)
+    if index_dtype not in ("int64", "int32"):
+        raise ValueError(f"index_dtype: expected 'int64' or 'int32', got {index_dtype!r}")
+    together = is_together(scope)
+    x = as_sequence(x)
+    arrays = as_list(x)
+    if on_device(arrays):
+        found = _select_on_device(arrays, x, threshold, density, k, together, index_dtype)
+        return found if isinstance(x, list | tuple) else found[0]
+    parts = _core.select(x, threshold, density, k, together, index_dtype == "int32")
+    found = [
+        Selection(*_selection(array, indices, bits), kept)
+        for array, (indices, bits, kept) in zip(arrays, parts, strict=True)
+    ]
+    return found if isinstance(x, list | tuple) else found[0]
+
+
+def kth_magnitude(x: Arrays, k: int, *, scope: str = "tensor") -> Any:
+    """The k-th largest magnitude of `x`: the `threshold` of ``select(x, k=k)``.
+
+    Args:
+        x, scope: as in `select`.
+        k: 1 to the number of elements.
+
+    Returns:
+        A float (NaN if at least k elements are NaN); a list of floats for a sequence of arrays with
+        `scope` "tensor". Of arrays on a GPU a float64 tensor there, which nothing waits for.
+
+    Raises:
+        TypeError, ValueError: as `select` does.
+    """
+    together = is_together(scope)
+    x = as_sequence(x)
+    arrays = as_list(x)
+    if on_device(arrays):
+        work = _core.CudaSelect(
+            _on_one_device(arrays, x), None, None, _integer("k", k), 1, together, False
+        )
+        scratch = empty(arrays[0], work.scratch_bytes, "uint8")
+        found = empty(arrays[0], len(work.amounts), "float64")
+        work.find(address(scratch), 0, address(found))
+        return found if isinstance(x, list | tuple) and not together else found[0]
+    magnitudes = _core.kth_magnitudes(x, _integer("k", k), together)
+    return magnitudes if isinstance(x, list | tuple) and not together else magnitudes[0]

@@ -1,0 +1,215 @@
+"""The thresholded step on plain arrays: only what is large enough is applied, nothing is lost."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+from subgrad_fast import _core
+from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, torch_tensors
+from subgrad_fast._device import on_device
+from subgrad_fast.rows import any_row_sparse, row_step
+from subgrad_fast.threshold.device import DeviceStep
+from subgrad_fast.threshold.result import (
+    INDEX_BYTES,
+    Scopes,
+    SparseResult,
+    core_placement,
+    result_of,
+    size_of,
+)
+from subgrad_fast.dense import _check_hyperparameters
+from subgrad_fast.select.magnitudes import is_together
+from subgrad_fast.select.selectors import Reused, Selector, make_selector, next_threshold, request
+
+
+def sparse_step(
+    params: Arrays,
+    grads: Arrays,
+    residuals: Arrays | None = None,
+    momentum_buffers: Arrays | None = None,
+    *,
+    lr: float,
+    threshold: float | Array | None = None,
+    density: float | None = None,
+    k: int | None = None,
+    selector: Selector | str | None = None,
+    scope: str = "tensor",
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    momentum_correction: bool = True,
+    momentum_masking: bool = True,
+    error_feedback: bool = True,
+    first_step: bool = False,
+    emit: str | None = None,
+    measure: bool = False,
+    capacity: int | None = None,
+) -> SparseResult:
+    """Updates `params` in place by the large entries of a step; `residuals` keep the others.
+
+    What SGD would subtract (before the learning rate) is added to the residual ``v``, and only
+    where ``v`` is large enough does it move the parameter::
+
+        d = the direction of sgd_step: maximize, weight decay, momentum, dampening, Nesterov
+        v = v + d
+        kept = |v| is large enough (see the selectors)
+        w = w * (1 - lr * weight_decay)    if decoupled_weight_decay, kept or not
+        w = w - lr * v                     where kept
+        v = nothing                        where kept; with momentum_masking m = nothing too
+
+    Accumulating the momentum rather than the gradient is momentum correction, and forgetting it
+    where it was applied is momentum factor masking, both of Deep Gradient Compression (Lin et al.,
+    2018, arXiv:1712.01887). With ``momentum_correction=False`` it is the gradient (with its weight
+    decay) that is accumulated; what is kept becomes the gradient of the momentum, 0 elsewhere, and
+    ``w`` and ``m`` move everywhere.
+
+    Nothing is lost: ``w - lr * v`` after any number of steps is what dense steps give, up to the
+    rounding of each addition (at a constant `lr`, without weight decay and momentum masking, and
+    with momentum correction if there is momentum). With a density of 1, or a threshold of 0, and
+    ``momentum_masking=False`` the step has the bits of `sgd_step` whose momentum buffers have these
+    dtypes. A residual that holds nothing is -0.0: that plus x is x for every x, signs of zeros
+    included.
+
+    Results have the same bits on every instruction set and number of threads. Threshold selectors
+    take one pass over memory, an exact density two; where nothing is kept neither the parameter's
+    memory nor, with masking, the momentum's is touched a second time. NaN counts as the largest
+    magnitude, so it is applied at once, as `sgd_step` would.
+
+    Args:
+        params: one array or a sequence of arrays, as in `sgd_step`.
+        grads: as many arrays of the same shapes, as in `sgd_step`. Or gradients that name rows: for
+            each parameter a tuple (rows, values) or a torch COO tensor. They are applied as they
+            are, momentum and weight decay included, to the rows that they name, duplicates added;
+            nothing is selected or held back then, and ``kept`` counts the gradients' values.
+        residuals: as many arrays of the same shapes, float64 for float64 parameters and float32 for
+            all others. Needed unless `error_feedback` is False, and then neither read nor written.
+        momentum_buffers: as many arrays of the same shapes and of the residuals' dtypes. Needed if
+            `momentum` is not 0.
+        lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay: as in
+            `sgd_step`.
+        threshold: keep magnitudes of at least this. On a device it may be a float64 array of one
+            element there (`kth_magnitude` returns such), which is read when the step runs.
+        density: keep this share, exactly; ``max(1, floor(density * n + 0.5))`` of n elements.
+        k: keep so many, exactly. One of `threshold`, `density`, `k` and `selector` is given.
+        selector: a selector (`Absolute`, `Exact`, `Sampled`, `Reused`), or the name of one that
+            takes the number given.
+        scope: "tensor", a threshold for each array; "global", one for all of them.
+        momentum_correction: accumulate the direction, momentum included.
+        momentum_masking: forget the momentum where it was applied; only with momentum correction.
+        error_feedback: False drops what is not kept.
+        first_step: residuals and momentum buffers hold nothing yet: they are not read.
+        emit: "int32" or "int64" reports which elements were applied, with indices of that type into
+            the flattened (row-major) array, and the values.
+        measure: report the energies.
+        capacity: on a device, with `emit`: room for so many entries of each array. The selections
+            have that length, of which the first ``device_kept[i]`` are set, and what has no room
+            stays in the residual; nothing is read by the host, so a graph can be captured. Without
+            it the host waits for the counts once, to make arrays of just that length.
+
+    On a device (CUDA tensors, PyTorch 2.10 or newer) the step runs in torch's current stream, all
+    arrays on one device and in the order of their parameters. Parameters, residuals, momentum,
+    indices and values have the CPU's bits; energies the same ones in every run. ``Sampled`` and
+    ``Reused`` select exactly there. The result is a `DeviceSparseResult`, whose numbers stay on the
+    device until they are looked at.
+
+    Raises:
+        TypeError: an argument is not an array, or its dtype or layout is not supported; or the
+            tensors of one global threshold are not all computed in one dtype.
+        ValueError: lengths, shapes or devices do not fit, an array to be written is read-only or
+            shares memory with another, or a hyper-parameter is out of range. The message names the
+            argument and its index. Nothing has been written then.
+    """
+    _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov)
+    hyper: dict[str, Any] = {
+        "lr": lr,
+        "momentum": momentum,
+        "dampening": dampening,
+        "weight_decay": weight_decay,
+        "nesterov": nesterov,
+        "maximize": maximize,
+        "decoupled_weight_decay": decoupled_weight_decay,
+    }
+    params, grads = as_sequence(params), as_sequence(grads)
+    each_grad: Any = grads if isinstance(params, list | tuple) else [grads]
+    if any_row_sparse(each_grad):
+        refused = (threshold, density, k, selector, residuals, emit)
+        if any(argument is not None for argument in refused):
+            raise ValueError(
+                "grads: row-sparse gradients are applied as they are: no threshold, density, k, "
+                "selector, residuals or emit"
+            )
+        row_step(params, grads, momentum_buffers, **hyper, first_step=first_step)
+        named = [size_of(g[1] if isinstance(g, tuple) else g._values()) for g in each_grad]
+        return SparseResult(named, list(map(size_of, as_list(params))), [0.0] * len(named))
+    threshold_on_device = None
+    if not isinstance(threshold, float | int | None) and on_device([threshold]):
+        threshold, threshold_on_device = 0.0, threshold
+    chosen = make_selector(selector, threshold, density, k)
+    together = is_together(scope)
+    if emit not in INDEX_BYTES:
+        raise ValueError(f"emit: expected None, 'int32' or 'int64', got {emit!r}")
+    if error_feedback and residuals is None:
+        raise ValueError("residuals: needed, unless error_feedback is False")
+    if momentum != 0.0 and momentum_buffers is None:
+        raise ValueError("momentum_buffers: needed, since momentum is not 0")
+    residuals = as_sequence(residuals) if error_feedback else None
+    momentum_buffers = as_sequence(momentum_buffers) if momentum != 0.0 else None
+
+    tensors = as_list(params)
+    scopes = Scopes()
+    scopes.add([size_of(tensor) for tensor in tensors], together=together)
+    reused: list[float | None] = [None] * len(scopes.sizes)
+    if isinstance(chosen, Reused) and len(chosen.thresholds) == len(reused):
+        reused = chosen.thresholds
+    written = [arrays for arrays in (params, residuals, momentum_buffers) if arrays is not None]
+    versioned = torch_tensors(chain.from_iterable(map(as_list, written)))
+    row = _core.SparseParams(
+        **hyper, momentum_correction=momentum_correction, momentum_masking=momentum_masking
+    )
+    requests = [request(chosen, n, last) for n, last in zip(scopes.sizes, reused, strict=True)]
+    placements = [core_placement(0, s, first_step, first_step) for s in scopes.of_tensor]
+    if capacity is not None and (emit is None or not capacity >= 0):
+        raise ValueError(f"capacity: expected a number >= 0 beside emit, got {capacity!r}")
+    if on_device(tensors):
+        step = DeviceStep(
+            params,
+            tensors,
+            grads,
+            residuals,
+            momentum_buffers,
+            [row],
+            requests,
+            placements,
+            scopes,
+            emit,
+            measure,
+            threshold_on_device,
+        )
+        return step.run(versioned, capacity)
+    if threshold_on_device is not None:
+        raise ValueError("threshold: is on a device, and the arrays are not")
+    if capacity is not None:
+        raise ValueError("capacity: has a meaning for arrays on a device only")
+    report = _core.sparse_step(
+        params,
+        grads,
+        residuals,
+        momentum_buffers,
+        [row],
+        requests,
+        placements,
+        INDEX_BYTES[emit],
+        measure,
+        versioned,
+    )
+    if isinstance(chosen, Reused):
+        kept = scopes.kept(report[0])
+        chosen.thresholds[:] = [
+            next_threshold(chosen, *each)
+            for each in zip(scopes.sizes, report[1], kept, strict=True)
+        ]
+    return result_of(tensors, scopes, report, emit)
