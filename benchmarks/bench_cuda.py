@@ -104,7 +104,7 @@ def sparse_rows(device: Device, sizes: Sizes) -> list[Row]:
         title = "top 1% of 25.6M float32"
         targets = [Target(peers.TOPK, 0.5)]
         rows.append(row("top-1%", title, build, targets, round(TOP_BYTES * n)))
-    if accepted(lambda: sf.sparse_step(w, x, v, lr=0.1, threshold=0.5)):
+    if accepted(lambda: sf.threshold_step(w, x, v, lr=0.1, threshold=0.5)):
         build = partial(peers.threshold, device, n, 0.01)
         title = "threshold, error feedback and update, 1% of 25.6M float32"
         targets = [Target(OPERATIONS, 0.25)]

@@ -44,7 +44,7 @@ def contenders(gradient: torch.Tensor, limit: float) -> tuple[Contender, Contend
         v.mul_(~mask)
 
     def ours() -> None:
-        sf.sparse_step(weights[1], gradient, residuals[1], lr=LR, threshold=limit)
+        sf.threshold_step(weights[1], gradient, residuals[1], lr=LR, threshold=limit)
 
     operations()
     ours()
@@ -71,8 +71,8 @@ def reported(values: Callable[[int], Values], n: int, density: float) -> list[Co
     gradient, limit = gradient_and_threshold(values, n, density)
     w, v = torch.zeros(n), torch.zeros(n)
 
-    def step(emit: str | None) -> sf.SparseResult:
-        return sf.sparse_step(w, gradient, v, lr=LR, threshold=limit, emit=emit)
+    def step(emit: str | None) -> sf.ThresholdResult:
+        return sf.threshold_step(w, gradient, v, lr=LR, threshold=limit, emit=emit)
 
     return [
         Contender(UNREPORTED, lambda: step(None), v.zero_),

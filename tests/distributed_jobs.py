@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from subgrad_fast import _core
-from subgrad_fast.distributed import state as distributed_state
 from subgrad_fast.distributed import SparseState, mean_state, sparse_hook
+from subgrad_fast.distributed import state as distributed_state
 
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 

@@ -52,7 +52,7 @@ class Stepped(NamedTuple):
     held: np.ndarray  # the residual before anything was taken out
 
 
-def sparse_step(
+def threshold_step(
     w: np.ndarray,
     g: np.ndarray,
     m: np.ndarray | None,

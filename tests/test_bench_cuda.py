@@ -99,7 +99,7 @@ def test_rows_for_what_takes_no_tensors_of_a_device_are_left_out(
     def refuse(*args: object, **kwargs: object) -> None:
         raise error("no CUDA tensors")
 
-    for name in ("select", "sparse_step", "Permutation", "BatchLoader"):
+    for name in ("select", "threshold_step", "Permutation", "BatchLoader"):
         monkeypatch.setattr(bench_cuda.sf, name, refuse)
     names = [row.name for row in bench_cuda.all_rows(processor(), SMALL)]
     assert names == DENSE_ROWS

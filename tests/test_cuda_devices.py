@@ -317,11 +317,11 @@ def tried(call):
 
 def step(*devices, **how):
     arrays = ([ones(d) for d in devices] for _ in range(3))
-    sf.sparse_step(*arrays, lr=0.1, **{"k": 2, **how})
+    sf.threshold_step(*arrays, lr=0.1, **{"k": 2, **how})
 """
 
 
-def test_the_sparse_step_and_selection_run_where_their_arrays_are() -> None:
+def test_the_threshold_step_and_selection_run_where_their_arrays_are() -> None:
     assert says(
         SPARSE
         + """
@@ -340,7 +340,7 @@ for launch in fake.launches:
     ]
 
 
-def test_the_sparse_step_and_selection_refuse_several_devices() -> None:
+def test_the_threshold_step_and_selection_refuse_several_devices() -> None:
     wanted = "expected one float64 on cuda:0"
     assert says(
         SPARSE
@@ -350,7 +350,7 @@ fake = FakeCuda(sf.__version__).install()
 tried(lambda: step(0, 1))
 tried(lambda: sf.select([ones(0), ones(1)], k=2))
 tried(lambda: sf.kth_magnitude([ones(1), np.ones(4, np.float32)], 1))
-tried(lambda: sf.sparse_step(np.ones(4, np.float32), ones(0), ones(0), lr=0.1, k=1))
+tried(lambda: sf.threshold_step(np.ones(4, np.float32), ones(0), ones(0), lr=0.1, k=1))
 tried(lambda: step(0, threshold=DeviceArray(np.ones(1), 1), k=None))
 print(fake.launches)
 """
@@ -364,7 +364,7 @@ print(fake.launches)
     ]
 
 
-def test_why_there_is_no_sparse_step() -> None:
+def test_why_there_is_no_threshold_step() -> None:
     reason = "but this build has no CUDA kernels (see SUBGRAD_CUDA)"
     assert says(
         SPARSE

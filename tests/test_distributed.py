@@ -13,8 +13,8 @@ from reference import DTYPES, assert_same_bits
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from subgrad_fast.distributed.exchange import check_gradients  # noqa: E402
 from subgrad_fast.distributed import SparseState, mean_state  # noqa: E402
+from subgrad_fast.distributed.exchange import check_gradients  # noqa: E402
 
 PLAIN = None
 EVERYTHING = {"threshold": 0.0}

@@ -29,8 +29,8 @@ from torch_twins import (
 )
 
 from subgrad_fast import _core
-from subgrad_fast.rows import row_step
 from subgrad_fast.optim import SGD
+from subgrad_fast.rows import row_step
 
 pytestmark = pytest.mark.torch
 

@@ -1,4 +1,4 @@
-"""What sparse_step refuses, before anything is written."""
+"""What threshold_step refuses, before anything is written."""
 
 from __future__ import annotations
 
@@ -82,21 +82,21 @@ def test_bad_arguments_change_nothing(
     held = [a for arrays in lists for a in arrays or [] if isinstance(a, np.ndarray)]
     before = [a.copy() for a in held]
     with pytest.raises(error, match=message):
-        sf.sparse_step(**call)
+        sf.threshold_step(**call)
     for a, old in zip(held, before, strict=True):
         np.testing.assert_array_equal(a, old)
 
 
 def test_the_good_call_is_good() -> None:
     call = arrays()
-    assert sf.sparse_step(**call).kept == [3, 2]
+    assert sf.threshold_step(**call).kept == [3, 2]
     assert (call["params"][0] != 1).sum() == 3
 
 
 def test_arrays_that_share_memory() -> None:
     memory = np.zeros(30, np.float32)
     w, g, v, m = memory[:10], memory[10:20], memory[20:30], np.zeros(10, np.float32)
-    sf.sparse_step(w, g, v, m, lr=0.1, momentum=0.9, threshold=0.0)
+    sf.threshold_step(w, g, v, m, lr=0.1, momentum=0.9, threshold=0.0)
     step = {"lr": 0.1, "momentum": 0.9, "threshold": 0.0}
     for arguments, message in (
         ((w, g, memory[5:15], m), r"residuals: shares memory with params"),
@@ -105,7 +105,7 @@ def test_arrays_that_share_memory() -> None:
         ((w, memory[1:11], v, m), "grads: shares memory with params"),
     ):
         with pytest.raises(ValueError, match=message):
-            sf.sparse_step(*arguments, **step)
+            sf.threshold_step(*arguments, **step)
 
 
 def test_int32_indices_of_a_huge_array() -> None:
@@ -113,7 +113,7 @@ def test_int32_indices_of_a_huge_array() -> None:
     g = np.broadcast_to(np.float32(0), n)
     w = np.zeros(n, np.float16)  # pages that are never touched
     with pytest.raises(ValueError, match="emit: params has 2147483648 elements, more than 'int32'"):
-        sf.sparse_step(w, g, lr=0.1, threshold=1.0, error_feedback=False, emit="int32")
+        sf.threshold_step(w, g, lr=0.1, threshold=1.0, error_feedback=False, emit="int32")
 
 
 def test_selectors_check_their_numbers() -> None:

@@ -1,4 +1,4 @@
-"""sparse_step with gradients that name rows: it is the step on rows, and takes no selection."""
+"""threshold_step with gradients that name rows: it is the step on rows, and takes no selection."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def test_rows_are_stepped(single: bool) -> None:
     expected, momentum, _ = arrays()
     row_step(expected, g, momentum, **RULE)
     if single:
-        result = sf.sparse_step(w, g, momentum_buffers=m, **RULE)
+        result = sf.threshold_step(w, g, momentum_buffers=m, **RULE)
     else:
-        result = sf.sparse_step([w], [g], momentum_buffers=[m], **RULE)
+        result = sf.threshold_step([w], [g], momentum_buffers=[m], **RULE)
     assert_same_bits(w, expected)
     assert_same_bits(m, momentum)
     assert result.kept == [20]
@@ -45,7 +45,7 @@ def test_coo_tensors() -> None:
     row_step(expected, g, momentum, **RULE)
     indices = torch.from_numpy(rows)[None]
     grad = torch.sparse_coo_tensor(indices, torch.from_numpy(values), (9, 5), check_invariants=True)
-    result = sf.sparse_step([w], [grad], momentum_buffers=[m], **RULE)
+    result = sf.threshold_step([w], [grad], momentum_buffers=[m], **RULE)
     assert_same_bits(w, expected)
     assert result.kept == [20]
 
@@ -64,11 +64,11 @@ def test_nothing_is_selected(more: dict) -> None:
     w, m, g = arrays()
     before = w.copy()
     with pytest.raises(ValueError, match="grads: row-sparse gradients are applied as they are"):
-        sf.sparse_step([w], [g], momentum_buffers=[m], **RULE, **more)
+        sf.threshold_step([w], [g], momentum_buffers=[m], **RULE, **more)
     assert_same_bits(w, before)
 
 
 def test_dense_and_row_sparse_do_not_mix() -> None:
     w, m, g = arrays()
     with pytest.raises(TypeError, match=r"grads\[1\]: expected \(rows, values\)"):
-        sf.sparse_step([w, w.copy()], [g, w.copy()], momentum_buffers=[m, m.copy()], **RULE)
+        sf.threshold_step([w, w.copy()], [g, w.copy()], momentum_buffers=[m, m.copy()], **RULE)

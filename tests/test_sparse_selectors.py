@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import assert_same_bits
-from reference_sparse import Keep, Stepped, at_least, keys, largest, sparse_step
+from reference_sparse import Keep, Stepped, at_least, keys, largest, threshold_step
 
 import subgrad_fast as sf
 
@@ -59,7 +59,7 @@ def test_selectors_keep_what_numpy_keeps(
 
     def reference(g: np.ndarray, v: np.ndarray) -> Stepped:
         w = np.zeros_like(g)
-        return sparse_step(w, g, None, v if feedback else None, keep_of(g.size), lr=0.5)
+        return threshold_step(w, g, None, v if feedback else None, keep_of(g.size), lr=0.5)
 
     if scope == "global":
         whole = reference(np.concatenate(grads), np.concatenate(residuals))
@@ -71,7 +71,7 @@ def test_selectors_keep_what_numpy_keeps(
         want_w, want_kept = [s.w for s in each], [s.kept for s in each]
         want_v = [s.v for s in each if s.v is not None]
     w = [np.zeros_like(g) for g in grads]
-    result = sf.sparse_step(
+    result = sf.threshold_step(
         w, grads, residuals if feedback else None, lr=0.5, scope=scope, error_feedback=feedback,
         emit="int32", **choice,
     )  # fmt: skip
@@ -95,7 +95,7 @@ def test_a_sample_of_everything_is_exact(isa: str) -> None:
     g = heavy_tailed(60_000)
     for k in (1, 600, 60_000):
         w, v = np.zeros_like(g), np.zeros_like(g)
-        result = sf.sparse_step(w, g, v, lr=1.0, density=k / g.size, selector="sampled")
+        result = sf.threshold_step(w, g, v, lr=1.0, density=k / g.size, selector="sampled")
         assert result.kept == [k]
         assert result.thresholds == [np.sort(np.abs(g))[-k]]
 
@@ -104,7 +104,7 @@ def test_a_sample_of_everything_is_exact(isa: str) -> None:
 def test_sampled_density(scope: str) -> None:
     grads = [heavy_tailed(n, n) for n in (700_001, 3, 2_500_000)]
     w, v = ([np.zeros_like(g) for g in grads] for _ in range(2))
-    result = sf.sparse_step(w, grads, v, lr=1.0, selector=sf.Sampled(0.01), scope=scope)
+    result = sf.threshold_step(w, grads, v, lr=1.0, selector=sf.Sampled(0.01), scope=scope)
     # 65,536 elements and more are looked at, of which 655 are wanted: 4 percent is a deviation.
     assert abs(result.density / 0.01 - 1) < 0.2
     for i, g in enumerate(grads):
@@ -118,8 +118,8 @@ def test_a_sample_sees_residual_momentum_and_decay() -> None:
     rng = np.random.default_rng(2)
     w, g, m, v = (rng.standard_t(2, n).astype(np.float32) for _ in range(4))
     rule = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.5, "nesterov": True}
-    want = sparse_step(w, g, m, v, largest(100), **rule)
-    result = sf.sparse_step(w, g, v, m, density=0.01, selector="sampled", **rule)
+    want = threshold_step(w, g, m, v, largest(100), **rule)
+    result = sf.threshold_step(w, g, v, m, density=0.01, selector="sampled", **rule)
     assert result.thresholds == [np.abs(want.held[want.kept]).min()]
     assert_same_bits(w, want.w)
 
@@ -128,10 +128,10 @@ def test_sampled_never_keeps_zeros() -> None:
     g = np.zeros(1000, np.float32)
     g[::100] = 1
     w, v = np.zeros_like(g), np.zeros_like(g)
-    assert sf.sparse_step(w, g, v, lr=1.0, density=0.5, selector="sampled").kept == [10]
-    assert sf.sparse_step(w, 0 * g, v, lr=1.0, density=0.5, selector="sampled").kept == [0]
+    assert sf.threshold_step(w, g, v, lr=1.0, density=0.5, selector="sampled").kept == [10]
+    assert sf.threshold_step(w, 0 * g, v, lr=1.0, density=0.5, selector="sampled").kept == [0]
     # The control: exactly half means zeros too.
-    assert sf.sparse_step(w, g, v, lr=1.0, density=0.5).kept == [500]
+    assert sf.threshold_step(w, g, v, lr=1.0, density=0.5).kept == [500]
 
 
 def test_reused_threshold_is_corrected_and_estimated_anew() -> None:
@@ -142,7 +142,7 @@ def test_reused_threshold_is_corrected_and_estimated_anew() -> None:
     for i in range(30):
         g = heavy_tailed(n, i) * (1000 if i == 20 else 1)
         last = list(selector.thresholds)
-        result = sf.sparse_step(w, g, v, lr=1.0, selector=selector)
+        result = sf.threshold_step(w, g, v, lr=1.0, selector=selector)
         if last in ([], [None]):
             estimates += 1
             assert result.kept == [500]
@@ -157,7 +157,7 @@ def test_reused_threshold_is_corrected_and_estimated_anew() -> None:
     assert 2 <= estimates <= 15
     # Thresholds of another number of tensors say nothing.
     halves = [np.split(x, 2) for x in (w, g, v)]
-    assert sf.sparse_step(*halves, lr=1.0, selector=selector).kept == [250, 250]
+    assert sf.threshold_step(*halves, lr=1.0, selector=selector).kept == [250, 250]
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e30, 1e-30])
@@ -167,7 +167,7 @@ def test_reused_density_settles(scale: float) -> None:
     w, v = np.zeros(n, np.float32), np.zeros(n, np.float32)
     rng = np.random.default_rng(1)
     kept = [
-        sf.sparse_step(
+        sf.threshold_step(
             w, (scale * rng.standard_normal(n)).astype(np.float32), v, lr=1e-3, selector=selector
         ).density
         for _ in range(60)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from reference import COMBINATIONS, DTYPES, LENGTHS, assert_same_bits, special_values
-from reference_sparse import Keep, Stepped, at_least, largest, sparse_step
+from reference_sparse import Keep, Stepped, at_least, largest, threshold_step
 from test_update import RULES
 
 import subgrad_fast as sf
@@ -35,8 +35,8 @@ def step_and_check(
 ) -> Stepped:
     """One step of ours on `arrays`, which it changes, compared with the formula in everything."""
     w, g, m, v = arrays
-    want = sparse_step(w, g, m, v, keep, **rule)
-    got = sf.sparse_step(w, g, v, m, emit="int64", measure=True, **choice, **rule)
+    want = threshold_step(w, g, m, v, keep, **rule)
+    got = sf.threshold_step(w, g, v, m, emit="int64", measure=True, **choice, **rule)
     assert want.v is not None and want.m is not None and got.selections is not None
     assert_same_bits(w, want.w, f"{what} param")
     assert_same_bits(m, want.m, f"{what} momentum")
@@ -86,8 +86,8 @@ def test_without_error_feedback(isa: str, choice: dict[str, Any], momentum: floa
     rng = np.random.default_rng(3)
     w, g, m, _ = tensors(("float32", "float32"), 1500, rng)
     keep = at_least(1.0) if "threshold" in choice else largest(choice.get("k", 0))
-    want = sparse_step(w, g, m, None, keep, lr=0.1, momentum=momentum)
-    result = sf.sparse_step(
+    want = threshold_step(w, g, m, None, keep, lr=0.1, momentum=momentum)
+    result = sf.threshold_step(
         w, g, None, m, lr=0.1, momentum=momentum, error_feedback=False, **choice
     )
     assert want.v is None
@@ -102,21 +102,21 @@ def test_first_step_reads_neither_residual_nor_momentum(isa: str) -> None:
         for garbage in (np.nan, 3.0):
             w, g = np.ones(2000, np.float32), np.linspace(-1, 1, 2000, dtype=np.float32)
             m, v = (np.full(2000, garbage, np.float32) for _ in range(2))
-            sf.sparse_step(w, g, v, m, lr=0.1, momentum=0.9, first_step=True, **choice)
+            sf.threshold_step(w, g, v, m, lr=0.1, momentum=0.9, first_step=True, **choice)
             results.append((w, m, v))
         for a, b in zip(*results, strict=True):
             assert_same_bits(a, b)
         # The control: a later step does read them.
         v[:] = np.nan
-        sf.sparse_step(w, g, v, m, lr=0.1, momentum=0.9, **choice)
+        sf.threshold_step(w, g, v, m, lr=0.1, momentum=0.9, **choice)
         assert np.isnan(w).any()
 
 
 def test_a_gradient_may_be_its_own_parameter(isa: str) -> None:
     for choice, keep in (({"threshold": 20.0}, at_least(20.0)), ({"k": 7}, largest(7))):
         w, v = np.arange(50, dtype=np.float32), np.zeros(50, np.float32)
-        want = sparse_step(w, w, None, v, keep, lr=0.25)
-        sf.sparse_step(w, w, v, lr=0.25, **choice)
+        want = threshold_step(w, w, None, v, keep, lr=0.25)
+        sf.threshold_step(w, w, v, lr=0.25, **choice)
         assert_same_bits(w, want.w)
         assert want.v is not None
         assert_same_bits(v, want.v)
@@ -143,7 +143,7 @@ def test_keeping_all_is_the_dense_step(
             g[:8], w[:8], ours_w[:8] = -0.0, -0.0, -0.0
             step = rule | {"first_step": i == 0}
             sf.sgd_step(w, g, m, **step)
-            sf.sparse_step(
+            sf.threshold_step(
                 ours_w, g, v, ours_m, **choice, **step,
                 momentum_correction=correction, momentum_masking=False,
             )  # fmt: skip
@@ -158,7 +158,7 @@ def test_a_residual_of_plus_zero_would_be_seen() -> None:
     sf.sgd_step(dense, g, lr=0.5)  # -0 - 0.5 * -0 is 0
     for zero, same in ((-0.0, True), (0.0, False)):
         ours, v = w.copy(), np.full(4, zero, np.float32)
-        sf.sparse_step(ours, g, v, lr=0.5, threshold=0.0)
+        sf.threshold_step(ours, g, v, lr=0.5, threshold=0.0)
         assert np.array_equal(np.signbit(ours), np.signbit(dense)) == same
 
 
@@ -175,7 +175,7 @@ def test_nothing_is_lost_exactly(isa: str, density: float, momentum: float, nest
         g = rng.integers(-4, 5, n) / 4
         rule = {"lr": 0.5, "momentum": momentum, "nesterov": nesterov, "first_step": i == 0}
         sf.sgd_step(dense, g, dense_m, **rule)
-        sf.sparse_step(w, g, v, m, density=density, momentum_masking=False, **rule)
+        sf.threshold_step(w, g, v, m, density=density, momentum_masking=False, **rule)
         np.testing.assert_array_equal(w - 0.5 * v, dense)
     assert (w != dense).any()  # something is held
 
@@ -188,7 +188,7 @@ def test_nothing_is_lost_without_momentum_correction() -> None:
     for _ in range(10):
         g = rng.integers(-4, 5, n) / 4
         gradients += g
-        result = sf.sparse_step(
+        result = sf.threshold_step(
             w, g, v, m, lr=1.0, momentum=0.5, density=0.1, momentum_correction=False, emit="int64"
         )
         assert result.selections is not None
@@ -209,7 +209,9 @@ def test_nothing_is_lost_up_to_rounding(momentum: float) -> None:
         dense_m = momentum * dense_m + g
         dense -= lr * dense_m
         moved += np.abs(lr * dense_m)
-        sf.sparse_step(w, g, v, m, lr=lr, momentum=momentum, density=0.05, momentum_masking=False)
+        sf.threshold_step(
+            w, g, v, m, lr=lr, momentum=momentum, density=0.05, momentum_masking=False
+        )
     # Each step rounds a few times, each time by half an ULP of a number no larger than these.
     bound = steps * 4 * np.finfo(np.float32).eps * (np.abs(start) + moved)
     lost = np.abs((w.astype(np.float64) - np.float64(np.float32(lr)) * v) - dense)
@@ -226,7 +228,7 @@ def test_energies(isa: str) -> None:
     for dtype in (np.float32, np.float64):
         g = [rng.standard_normal(n).astype(dtype) for n in (5, 3000, 1)]
         w, v = ([np.zeros_like(x) for x in g] for _ in range(2))
-        result = sf.sparse_step(w, g, v, lr=1.0, density=0.1, measure=True, emit="int64")
+        result = sf.threshold_step(w, g, v, lr=1.0, density=0.1, measure=True, emit="int64")
         assert result.energies is not None and result.selections is not None
         for x, s, (kept, rest) in zip(g, result.selections, result.energies, strict=True):
             squares = x.astype(np.float64) ** 2
@@ -240,7 +242,7 @@ def test_energies(isa: str) -> None:
 
 def test_what_was_not_asked_for_is_none() -> None:
     w, g, v = np.zeros(5, np.float32), np.ones(5, np.float32), np.zeros(5, np.float32)
-    result = sf.sparse_step(w, g, v, lr=1.0, threshold=2.0)
+    result = sf.threshold_step(w, g, v, lr=1.0, threshold=2.0)
     assert result.selections is None and result.energies is None
     assert result.energy_kept is None and result.residual_norm is None
     assert result.density == 0.0 and result.thresholds == [2.0]
@@ -269,10 +271,10 @@ def test_layouts(orders: tuple[str, str], choice: str) -> None:
     w, g, m, v = first(w), second(g), second(m), first(v)
     rule = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
     if choice == "sampled":  # of so few elements the sample is all
-        held = sparse_step(w, g, m, v, at_least(0), **rule).held
+        held = threshold_step(w, g, m, v, at_least(0), **rule).held
         threshold = np.sort(np.abs(held), axis=None)[-n // 10]
-        want = sparse_step(w, g, m, v, at_least(threshold), **rule)
-        result = sf.sparse_step(w, g, v, m, density=0.1, selector="sampled", **rule)
+        want = threshold_step(w, g, m, v, at_least(threshold), **rule)
+        result = sf.threshold_step(w, g, v, m, density=0.1, selector="sampled", **rule)
         assert result.thresholds == [threshold]
         assert_same_bits(w, want.w)
         return
@@ -286,10 +288,10 @@ def test_a_whole_tensor_in_another_order_is_not_packed() -> None:
     w, g, v = (
         rng.standard_normal((4, 3, 50)).astype(np.float64).transpose(2, 0, 1) for _ in range(3)
     )
-    want = sparse_step(w, g, None, v, at_least(1.0), lr=0.1)
+    want = threshold_step(w, g, None, v, at_least(1.0), lr=0.1)
     for emit in ("int32", "int64"):
         ours, left = np.copy(w, order="K"), np.copy(v, order="K")
-        result = sf.sparse_step(ours, g, left, lr=0.1, threshold=1.0, emit=emit)
+        result = sf.threshold_step(ours, g, left, lr=0.1, threshold=1.0, emit=emit)
         assert ours.strides == w.strides
         assert_same_bits(ours, want.w)
         assert result.selections is not None
@@ -318,7 +320,7 @@ def test_bits_depend_on_neither_isa_nor_threads(
         v[4][:] = np.float32(0.25)  # ties
         w = [*w[:4], w[4][::-1], *w[5:]]  # a strided one among them
         number = {"threshold": 0.7} if name == "absolute" else {"density": 0.03}
-        step = sf.sparse_step(
+        step = sf.threshold_step(
             w, list(g), list(v), list(m), lr=0.1, momentum=0.9, selector=name, scope=scope,
             emit="int64", measure=True, **number,
         )  # fmt: skip
@@ -340,11 +342,11 @@ def test_torch_tensors() -> None:
     p = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3))
     g, v = torch.arange(6.0).reshape(2, 3), torch.zeros(2, 3)
     versions = p._version, v._version
-    result = sf.sparse_step([p], [g], [v], lr=1.0, k=2, emit="int64")
+    result = sf.threshold_step([p], [g], [v], lr=1.0, k=2, emit="int64")
     assert (p._version, v._version) > versions
     assert p.flatten().tolist() == [0, 1, 2, 3, 0, 0]
     assert result.selections is not None
     assert result.selections[0].indices.tolist() == [4, 5]
     assert result.selections[0].values.tolist() == [4, 5]
     assert isinstance(result.selections[0].values, torch.Tensor)
-    assert sf.sparse_step(iter([p]), iter([g]), iter([v]), lr=1.0, k=1).kept == [1]
+    assert sf.threshold_step(iter([p]), iter([g]), iter([v]), lr=1.0, k=1).kept == [1]

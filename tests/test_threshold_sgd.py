@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")  # what needs it is imported below
 
 from reference import assert_same_bits
-from reference_sparse import at_least, largest, sparse_step
+from reference_sparse import at_least, largest, threshold_step
 from torch.nn import Parameter
 from torch_twins import assert_same, give_gradients, parameters, snapshot, to_numpy, train
 
@@ -77,7 +77,7 @@ def test_against_the_formula(
             keep = at_least(2.0) if "threshold" in choice else largest(share)
             held = v if "error_feedback" not in mode else None
             assert p.grad is not None
-            done = sparse_step(
+            done = threshold_step(
                 w, to_numpy(p.grad), m, held, keep, first_step=step == 0, **rule, **modes
             )
             assert done.m is not None

@@ -19,13 +19,13 @@ from subprocess import CompletedProcess
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from cuda_sessions import INNER, session  # noqa: E402
-from mutants import Mutant, dense, gather, sample, sparse  # noqa: E402
+from mutants import Mutant, dense, loading, sampling, threshold  # noqa: E402
 
 # One level lower than the build that the tests take their kernels from.
 WORK = ROOT / "build" / "mutants" / "build"
 SOURCE = ROOT / "build" / "mutants" / "src"
 
-KERNELS = (dense, sample, gather, sparse)  # the modules of tools/mutants/
+KERNELS = (dense, sampling, loading, threshold)  # the modules of tools/mutants/
 
 
 def run(*command: str | Path) -> None:

@@ -5,17 +5,17 @@
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled kernels of subgrad_fast. Private: import subgrad_fast instead.";
-  subgrad::register_entries(m);
-  subgrad::register_gather(m);
+  subgrad::register_exchange(m);
+  subgrad::register_loading(m);
   subgrad::register_rows(m);
   subgrad::register_runtime(m);
-  subgrad::register_update(m);
-  subgrad::register_sample(m);
+  subgrad::register_dense(m);
+  subgrad::register_sampling(m);
   subgrad::register_select(m);
-  subgrad::register_sparse(m);
-  subgrad::register_sparsity(m);
+  subgrad::register_threshold(m);
+  subgrad::register_sparsify(m);
   subgrad::register_weighted(m);
-  subgrad::register_cuda_sample(m);  // adds to what sample and weighted have
+  subgrad::register_cuda_sampling(m);  // adds to what sample and weighted have
   subgrad::register_cuda_select(m);
-  subgrad::register_cuda_sparse(m);  // after register_sparse, whose types it takes
+  subgrad::register_cuda_threshold(m);  // after register_threshold, whose types it takes
 }

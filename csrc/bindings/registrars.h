@@ -5,18 +5,18 @@
 
 namespace subgrad {
 
-void register_cuda_sample(pybind11::module_& m);
+void register_cuda_sampling(pybind11::module_& m);
 void register_cuda_select(pybind11::module_& m);
-void register_cuda_sparse(pybind11::module_& m);
-void register_entries(pybind11::module_& m);
-void register_gather(pybind11::module_& m);
+void register_cuda_threshold(pybind11::module_& m);
+void register_exchange(pybind11::module_& m);
+void register_loading(pybind11::module_& m);
 void register_rows(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
-void register_update(pybind11::module_& m);
-void register_sample(pybind11::module_& m);
+void register_dense(pybind11::module_& m);
+void register_sampling(pybind11::module_& m);
 void register_select(pybind11::module_& m);
-void register_sparse(pybind11::module_& m);
-void register_sparsity(pybind11::module_& m);
+void register_threshold(pybind11::module_& m);
+void register_sparsify(pybind11::module_& m);
 void register_weighted(pybind11::module_& m);
 
 }  // namespace subgrad

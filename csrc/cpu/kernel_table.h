@@ -26,9 +26,9 @@ struct KeptLanes {
   int index_bytes;
 };
 
-// The parts of the thresholded step on a contiguous run (sparse.inl): the residual takes up the
+// The parts of the thresholded step on a contiguous run (threshold.inl): the residual takes up the
 // direction; kept elements move the parameter; or kept elements are taken out. The last two return
-// how many were kept: those whose magnitude key is at least `cut` (rules/threshold.h).
+// how many were kept: those whose magnitude key is at least `cut` (rules/select.h).
 using AccumulateKernel = void (*)(const void* param, const void* grad, void* momentum,
                                   void* residual, std::int64_t n, const SgdParams& params);
 using ReleaseKernel = std::int64_t (*)(void* param, void* momentum, void* residual, std::int64_t n,
@@ -49,7 +49,7 @@ using PhiloxKernel = void (*)(std::uint64_t key, std::uint64_t low, std::uint64_
 using PermuteKernel = void (*)(const Permutation& permutation, std::uint64_t* values,
                                std::int64_t count);
 
-// Selection by magnitude; cuts and keys as in rules/threshold.h, by the element type that is
+// Selection by magnitude; cuts and keys as in rules/select.h, by the element type that is
 // computed in: 32 bits, or 64 for f64.
 
 // Of n elements, how many have a key of at least `cut`, and of more than that.
@@ -85,7 +85,7 @@ using ShrinkKernel = void (*)(void* x, std::int64_t n, double threshold, double 
 // What has a zero in the mask does not stay.
 using MaskKernel = void (*)(void* x, const std::uint8_t* mask, std::int64_t n);
 
-// What stays: magnitudes whose key (rules/threshold.h) is at least `cut`.
+// What stays: magnitudes whose key (rules/select.h) is at least `cut`.
 using KeepAtLeastKernel = void (*)(void* x, std::int64_t n, std::uint64_t cut);
 
 // What stays: the `keep` largest of each group of m <= kMaxPattern neighbours.

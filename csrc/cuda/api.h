@@ -74,7 +74,7 @@ struct CudaSpan {
 
 // One tensor's part of a thresholded step. Operands as in CudaDenseTensor; momentum and residual
 // have the arithmetic's type.
-struct CudaSparseTensor {
+struct CudaThresholdTensor {
   void* param;
   const void* grad;
   void* momentum;  // null: the rule has none
@@ -86,19 +86,19 @@ struct CudaSparseTensor {
   CudaKept kept;  // values have the arithmetic's type
 };
 
-struct CudaSparseRow {
+struct CudaThresholdRow {
   SgdParams params;
   const float* lr;  // as in CudaDenseRow
   bool momentum_correction, momentum_masking;
 };
 
-struct CudaSparseOptions {
+struct CudaThresholdOptions {
   int index_bytes;  // 4 or 8: what is kept is reported, and limited to its capacity
   bool measure;
 };
 
 // In device memory; each may be null.
-struct CudaSparseReport {
+struct CudaSelectReport {
   std::int64_t* kept;  // by array
   double* thresholds;  // by scope: the least magnitude that is kept; infinity for none
   double* energies;    // by tensor, if measured: sums of squares of what is kept and of the rest
@@ -163,24 +163,25 @@ int subgrad_cuda_select_bytes(const CudaSpan* spans, std::size_t count, const Cu
                               std::size_t scope_count, std::size_t* bytes);
 int subgrad_cuda_select_find(int device, void* stream, const CudaSpan* spans, std::size_t count,
                              const CudaScope* scopes, std::size_t scope_count, void* scratch,
-                             const CudaSparseReport* report);
+                             const CudaSelectReport* report);
 int subgrad_cuda_select_write(int device, void* stream, const CudaSpan* spans, std::size_t count,
                               const CudaScope* scopes, std::size_t scope_count, void* scratch,
                               int index_bytes);
 
 // A thresholded step, likewise. Where nothing is reported the second part follows at once.
-int subgrad_cuda_sparse_bytes(const CudaSparseTensor* tensors, std::size_t count,
-                              const CudaScope* scopes, std::size_t scope_count,
-                              const CudaSparseOptions* options, std::size_t* bytes);
-int subgrad_cuda_sparse_begin(int device, void* stream, const CudaSparseTensor* tensors,
-                              std::size_t count, const CudaSparseRow* rows, const CudaScope* scopes,
-                              std::size_t scope_count, const CudaSparseOptions* options,
-                              void* scratch, const CudaSparseReport* report);
-int subgrad_cuda_sparse_finish(int device, void* stream, const CudaSparseTensor* tensors,
-                               std::size_t count, const CudaSparseRow* rows,
-                               const CudaScope* scopes, std::size_t scope_count,
-                               const CudaSparseOptions* options, void* scratch,
-                               const CudaSparseReport* report);
+int subgrad_cuda_threshold_bytes(const CudaThresholdTensor* tensors, std::size_t count,
+                                 const CudaScope* scopes, std::size_t scope_count,
+                                 const CudaThresholdOptions* options, std::size_t* bytes);
+int subgrad_cuda_threshold_begin(int device, void* stream, const CudaThresholdTensor* tensors,
+                                 std::size_t count, const CudaThresholdRow* rows,
+                                 const CudaScope* scopes, std::size_t scope_count,
+                                 const CudaThresholdOptions* options, void* scratch,
+                                 const CudaSelectReport* report);
+int subgrad_cuda_threshold_finish(int device, void* stream, const CudaThresholdTensor* tensors,
+                                  std::size_t count, const CudaThresholdRow* rows,
+                                  const CudaScope* scopes, std::size_t scope_count,
+                                  const CudaThresholdOptions* options, void* scratch,
+                                  const CudaSelectReport* report);
 }
 
 // What becomes of a position outside an order: no index that anything takes.
@@ -210,9 +211,9 @@ struct CudaApi {
   decltype(&subgrad_cuda_select_bytes) select_bytes;
   decltype(&subgrad_cuda_select_find) select_find;
   decltype(&subgrad_cuda_select_write) select_write;
-  decltype(&subgrad_cuda_sparse_bytes) sparse_bytes;
-  decltype(&subgrad_cuda_sparse_begin) sparse_begin;
-  decltype(&subgrad_cuda_sparse_finish) sparse_finish;
+  decltype(&subgrad_cuda_threshold_bytes) threshold_bytes;
+  decltype(&subgrad_cuda_threshold_begin) threshold_begin;
+  decltype(&subgrad_cuda_threshold_finish) threshold_finish;
 };
 inline constexpr const char* kCudaApiName = "subgrad_fast.cuda_api";
 

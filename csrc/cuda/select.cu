@@ -221,7 +221,7 @@ cudaError_t Selecting::scan(cudaStream_t stream) const {
   return launch(&scan_tiles, scope_count_, kScanThreads, stream, scratch_);
 }
 
-cudaError_t Selecting::report(const CudaSparseReport& to, cudaStream_t stream) const {
+cudaError_t Selecting::report(const CudaSelectReport& to, cudaStream_t stream) const {
   if (to.thresholds != nullptr) {
     SGF_CUDA_TRY(launch(&report_thresholds, (scope_count_ + 63) / 64, 64, stream, scratch_.scopes,
                         scope_count_, to.thresholds));
@@ -272,7 +272,7 @@ int subgrad_cuda_select_bytes(const CudaSpan* spans, std::size_t count, const Cu
 
 int subgrad_cuda_select_find(int device, void* stream, const CudaSpan* spans, std::size_t count,
                              const CudaScope* scopes, std::size_t scope_count, void* scratch,
-                             const CudaSparseReport* report) {
+                             const CudaSelectReport* report) {
   const OnDevice on(device);
   SGF_CUDA_TRY(on.error());
   int processors = 0;

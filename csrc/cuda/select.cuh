@@ -92,7 +92,7 @@ class Selecting {
   cudaError_t count_all_tiles(cudaStream_t stream) const;
   cudaError_t scan(cudaStream_t stream) const;  // of counted tiles
   // What is kept by array, of counted scopes; and by scope the thresholds.
-  cudaError_t report(const CudaSparseReport& to, cudaStream_t stream) const;
+  cudaError_t report(const CudaSelectReport& to, cudaStream_t stream) const;
   cudaError_t write(int index_bytes, cudaStream_t stream) const;
 
  private:

@@ -1,6 +1,6 @@
 // The thresholded step: the direction of SGD goes to the residual, and what is large enough there
-// moves the parameter. The equations are those of rules/, in the order of cpu/sparse.inl, so the
-// bits are the CPU's.
+// moves the parameter. The equations are those of rules/, in the order of
+// cpu/threshold/threshold.inl, so the bits are the CPU's.
 //
 // Where the cut is known and nothing is to be reported, one kernel does it all: per element the
 // gradient is read once, momentum and residual are read and written once, and packs of parameters
@@ -33,7 +33,7 @@ struct StepTile {
 
   template <int lanes>
   __device__ void step(int begin, int end) {
-    const SparseItem& s = at.s;
+    const ThresholdItem& s = at.s;
     for (int i = begin + static_cast<int>(threadIdx.x) * lanes; i < end;
          i += kBlockThreads * lanes) {
       const Pack<G, lanes> gp = pack_at<lanes>(at.g + i);
@@ -82,12 +82,12 @@ constexpr int kStepBlocks = kDenseTypes[types].grad == DType::f64 ? 3 : kBlocksP
 
 template <int types>
 __global__ void __launch_bounds__(kBlockThreads, kStepBlocks<types>)
-    sparse_step(const __grid_constant__ SparseList list) {
+    threshold_step(const __grid_constant__ ThresholdList list) {
   using Work = StepTile<types>;
   using C = typename Work::C;
   __shared__ Shared<C> shared;
   const int i = segment_of(list, static_cast<int>(blockIdx.x));
-  const SparseItem& s = list.segments[i];
+  const ThresholdItem& s = list.segments[i];
   prepare(list, s, shared);
   const Place<typename Work::P, typename Work::G, C> at(list, i);
   Work work{at, shared, list.energies != nullptr};
@@ -117,7 +117,7 @@ struct ReleaseTile {
 
   const Place<P, P, C>& at;
   const Shared<C>& shared;
-  const SparseList& list;
+  const ThresholdList& list;
   const std::int64_t to;  // the place of the tile's first in the report
   const bool ranked;      // whether the key alone does not say what is kept, and where it goes
   TileRanks<C> ranks;
@@ -125,7 +125,7 @@ struct ReleaseTile {
 
   template <int lanes>
   __device__ void step(int begin, int end) {
-    const SparseItem& s = at.s;
+    const ThresholdItem& s = at.s;
     each_turn<lanes>(at.v, begin, end, [&](Pack<C, lanes> vp, int i, int count) {
       bool kept[lanes], any = false;
       int place[lanes];
@@ -163,12 +163,12 @@ struct ReleaseTile {
 
 template <DType type>
 __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
-    sparse_release(const __grid_constant__ SparseList list) {
+    threshold_release(const __grid_constant__ ThresholdList list) {
   using Work = ReleaseTile<type>;
   using C = typename Work::C;
   __shared__ Shared<C> shared;
   const int i = segment_of(list, static_cast<int>(blockIdx.x));
-  const SparseItem& s = list.segments[i];
+  const ThresholdItem& s = list.segments[i];
   const Place<typename Work::P, typename Work::P, C> at(list, i);
   const SelectScratch& scratch = list.scratch;
   const std::int64_t before = kept_before(scratch, s.scope, at.tile);
@@ -189,8 +189,8 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
 
 // A block for each tensor adds up its tiles.
 __global__ void __launch_bounds__(kBlockThreads)
-    sum_energies(const __grid_constant__ SparseList list, double* energies) {
-  const SparseItem& s = list.segments[blockIdx.x];
+    sum_energies(const __grid_constant__ ThresholdList list, double* energies) {
+  const ThresholdItem& s = list.segments[blockIdx.x];
   const int tiles = static_cast<int>((s.n + kTile - 1) / kTile);
   double kept = 0.0, rest = 0.0;
   for (int t = static_cast<int>(threadIdx.x); t < tiles; t += kBlockThreads) {
@@ -208,22 +208,22 @@ __global__ void __launch_bounds__(kBlockThreads)
 // --- The launches --------------------------------------------------------------------------------
 
 template <int types>
-cudaError_t step_types(const SparseCall& call, const CudaSparseRow* rows, std::int64_t* kept,
+cudaError_t step_types(const ThresholdCall& call, const CudaThresholdRow* rows, std::int64_t* kept,
                        cudaStream_t stream) {
   constexpr DenseTypes t = kDenseTypes[types];
   if constexpr (t.momentum != compute_dtype(t.param)) {
     return cudaSuccess;  // there is no such step
   } else {
-    const auto wanted = [](const CudaSparseTensor& tensor) { return tensor.types_row == types; };
-    return call.each_list(rows, kept, false, wanted, [&](const SparseList& list, int blocks) {
-      return launch(&sparse_step<types>, blocks, kBlockThreads, stream, list);
+    const auto wanted = [](const CudaThresholdTensor& tensor) { return tensor.types_row == types; };
+    return call.each_list(rows, kept, false, wanted, [&](const ThresholdList& list, int blocks) {
+      return launch(&threshold_step<types>, blocks, kBlockThreads, stream, list);
     });
   }
 }
 
 template <int... types>
-cudaError_t step_tensors(std::integer_sequence<int, types...>, const SparseCall& call,
-                         const CudaSparseRow* rows, std::int64_t* kept, cudaStream_t stream) {
+cudaError_t step_tensors(std::integer_sequence<int, types...>, const ThresholdCall& call,
+                         const CudaThresholdRow* rows, std::int64_t* kept, cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
   static_cast<void>(
       (... && ((error = step_types<types>(call, rows, kept, stream)) == cudaSuccess)));
@@ -231,12 +231,13 @@ cudaError_t step_tensors(std::integer_sequence<int, types...>, const SparseCall&
 }
 
 template <DType type>
-cudaError_t release_type(const SparseCall& call, const CudaSparseRow* rows, cudaStream_t stream) {
-  const auto wanted = [&](const CudaSparseTensor& t) {
+cudaError_t release_type(const ThresholdCall& call, const CudaThresholdRow* rows,
+                         cudaStream_t stream) {
+  const auto wanted = [&](const CudaThresholdTensor& t) {
     return call.types_of(t).param == type && call.two_passes(t);
   };
-  return call.each_list(rows, nullptr, true, wanted, [&](const SparseList& list, int blocks) {
-    return launch(&sparse_release<type>, blocks, kBlockThreads, stream, list);
+  return call.each_list(rows, nullptr, true, wanted, [&](const ThresholdList& list, int blocks) {
+    return launch(&threshold_release<type>, blocks, kBlockThreads, stream, list);
   });
 }
 
@@ -246,23 +247,24 @@ cudaError_t release_type(const SparseCall& call, const CudaSparseRow* rows, cuda
 
 extern "C" {
 
-int subgrad_cuda_sparse_bytes(const CudaSparseTensor* tensors, std::size_t count,
-                              const CudaScope* scopes, std::size_t scope_count,
-                              const CudaSparseOptions* options, std::size_t* bytes) {
-  *bytes = SparseCall(tensors, count, scopes, scope_count, *options, nullptr).bytes();
+int subgrad_cuda_threshold_bytes(const CudaThresholdTensor* tensors, std::size_t count,
+                                 const CudaScope* scopes, std::size_t scope_count,
+                                 const CudaThresholdOptions* options, std::size_t* bytes) {
+  *bytes = ThresholdCall(tensors, count, scopes, scope_count, *options, nullptr).bytes();
   return cudaSuccess;
 }
 
-int subgrad_cuda_sparse_begin(int device, void* stream, const CudaSparseTensor* tensors,
-                              std::size_t count, const CudaSparseRow* rows, const CudaScope* scopes,
-                              std::size_t scope_count, const CudaSparseOptions* options,
-                              void* scratch, const CudaSparseReport* report) {
+int subgrad_cuda_threshold_begin(int device, void* stream, const CudaThresholdTensor* tensors,
+                                 std::size_t count, const CudaThresholdRow* rows,
+                                 const CudaScope* scopes, std::size_t scope_count,
+                                 const CudaThresholdOptions* options, void* scratch,
+                                 const CudaSelectReport* report) {
   const OnDevice on(device);
   SGF_CUDA_TRY(on.error());
   int processors = 0;
   SGF_CUDA_TRY(multiprocessors(device, processors));
   const auto s = static_cast<cudaStream_t>(stream);
-  const SparseCall call(tensors, count, scopes, scope_count, *options, scratch);
+  const ThresholdCall call(tensors, count, scopes, scope_count, *options, scratch);
   const Selecting& selecting = call.selecting();
   SGF_CUDA_TRY(cudaMemsetAsync(report->kept, 0, count * sizeof *report->kept, s));
   SGF_CUDA_TRY(selecting.set_scopes(s));
@@ -274,23 +276,23 @@ int subgrad_cuda_sparse_begin(int device, void* stream, const CudaSparseTensor* 
   return selecting.report(*report, s);
 }
 
-int subgrad_cuda_sparse_finish(int device, void* stream, const CudaSparseTensor* tensors,
-                               std::size_t count, const CudaSparseRow* rows,
-                               const CudaScope* scopes, std::size_t scope_count,
-                               const CudaSparseOptions* options, void* scratch,
-                               const CudaSparseReport* report) {
+int subgrad_cuda_threshold_finish(int device, void* stream, const CudaThresholdTensor* tensors,
+                                  std::size_t count, const CudaThresholdRow* rows,
+                                  const CudaScope* scopes, std::size_t scope_count,
+                                  const CudaThresholdOptions* options, void* scratch,
+                                  const CudaSelectReport* report) {
   const OnDevice on(device);
   SGF_CUDA_TRY(on.error());
   const auto s = static_cast<cudaStream_t>(stream);
-  const SparseCall call(tensors, count, scopes, scope_count, *options, scratch);
+  const ThresholdCall call(tensors, count, scopes, scope_count, *options, scratch);
   SGF_CUDA_TRY(release_type<DType::f32>(call, rows, s));
   SGF_CUDA_TRY(release_type<DType::f64>(call, rows, s));
   SGF_CUDA_TRY(release_type<DType::bf16>(call, rows, s));
   SGF_CUDA_TRY(release_type<DType::f16>(call, rows, s));
   if (!options->measure || report->energies == nullptr) return cudaSuccess;
   SGF_CUDA_TRY(cudaMemsetAsync(report->energies, 0, 2 * count * sizeof *report->energies, s));
-  const auto every = [](const CudaSparseTensor&) { return true; };
-  return call.each_list(rows, nullptr, false, every, [&](const SparseList& list, int) {
+  const auto every = [](const CudaThresholdTensor&) { return true; };
+  return call.each_list(rows, nullptr, false, every, [&](const ThresholdList& list, int) {
     return launch(&sum_energies, list.count, kBlockThreads, s, list, report->energies);
   });
 }

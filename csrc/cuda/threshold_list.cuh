@@ -17,12 +17,12 @@ static_assert(kSgdRows[kDirections - 1].decay == Decay::coupled &&
               kSgdRows[kShrinking].buffer == Buffer::none &&
               kSgdRows[kSteps - 1].prox == Prox::none && kSgdRows[kSteps].prox == Prox::l1);
 
-struct SparseRow {
+struct ThresholdRow {
   SgdParams direction, application;
   const float* lr;
 };
 
-struct SparseItem {
+struct ThresholdItem {
   void* param;
   const void* grad;
   void* momentum;
@@ -39,20 +39,20 @@ struct SparseItem {
   bool packed;  // every operand is aligned to its packs
 };
 
-struct SparseList {
+struct ThresholdList {
   static constexpr int kRows = 6, kSegments = 28;
 
   SelectScratch scratch;
   std::int64_t* kept;
   double2* energies;  // by tile: of what is kept, and of the rest; or null
   std::int32_t count, row_count, index_bytes;
-  SparseRow rows[kRows];
-  SparseItem segments[kSegments];
+  ThresholdRow rows[kRows];
+  ThresholdItem segments[kSegments];
   std::int32_t first_block[kSegments];
 };
-static_assert(sizeof(SparseList) <= 4096, "the limit of parameters");
+static_assert(sizeof(ThresholdList) <= 4096, "the limit of parameters");
 
-inline bool is_packed(const CudaSparseTensor& t, const void* residual, DenseTypes types) {
+inline bool is_packed(const CudaThresholdTensor& t, const void* residual, DenseTypes types) {
   const std::size_t lanes = 16 / size_of(types.momentum);
   return aligned_to(t.param, lanes * size_of(types.param)) &&
          aligned_to(t.grad, lanes * size_of(types.grad)) && aligned_to(t.momentum, 16) &&
@@ -60,10 +60,10 @@ inline bool is_packed(const CudaSparseTensor& t, const void* residual, DenseType
 }
 
 // A call's tensors, and its scratch memory.
-class SparseCall {
+class ThresholdCall {
  public:
-  SparseCall(const CudaSparseTensor* tensors, std::size_t count, const CudaScope* scopes,
-             std::size_t scope_count, const CudaSparseOptions& options, void* scratch)
+  ThresholdCall(const CudaThresholdTensor* tensors, std::size_t count, const CudaScope* scopes,
+                std::size_t scope_count, const CudaThresholdOptions& options, void* scratch)
       : tensors_(tensors),
         count_(count),
         options_(options),
@@ -74,7 +74,7 @@ class SparseCall {
     }
     Carver carver(scratch);
     for (std::size_t i = 0; i < count; ++i) {
-      const CudaSparseTensor& t = tensors[i];
+      const CudaThresholdTensor& t = tensors[i];
       const DType type = types_of(t).momentum;
       void* v = t.residual;
       if (v == nullptr && two_passes_[t.scope]) {
@@ -91,14 +91,14 @@ class SparseCall {
 
   std::size_t bytes() const { return bytes_; }
   const Selecting& selecting() const { return selecting_; }
-  static DenseTypes types_of(const CudaSparseTensor& t) { return kDenseTypes[t.types_row]; }
-  bool two_passes(const CudaSparseTensor& t) const { return two_passes_[t.scope]; }
+  static DenseTypes types_of(const CudaThresholdTensor& t) { return kDenseTypes[t.types_row]; }
+  bool two_passes(const CudaThresholdTensor& t) const { return two_passes_[t.scope]; }
 
   // Calls run(list, blocks) for the tensors that are wanted, in lists as long as a launch takes.
   template <class Wanted, class Run>
-  cudaError_t each_list(const CudaSparseRow* rows, std::int64_t* kept, bool second,
+  cudaError_t each_list(const CudaThresholdRow* rows, std::int64_t* kept, bool second,
                         const Wanted& wanted, const Run& run) const {
-    SparseList list;
+    ThresholdList list;
     list.scratch = selecting_.scratch();
     list.kept = kept;
     list.energies = energies_;
@@ -106,22 +106,22 @@ class SparseCall {
     list.count = list.row_count = 0;
     int blocks = 0, last_row = -1;
     for (std::size_t i = 0; i < count_; ++i) {
-      const CudaSparseTensor& t = tensors_[i];
+      const CudaThresholdTensor& t = tensors_[i];
       if (t.n == 0 || !wanted(t)) continue;
-      if (list.count == SparseList::kSegments ||
-          (t.params_row != last_row && list.row_count == SparseList::kRows)) {
+      if (list.count == ThresholdList::kSegments ||
+          (t.params_row != last_row && list.row_count == ThresholdList::kRows)) {
         SGF_CUDA_TRY(run(list, blocks));
         list.count = list.row_count = blocks = 0;
         last_row = -1;
       }
-      const CudaSparseRow& row = rows[t.params_row];
+      const CudaThresholdRow& row = rows[t.params_row];
       if (t.params_row != last_row) {
-        const SparseParts parts =
-            sparse_parts(row.params, row.momentum_correction, row.momentum_masking);
+        const ThresholdParts parts =
+            threshold_parts(row.params, row.momentum_correction, row.momentum_masking);
         list.rows[list.row_count++] = {parts.direction, parts.application, row.lr};
         last_row = t.params_row;
       }
-      SparseItem& s = list.segments[list.count];
+      ThresholdItem& s = list.segments[list.count];
       s = segment(i, row, second);
       s.row = static_cast<std::int16_t>(list.row_count - 1);
       list.first_block[list.count++] = blocks;
@@ -132,13 +132,14 @@ class SparseCall {
 
  private:
   // As the first or the second kernel takes a tensor.
-  SparseItem segment(std::size_t i, const CudaSparseRow& row, bool second) const {
-    const CudaSparseTensor& t = tensors_[i];
+  ThresholdItem segment(std::size_t i, const CudaThresholdRow& row, bool second) const {
+    const CudaThresholdTensor& t = tensors_[i];
     const SpanItem& span = selecting_.spans()[i];
     const bool exact = selecting_.exact(t.scope), two = two_passes_[t.scope];
-    SparseParts parts = sparse_parts(row.params, row.momentum_correction, row.momentum_masking);
+    ThresholdParts parts =
+        threshold_parts(row.params, row.momentum_correction, row.momentum_masking);
     const bool momentum = row.params.momentum != 0.0;
-    SparseItem s = {};
+    ThresholdItem s = {};
     s.param = t.param;
     s.grad = t.grad;
     s.momentum = t.momentum;
@@ -166,9 +167,9 @@ class SparseCall {
     return s;
   }
 
-  const CudaSparseTensor* tensors_;
+  const CudaThresholdTensor* tensors_;
   std::size_t count_;
-  const CudaSparseOptions options_;
+  const CudaThresholdOptions options_;
   std::unique_ptr<bool[]> two_passes_;  // by scope
   Selecting selecting_;
   double2* energies_ = nullptr;

@@ -15,9 +15,9 @@ struct Shared {
 };
 
 template <class C>
-__device__ void prepare(const SparseList& list, const SparseItem& s, Shared<C>& shared) {
+__device__ void prepare(const ThresholdList& list, const ThresholdItem& s, Shared<C>& shared) {
   if (threadIdx.x == 0) {
-    const SparseRow& row = list.rows[s.row];
+    const ThresholdRow& row = list.rows[s.row];
     SgdParams application = row.application;
     if (row.lr != nullptr) application.lr = *row.lr;
     shared.direction = SgdCoefficients<C>::of(row.direction);
@@ -29,7 +29,7 @@ __device__ void prepare(const SparseList& list, const SparseItem& s, Shared<C>& 
 
 // Moves parameters by what is kept. Those of which nothing is kept are written only where all move.
 template <class P, class C, int lanes>
-__device__ void apply(const SparseItem& s, const SgdCoefficients<C>& coefficients,
+__device__ void apply(const ThresholdItem& s, const SgdCoefficients<C>& coefficients,
                       const bool (&kept)[lanes], Pack<P, lanes>& w, C (&m)[lanes], C (&v)[lanes]) {
   const auto released = [&](const auto& release, bool all) {
 #pragma unroll
@@ -86,7 +86,7 @@ struct Energies {
 // Where a block works: a tile of one tensor.
 template <class P, class G, class C>
 struct Place {
-  const SparseItem& s;
+  const ThresholdItem& s;
   const int tile;
   const std::int64_t begin;
   const int n;
@@ -95,7 +95,7 @@ struct Place {
   C* const m;
   C* const v;
 
-  __device__ Place(const SparseList& list, int i)
+  __device__ Place(const ThresholdList& list, int i)
       : s(list.segments[i]),
         tile(s.first_tile + int(blockIdx.x) - list.first_block[i]),
         begin(std::int64_t{tile - s.first_tile} * kTile),

@@ -66,8 +66,8 @@ struct Sgd : SgdCoefficients<C> {
     if constexpr (kProx == Prox::l1) w = soft_threshold(w);
   }
 
-  // All that comes before: what is to be subtracted, before the learning rate. The sparse step adds
-  // it to what it holds back.
+  // All that comes before: what is to be subtracted, before the learning rate. The thresholded step
+  // adds it to what it holds back.
   template <class V>
   SGF_HD V direction(V& w, V& m, V g) const {
     g = flip_sign(g, splat<V>(sign));

@@ -11,14 +11,14 @@ namespace subgrad {
 
 // The two parts of a step. Weight decay is part of the direction unless it is decoupled; so is
 // momentum unless what is kept becomes its gradient. The application takes the rest.
-struct SparseParts {
+struct ThresholdParts {
   SgdParams direction, application;
   bool releases;        // what is kept moves the parameter as it is: see Release
   bool masks_momentum;  // and is forgotten by the momentum
 };
-inline SparseParts sparse_parts(const SgdParams& p, bool momentum_correction,
-                                bool momentum_masking) {
-  SparseParts parts = {p, p, momentum_correction || p.momentum == 0.0, false};
+inline ThresholdParts threshold_parts(const SgdParams& p, bool momentum_correction,
+                                      bool momentum_masking) {
+  ThresholdParts parts = {p, p, momentum_correction || p.momentum == 0.0, false};
   parts.application.maximize = false;
   (p.decoupled_weight_decay ? parts.direction : parts.application).weight_decay = 0.0;
   if (parts.releases) {

@@ -17,8 +17,6 @@ try:
         get_num_threads,
         set_num_threads,
     )
-    from subgrad_fast.threshold.device import DeviceSparseResult
-    from subgrad_fast.threshold.result import SparseResult
     from subgrad_fast.dense import FusedSGD, sgd_step
     from subgrad_fast.loading.loader import BatchLoader
     from subgrad_fast.sampling import (
@@ -32,7 +30,6 @@ try:
     )
     from subgrad_fast.select.magnitudes import Selection, kth_magnitude, select
     from subgrad_fast.select.selectors import Absolute, Exact, Reused, Sampled
-    from subgrad_fast.threshold.step import sparse_step
     from subgrad_fast.sparsify import (
         Mask,
         apply_mask_,
@@ -42,6 +39,9 @@ try:
         n_m_,
         soft_threshold_,
     )
+    from subgrad_fast.threshold.device import DeviceThresholdResult
+    from subgrad_fast.threshold.result import ThresholdResult
+    from subgrad_fast.threshold.step import threshold_step
 except ImportError:
     # `python -m subgrad_fast info` imports this package first, and is there to report this very
     # error.
@@ -53,7 +53,7 @@ __all__ = [
     "BatchLoader",
     "BatchSampler",
     "ClassBalancedSampler",
-    "DeviceSparseResult",
+    "DeviceThresholdResult",
     "Exact",
     "FusedSGD",
     "GroupSampler",
@@ -62,8 +62,8 @@ __all__ = [
     "Reused",
     "Sampled",
     "Selection",
-    "SparseResult",
     "StratifiedSampler",
+    "ThresholdResult",
     "WeightedSampler",
     "__version__",
     "apply_mask_",
@@ -80,5 +80,5 @@ __all__ = [
     "set_num_threads",
     "sgd_step",
     "soft_threshold_",
-    "sparse_step",
+    "threshold_step",
 ]

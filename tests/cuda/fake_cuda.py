@@ -105,10 +105,10 @@ SELECT_FIND = ctypes.CFUNCTYPE(
 SELECT_WRITE = ctypes.CFUNCTYPE(
     c_int, c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_int
 )
-SPARSE_BYTES = ctypes.CFUNCTYPE(
+THRESHOLD_BYTES = ctypes.CFUNCTYPE(
     c_int, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, POINTER(c_size_t)
 )
-SPARSE = ctypes.CFUNCTYPE(
+THRESHOLD = ctypes.CFUNCTYPE(
     c_int,
     *(c_int, c_void_p, c_void_p, c_size_t, c_void_p),
     *(c_void_p, c_size_t, c_void_p, c_void_p, c_void_p),
@@ -150,9 +150,9 @@ class Api(ctypes.Structure):
         ("select_bytes", SELECT_BYTES),
         ("select_find", SELECT_FIND),
         ("select_write", SELECT_WRITE),
-        ("sparse_bytes", SPARSE_BYTES),
-        ("sparse_begin", SPARSE),
-        ("sparse_finish", SPARSE),
+        ("threshold_bytes", THRESHOLD_BYTES),
+        ("threshold_begin", THRESHOLD),
+        ("threshold_finish", THRESHOLD),
     )
 
 
@@ -231,9 +231,9 @@ class FakeCuda:
             SELECT_BYTES(scratch_bytes),
             SELECT_FIND(note("find")),
             SELECT_WRITE(note("write")),
-            SPARSE_BYTES(scratch_bytes),
-            SPARSE(note("begin")),
-            SPARSE(note("finish")),
+            THRESHOLD_BYTES(scratch_bytes),
+            THRESHOLD(note("begin")),
+            THRESHOLD(note("finish")),
         )
 
     def _noted(self, name: str, error: int) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from machines import FULL, Gpu
 from reference import COMBINATIONS, DTYPES, assert_same_bits, special_values
-from reference_sparse import sparse_step
+from reference_sparse import threshold_step
 from test_update import RULES
 
 import subgrad_fast as sf
@@ -38,10 +38,10 @@ def tensors(types: tuple[str, str], n: int, rng: np.random.Generator) -> Arrays:
     return [special_values(DTYPES[t], n, rng) for t in (*types, wide, wide)]
 
 
-def step(many: list[list[Any]], how: dict[str, Any]) -> sf.SparseResult:
+def step(many: list[list[Any]], how: dict[str, Any]) -> sf.ThresholdResult:
     w, g, m, v = (list(column) for column in zip(*many, strict=True))
     residuals = v if how.get("error_feedback", True) else None
-    return sf.sparse_step(w, g, residuals, m if how.get("momentum") else None, **how)
+    return sf.threshold_step(w, g, residuals, m if how.get("momentum") else None, **how)
 
 
 def step_and_check(
@@ -210,7 +210,7 @@ def step_by_rows(many: list[list[Any]], kind: str, rows: list[dict], rates: list
     """One step of a tensor for each row of hyper-parameters, 1.0 or the 300 largest kept."""
     flags = ("momentum_correction", "momentum_masking")
     given = [
-        _core.SparseParams(dampening=0.0, nesterov=False, **dict.fromkeys(flags, True), **row)
+        _core.ThresholdParams(dampening=0.0, nesterov=False, **dict.fromkeys(flags, True), **row)
         for row in rows
     ]
     scopes = Scopes()
@@ -262,7 +262,7 @@ def test_what_has_no_room_stays(gpu: Gpu, way: dict[str, Any]) -> None:
             # As a step that keeps just these.
             mask = np.zeros(w.size, bool)
             mask[indices] = True
-            want = sparse_step(w, g, m, v, lambda _: mask, lr=0.1, momentum=0.9, **mode)  # noqa: B023
+            want = threshold_step(w, g, m, v, lambda _: mask, lr=0.1, momentum=0.9, **mode)  # noqa: B023
             assert want.m is not None and want.v is not None
             assert_same_bits(gpu.numpy(on[i][0]), want.w)
             assert_same_bits(gpu.numpy(on[i][2]), want.m)
@@ -331,7 +331,7 @@ def test_what_is_not_kept_keeps_its_bits(gpu: Gpu, dtype: str) -> None:
         g, v = np.zeros(16, np.float32), np.zeros(16, np.float32)
         g[[2, 9]] = 5.0
         on = gpu.array(w)
-        sf.sparse_step(on, gpu.array(g), gpu.array(v), lr=0.1, **way)
+        sf.threshold_step(on, gpu.array(g), gpu.array(v), lr=0.1, **way)
         got = gpu.numpy(on).view(np.uint16)
         assert (np.delete(got, [2, 9]) == nan).all()
         assert (got[[2, 9]] != nan).all()  # the control
@@ -341,8 +341,8 @@ def test_a_gradient_may_be_its_own_parameter(gpu: Gpu) -> None:
     for way in ({"threshold": 20.0}, {"k": 7}):
         w, v = np.arange(50, dtype=np.float32), np.zeros(50, np.float32)
         on, on_v = gpu.array(w), gpu.array(v)
-        sf.sparse_step(on, on, on_v, lr=0.25, **way)
-        sf.sparse_step(w, w, v, lr=0.25, **way)
+        sf.threshold_step(on, on, on_v, lr=0.25, **way)
+        sf.threshold_step(w, w, v, lr=0.25, **way)
         assert_same_bits(gpu.numpy(on), w)
         assert_same_bits(gpu.numpy(on_v), v)
 
@@ -357,33 +357,33 @@ def test_memory_order(gpu: Gpu) -> None:
 
     on = [DeviceArray(gpu.array(x).array.T) for x in flat]
     twins = [x.copy().T for x in flat]
-    sf.sparse_step(*on, lr=0.1, k=50)
-    sf.sparse_step(*twins, lr=0.1, k=50)
+    sf.threshold_step(*on, lr=0.1, k=50)
+    sf.threshold_step(*twins, lr=0.1, k=50)
     for a, b in zip(on, twins, strict=True):
         assert_same_bits(a.array, b)
     with pytest.raises(ValueError, match="emit: on cuda:0 params must be in row-major order"):
-        sf.sparse_step(*on, lr=0.1, k=50, emit="int32")
+        sf.threshold_step(*on, lr=0.1, k=50, emit="int32")
     other = gpu.array(np.zeros((20, 30), np.float32))
     with pytest.raises(ValueError, match="on cuda:0 an array must be contiguous in its parameter"):
-        sf.sparse_step(on[0], other, on[2], lr=0.1, k=50)
+        sf.threshold_step(on[0], other, on[2], lr=0.1, k=50)
 
 
 def test_arguments_are_refused(gpu: Gpu) -> None:
     host = np.ones(4, np.float32)
     x, y, z = (gpu.array(host) for _ in range(3))
     with pytest.raises(ValueError, match=r"grads: expected memory on cuda:0 like params, got cpu"):
-        sf.sparse_step(x, host, y, lr=0.1, k=1)
+        sf.threshold_step(x, host, y, lr=0.1, k=1)
     with pytest.raises(ValueError, match=r"params\[1\]: expected memory on cuda:0 like"):
-        sf.sparse_step([x, host], [y, host.copy()], [z, host.copy()], lr=0.1, k=1)
+        sf.threshold_step([x, host], [y, host.copy()], [z, host.copy()], lr=0.1, k=1)
     with pytest.raises(ValueError, match="residuals: expected memory on cuda:0 like params"):
-        sf.sparse_step(x, y, host, lr=0.1, k=1)
+        sf.threshold_step(x, y, host, lr=0.1, k=1)
     with pytest.raises(TypeError, match="residuals: expected float32"):
-        sf.sparse_step(x, y, gpu.array(np.ones(4)), lr=0.1, k=1)
+        sf.threshold_step(x, y, gpu.array(np.ones(4)), lr=0.1, k=1)
     with pytest.raises(ValueError, match="residuals: shares memory with params"):
-        sf.sparse_step(x, y, x, lr=0.1, k=1)
+        sf.threshold_step(x, y, x, lr=0.1, k=1)
     with pytest.raises(ValueError, match="capacity: expected a number >= 0 beside emit"):
-        sf.sparse_step(x, y, z, lr=0.1, k=1, capacity=3)
+        sf.threshold_step(x, y, z, lr=0.1, k=1, capacity=3)
     with pytest.raises(ValueError, match="capacity: has a meaning for arrays on a device only"):
-        sf.sparse_step(host, host.copy(), host.copy(), lr=0.1, k=1, emit="int32", capacity=3)
+        sf.threshold_step(host, host.copy(), host.copy(), lr=0.1, k=1, emit="int32", capacity=3)
     for array in (x, y, z):
         assert (gpu.numpy(array) == 1).all()

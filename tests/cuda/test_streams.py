@@ -104,7 +104,7 @@ def sparse(gpu: Gpu) -> None:
         types = (dtype, dtype, wide, wide)
         w, g, v, m = ([gpu.array(np.ones(9, t)) for _ in range(30)] for t in types)
         for how in ({"threshold": 0.5}, {"k": 2}, {"k": 2, "emit": "int64"}):
-            sf.sparse_step(w, g, v, m, lr=0.1, momentum=0.9, measure=True, **how)
+            sf.threshold_step(w, g, v, m, lr=0.1, momentum=0.9, measure=True, **how)
 
 
 # What to run, and how many launches and fills of memory that is at least: all launchers.

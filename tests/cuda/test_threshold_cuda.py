@@ -19,8 +19,7 @@ from test_optim_cuda import DEVICE, DISGUISED  # noqa: E402
 
 import subgrad_fast as sf  # noqa: E402
 from subgrad_fast import _core  # noqa: E402
-from subgrad_fast.optim import threshold_work  # noqa: E402
-from subgrad_fast.optim import ThresholdSGD  # noqa: E402
+from subgrad_fast.optim import ThresholdSGD, threshold_work  # noqa: E402
 
 SHAPES = [(3, 5), (1,), (0,), (700,), (4, 1), (), (33, 65)]
 
@@ -75,7 +74,7 @@ class Twins:
                 assert torch.equal(torch.signbit(got.cpu()), torch.signbit(value)), name
         a, b = ours.last_result, theirs.last_result
         assert a is not None and b is not None
-        assert isinstance(a, sf.DeviceSparseResult)
+        assert isinstance(a, sf.DeviceThresholdResult)
         assert (a.kept, a.sizes, a.thresholds) == (b.kept, b.sizes, b.thresholds)
         assert a.density == b.density
         if b.energies is not None:

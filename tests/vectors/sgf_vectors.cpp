@@ -225,7 +225,7 @@ void run_top(DType type, std::map<std::string, std::uint64_t>& results) {
 }
 
 // The parts of the thresholded step, one after the other, with coefficients that tell them apart.
-void run_sparse(std::map<std::string, std::uint64_t>& results) {
+void run_threshold(std::map<std::string, std::uint64_t>& results) {
   const subgrad::KernelTable& table = subgrad::kernels();
   for (int rule = 0; rule < subgrad::kSgdRules; ++rule) {
     for (int types = 0; types < subgrad::kDenseTypeRows; ++types) {
@@ -287,7 +287,7 @@ std::map<std::string, std::uint64_t> run_all() {
   run_selection<float>(DType::bf16, results);
   run_selection<float>(DType::f16, results);
   for (int t = 0; t < subgrad::kDTypes; ++t) run_top(static_cast<DType>(t), results);
-  run_sparse(results);
+  run_threshold(results);
   for (int rule = 0; rule < subgrad::kSgdRules; ++rule) {
     for (int types = 0; types < subgrad::kDenseTypeRows; ++types) {
       for (const std::size_t n : {1u, 3u, 4u, 7u, 8u, 15u, 16u, 33u, 97u, 515u}) {

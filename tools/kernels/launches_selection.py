@@ -1,5 +1,5 @@
 """Selection and the thresholded step: the rows of the table in launches.py for select.cu,
-kth_key.cu and sparse.cu.
+kth_key.cu and threshold.cu.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def step_works(gpu: Any) -> Iterator[Work]:
         kept = int((abs(normal(np.dtype(DTYPES[grad]), n).astype(float)) >= threshold).sum())
 
         def run(operands: list[Any] = operands) -> None:
-            sf.sparse_step(*operands, lr=0.1, momentum=0.9, threshold=threshold)
+            sf.threshold_step(*operands, lr=0.1, momentum=0.9, threshold=threshold)
 
         yield Work(run, n, n * (g + 2 * v + 2 * m) + kept * 2 * w)
 
@@ -114,7 +114,7 @@ def release_works(gpu: Any) -> Iterator[Work]:
         operands, (w, _, v, m) = step_operands(gpu, (name, name), 16)
 
         def run(operands: list[Any] = operands) -> None:
-            sf.sparse_step(*operands, lr=0.1, momentum=0.9, k=k)
+            sf.threshold_step(*operands, lr=0.1, momentum=0.9, k=k)
 
         yield Work(run, n, n * v + k * (2 * w + v + m))
 
@@ -123,7 +123,7 @@ def energies_works(gpu: Any) -> Iterator[Work]:
     operands, _ = step_operands(gpu, ("float32", "float32"), TILES)
     w, g, v, _ = operands
     yield Work(
-        lambda: sf.sparse_step(w, g, v, lr=0.1, threshold=1.0, measure=True), TILES, 16 * TILES
+        lambda: sf.threshold_step(w, g, v, lr=0.1, threshold=1.0, measure=True), TILES, 16 * TILES
     )
 
 
@@ -176,7 +176,7 @@ SELECTION = {
         "their tile. " + BY_TYPE,
         element_type,
     ),
-    "sparse_step": Kernel(
+    "threshold_step": Kernel(
         step_works,
         "The thresholded step in one kernel, with momentum, at 1% kept at random. The gradient "
         "has to be read, residual and momentum read and written, and the parameters that are "
@@ -184,7 +184,7 @@ SELECTION = {
         "parameter and gradient.",
         lambda row: ", ".join(types_row(int(row))[:2]),
     ),
-    "sparse_release": Kernel(
+    "threshold_release": Kernel(
         release_works,
         "The second kernel, where the cut is not known before, with momentum, at 1% kept at "
         "random. The residual has to be read; of what is kept the parameter is read and written, "

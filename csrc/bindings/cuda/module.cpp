@@ -27,9 +27,9 @@ PYBIND11_MODULE(_cuda, m) {
       &subgrad::subgrad_cuda_select_bytes,
       &subgrad::subgrad_cuda_select_find,
       &subgrad::subgrad_cuda_select_write,
-      &subgrad::subgrad_cuda_sparse_bytes,
-      &subgrad::subgrad_cuda_sparse_begin,
-      &subgrad::subgrad_cuda_sparse_finish,
+      &subgrad::subgrad_cuda_threshold_bytes,
+      &subgrad::subgrad_cuda_threshold_begin,
+      &subgrad::subgrad_cuda_threshold_finish,
   };
   m.attr("api") = pybind11::capsule(&api, subgrad::kCudaApiName);
 }

@@ -146,7 +146,7 @@ void add_optimizer_step(const py::handle& type) {
 
 }  // namespace
 
-void register_update(py::module_& m) {
+void register_dense(py::module_& m) {
   using namespace py::literals;
 
   m.def(

@@ -7,9 +7,9 @@
 #include <memory>
 #include <vector>
 
-#include "bindings/cuda/backend.h"
 #include "bindings/border/extents.h"
 #include "bindings/border/written_memory.h"
+#include "bindings/cuda/backend.h"
 #include "cpu/dense/dense.h"
 
 namespace subgrad {

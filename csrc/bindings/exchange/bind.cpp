@@ -89,7 +89,7 @@ void merge(const py::object& out, const Payloads& gathered, const std::vector<st
 
 }  // namespace
 
-void register_entries(py::module_& m) {
+void register_exchange(py::module_& m) {
   using namespace py::literals;
 
   m.attr("ENTRY_GRANULE") = kEntryGranule;

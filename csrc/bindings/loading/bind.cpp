@@ -110,7 +110,7 @@ class HeldRing {
 
 }  // namespace
 
-void register_gather(py::module_& m) {
+void register_loading(py::module_& m) {
   using namespace py::literals;
   m.def("contiguous_rows", &contiguous_rows, "array"_a);
   py::class_<HeldRing>(m, "GatherRing")

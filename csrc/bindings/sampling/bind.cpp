@@ -5,8 +5,8 @@
 #include "bindings/sampling/keys.h"
 #include "core/philox.h"
 #include "cpu/kernel_table.h"
-#include "cpu/sampling/order.h"
 #include "cpu/sampling/draws.h"
+#include "cpu/sampling/order.h"
 
 namespace subgrad {
 namespace {
@@ -38,7 +38,7 @@ void choose_into(std::uint64_t n, std::uint64_t seed, std::uint64_t draw, IndexA
 
 }  // namespace
 
-void register_sample(py::module_& m) {
+void register_sampling(py::module_& m) {
   using namespace py::literals;
 
   m.def("random_words", &random_words, "key"_a, "low"_a, "high"_a, "blocks"_a);

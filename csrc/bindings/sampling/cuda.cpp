@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "bindings/loading/batch_indices.h"
 #include "bindings/cuda/arrays.h"
+#include "bindings/loading/batch_indices.h"
 #include "bindings/registrars.h"
 #include "cpu/sampling/order.h"
 #include "cpu/sampling/weights.h"
@@ -130,7 +130,7 @@ void gather(const std::vector<py::object>& sources, const std::vector<py::object
 
 }  // namespace
 
-void register_cuda_sample(py::module_& m) {
+void register_cuda_sampling(py::module_& m) {
   using namespace py::literals;
 
   m.def(

@@ -1,12 +1,12 @@
-// Selection by magnitude on a device; see cuda_sparse.cpp on memory.
+// Selection by magnitude on a device; see threshold/cuda.cpp on memory.
 #include <pybind11/stl.h>
 
 #include <limits>
 #include <optional>
 #include <tuple>
 
-#include "bindings/cuda/backend.h"
 #include "bindings/border/extents.h"
+#include "bindings/cuda/backend.h"
 #include "bindings/registrars.h"
 #include "bindings/select/amounts.h"
 
@@ -74,7 +74,7 @@ class CudaSelect {
   // `kept`: 0 where the thresholds are all that is wanted.
   void find(std::uintptr_t scratch, std::uintptr_t kept, std::uintptr_t thresholds) {
     scratch_ = at(scratch);
-    const CudaSparseReport report = {static_cast<std::int64_t*>(at(kept)),
+    const CudaSelectReport report = {static_cast<std::int64_t*>(at(kept)),
                                      static_cast<double*>(at(thresholds)), nullptr};
     launch_cuda(device_, library_, [&](const CudaApi& api, void* stream) {
       return api.select_find(device_, stream, spans_.data(), spans_.size(), scopes_.data(),

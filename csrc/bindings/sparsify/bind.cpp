@@ -1,4 +1,4 @@
-// WeightSpan made sparse in place. Numbers have been checked by sparsity.py, arrays are checked
+// Weights made sparse in place. Numbers have been checked by sparsify.py, arrays are checked
 // here.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -6,9 +6,9 @@
 #include <memory>
 #include <optional>
 
+#include "bindings/border/written_memory.h"
 #include "bindings/registrars.h"
 #include "bindings/select/amounts.h"
-#include "bindings/border/written_memory.h"
 #include "cpu/sparsify/sparsify.h"
 
 namespace subgrad {
@@ -17,12 +17,12 @@ namespace {
 // Below this many elements a call is over before another thread could have taken the GIL.
 constexpr std::int64_t kReleaseElements = 8 << 10;
 
-enum class Order { memory, row_major };
+enum class Walk { memory, row_major };
 
 // The arrays that a call changes: viewed, checked, and put into a work list.
 class InPlace {
  public:
-  InPlace(const py::object& argument, Order order, const py::list* masks = nullptr)
+  InPlace(const py::object& argument, Walk order, const py::list* masks = nullptr)
       : list_(array_list(argument, "x")) {
     const std::size_t count = list_.items.size();
     for (std::size_t i = 0; i < count; ++i) {
@@ -86,13 +86,13 @@ class InPlace {
     return views;
   }
 
-  void add(std::size_t i, Order order) {
+  void add(std::size_t i, Walk order) {
     const Extents& x = extents_[i];
     const std::int64_t *shape = x.shape.data(), *strides = x.strides.data();
     const std::int64_t* mask_strides = masks_.empty() ? strides : masks_[i].strides();
     const std::int64_t mask_size = masks_.empty() ? x.itemsize() : 1;
     auto layout = std::make_unique<const Layout>(x.ndim(), shape, strides, mask_strides, strides,
-                                                 order == Order::row_major);
+                                                 order == Walk::row_major);
     const bool one_run = x.aligned() && layout->contiguous(x.itemsize(), mask_size, x.itemsize());
     WeightSpan w{x.data, x.dtype, x.size, one_run ? nullptr : layout.get()};
     if (!masks_.empty()) w.mask = static_cast<const std::uint8_t*>(masks_[i].data());
@@ -123,7 +123,7 @@ void require_groups(const InPlace& x, int m) {
 // One of the three is given.
 void hard_threshold(const py::object& x, std::optional<double> threshold,
                     std::optional<double> density, std::optional<std::int64_t> k, bool together) {
-  InPlace arrays(x, Order::row_major);
+  InPlace arrays(x, Walk::row_major);
   if (threshold.has_value()) {
     arrays.run([&](const std::vector<WeightSpan>& work) { keep_at_least(work, *threshold); });
     return;
@@ -149,13 +149,13 @@ void hard_threshold(const py::object& x, std::optional<double> threshold,
 
 }  // namespace
 
-void register_sparsity(py::module_& m) {
+void register_sparsify(py::module_& m) {
   using namespace py::literals;
 
   m.def(
       "shrink",
       [](const py::object& x, double threshold, double scale) {
-        InPlace(x, Order::memory).run([&](const std::vector<WeightSpan>& arrays) {
+        InPlace(x, Walk::memory).run([&](const std::vector<WeightSpan>& arrays) {
           shrink(arrays, threshold, scale);
         });
       },
@@ -163,7 +163,7 @@ void register_sparsity(py::module_& m) {
   m.def(
       "shrink_rows",
       [](const py::object& x, double threshold) {
-        InPlace(x, Order::row_major).run([&](const std::vector<WeightSpan>& arrays) {
+        InPlace(x, Walk::row_major).run([&](const std::vector<WeightSpan>& arrays) {
           shrink_rows(arrays, threshold);
         });
       },
@@ -171,7 +171,7 @@ void register_sparsity(py::module_& m) {
   m.def(
       "apply_masks",
       [](const py::object& x, const py::list& masks) {
-        InPlace(x, Order::memory, &masks).run([](const std::vector<WeightSpan>& arrays) {
+        InPlace(x, Walk::memory, &masks).run([](const std::vector<WeightSpan>& arrays) {
           apply_masks(arrays);
         });
       },
@@ -180,7 +180,7 @@ void register_sparsity(py::module_& m) {
   m.def(
       "keep_pattern",
       [](const py::object& x, int n, int of) {
-        InPlace arrays(x, Order::row_major);
+        InPlace arrays(x, Walk::row_major);
         require_groups(arrays, of);
         arrays.run([&](const std::vector<WeightSpan>& work) { keep_pattern(work, n, of); });
       },

@@ -5,7 +5,7 @@
 
 namespace subgrad {
 
-void check_scopes(const SparsePlan& plan, const std::vector<Placement>& placements,
+void check_scopes(const ThresholdPlan& plan, const std::vector<Placement>& placements,
                   std::size_t scopes) {
   if (placements.size() != plan.size()) throw py::value_error("placements: not one for each param");
   std::vector<std::ptrdiff_t> first(scopes, -1);
@@ -21,10 +21,11 @@ void check_scopes(const SparsePlan& plan, const std::vector<Placement>& placemen
   }
 }
 
-std::vector<SparseSegment> segments_of(const SparsePlan& plan,
-                                       const std::vector<SparseParams>& rows,
-                                       const std::vector<Placement>& placements, int index_bytes) {
-  std::vector<SparseSegment> segments;
+std::vector<ThresholdSegment> segments_of(const ThresholdPlan& plan,
+                                          const std::vector<ThresholdParams>& rows,
+                                          const std::vector<Placement>& placements,
+                                          int index_bytes) {
+  std::vector<ThresholdSegment> segments;
   for (std::size_t i = 0; i < plan.size(); ++i) {
     const Placement& place = placements[i];
     const bool use_momentum = rows[place.row].sgd.momentum != 0.0;
@@ -37,7 +38,7 @@ std::vector<SparseSegment> segments_of(const SparsePlan& plan,
                             std::to_string(plan.elements(i)) +
                             " elements, more than 'int32' can index");
     }
-    SparseSegment s = plan.segment(i, use_momentum);
+    ThresholdSegment s = plan.segment(i, use_momentum);
     s.row = place.row;
     s.scope = place.scope;
     s.first = place.first;

@@ -17,13 +17,14 @@ struct Placement {
 
 // Throws unless there is a placement for each tensor, and the tensors of a scope are computed in
 // one type.
-void check_scopes(const SparsePlan& plan, const std::vector<Placement>& placements,
+void check_scopes(const ThresholdPlan& plan, const std::vector<Placement>& placements,
                   std::size_t scopes);
 
 // The tensors as the kernels take them. Throws for a momentum buffer that is missing, and where
 // indices of that size are too small.
-std::vector<SparseSegment> segments_of(const SparsePlan& plan,
-                                       const std::vector<SparseParams>& rows,
-                                       const std::vector<Placement>& placements, int index_bytes);
+std::vector<ThresholdSegment> segments_of(const ThresholdPlan& plan,
+                                          const std::vector<ThresholdParams>& rows,
+                                          const std::vector<Placement>& placements,
+                                          int index_bytes);
 
 }  // namespace subgrad

@@ -8,8 +8,8 @@
 #include "bindings/registrars.h"
 #include "bindings/threshold/arguments.h"
 #include "bindings/threshold/plan.h"
-#include "cpu/threshold/threshold.h"
 #include "cpu/threshold/report.h"
+#include "cpu/threshold/threshold.h"
 
 namespace subgrad {
 namespace {
@@ -22,7 +22,7 @@ Selector::Kind selector_kind(const std::string& name) {
 }
 
 // (indices, values) of every tensor.
-py::list selections_of(const SparsePlan& plan, const SparseResult& result, int index_bytes) {
+py::list selections_of(const ThresholdPlan& plan, const ThresholdResult& result, int index_bytes) {
   py::list selections;
   std::vector<KeptList> lists;
   for (std::size_t i = 0; i < plan.size(); ++i) {
@@ -43,19 +43,20 @@ py::list selections_of(const SparsePlan& plan, const SparseResult& result, int i
   return selections;
 }
 
-py::tuple sparse_step(const py::object& params, const py::object& grads,
-                      const py::object& residuals, const py::object& momentum_buffers,
-                      const std::vector<SparseParams>& rows, const std::vector<Selector>& selectors,
-                      const std::vector<Placement>& placements, int index_bytes, bool measure,
-                      const py::list& versioned) {
-  const SparsePlan plan(params, grads, residuals, momentum_buffers);
+py::tuple threshold_step(const py::object& params, const py::object& grads,
+                         const py::object& residuals, const py::object& momentum_buffers,
+                         const std::vector<ThresholdParams>& rows,
+                         const std::vector<Selector>& selectors,
+                         const std::vector<Placement>& placements, int index_bytes, bool measure,
+                         const py::list& versioned) {
+  const ThresholdPlan plan(params, grads, residuals, momentum_buffers);
   check_scopes(plan, placements, selectors.size());
-  const std::vector<SparseSegment> segments = segments_of(plan, rows, placements, index_bytes);
+  const std::vector<ThresholdSegment> segments = segments_of(plan, rows, placements, index_bytes);
   if (!versioned.empty()) increment_versions(versioned);
-  SparseResult result;
+  ThresholdResult result;
   {
     const py::gil_scoped_release release;
-    result = run_sparse(segments, rows, selectors, {index_bytes, measure});
+    result = run_threshold(segments, rows, selectors, {index_bytes, measure});
   }
   py::list energies;
   for (const Energy& e : result.energies) energies.append(py::make_tuple(e.kept, e.rest));
@@ -65,17 +66,17 @@ py::tuple sparse_step(const py::object& params, const py::object& grads,
 
 }  // namespace
 
-void register_sparse(py::module_& m) {
+void register_threshold(py::module_& m) {
   using namespace py::literals;
 
-  py::class_<SparseParams>(m, "SparseParams")
+  py::class_<ThresholdParams>(m, "ThresholdParams")
       .def(py::init([](double lr, double momentum, double dampening, double weight_decay,
                        bool nesterov, bool maximize, bool decoupled_weight_decay,
                        bool momentum_correction, bool momentum_masking) {
-             return SparseParams{{lr, momentum, dampening, weight_decay, nesterov, maximize,
-                                  decoupled_weight_decay},
-                                 momentum_correction,
-                                 momentum_masking};
+             return ThresholdParams{{lr, momentum, dampening, weight_decay, nesterov, maximize,
+                                     decoupled_weight_decay},
+                                    momentum_correction,
+                                    momentum_masking};
            }),
            "lr"_a, "momentum"_a, "dampening"_a, "weight_decay"_a, "nesterov"_a, "maximize"_a,
            "decoupled_weight_decay"_a, "momentum_correction"_a, "momentum_masking"_a);
@@ -92,8 +93,9 @@ void register_sparse(py::module_& m) {
            }),
            "row"_a, "scope"_a, "first"_a, "fresh"_a);
 
-  m.def("sparse_step", &sparse_step, "params"_a, "grads"_a, "residuals"_a, "momentum_buffers"_a,
-        "rows"_a, "selectors"_a, "placements"_a, "index_bytes"_a, "measure"_a, "versioned"_a);
+  m.def("threshold_step", &threshold_step, "params"_a, "grads"_a, "residuals"_a,
+        "momentum_buffers"_a, "rows"_a, "selectors"_a, "placements"_a, "index_bytes"_a, "measure"_a,
+        "versioned"_a);
   m.def("next_threshold", &next_threshold, "threshold"_a, "kept"_a, "target"_a);
 }
 

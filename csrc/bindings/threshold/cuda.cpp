@@ -30,15 +30,15 @@ const void* number_on(int device, const py::object& array, const Where& where, D
   return view.data;
 }
 
-class CudaSparseStep {
+class CudaThresholdStep {
  public:
   // `threshold` and `rates`: numbers in device memory that are read in place of the selectors' and
   // of each row's; or None.
-  CudaSparseStep(const py::object& params, const py::object& grads, const py::object& residuals,
-                 const py::object& momentum_buffers, const std::vector<SparseParams>& rows,
-                 const std::vector<Selector>& selectors, const std::vector<Placement>& placements,
-                 int index_bytes, bool measure, const py::object& threshold,
-                 const std::vector<py::object>& rates)
+  CudaThresholdStep(const py::object& params, const py::object& grads, const py::object& residuals,
+                    const py::object& momentum_buffers, const std::vector<ThresholdParams>& rows,
+                    const std::vector<Selector>& selectors,
+                    const std::vector<Placement>& placements, int index_bytes, bool measure,
+                    const py::object& threshold, const std::vector<py::object>& rates)
       : arrays_{params, grads, residuals, momentum_buffers, threshold},
         rates_(rates),
         plan_(params, grads, residuals, momentum_buffers, Memory::any),
@@ -60,7 +60,7 @@ class CudaSparseStep {
       const bool exact = s.kind != Selector::Kind::absolute;
       scopes_.push_back({s.threshold, static_cast<const double*>(cut), exact ? s.k : -1});
     }
-    for (const SparseSegment& s : segments_of(plan_, rows, placements, index_bytes)) {
+    for (const ThresholdSegment& s : segments_of(plan_, rows, placements, index_bytes)) {
       const std::size_t i = tensors_.size();
       if (index_bytes != 0 && plan_.order(i) != nullptr) {
         throw py::value_error("emit: on " + device_text(device_) + " " + plan_.where(i).text() +
@@ -83,8 +83,8 @@ class CudaSparseStep {
   std::size_t scratch_bytes() const {
     std::size_t bytes = 0;
     launch([&](const CudaApi& api, void*) {
-      return api.sparse_bytes(tensors_.data(), tensors_.size(), scopes_.data(), scopes_.size(),
-                              &options_, &bytes);
+      return api.threshold_bytes(tensors_.data(), tensors_.size(), scopes_.data(), scopes_.size(),
+                                 &options_, &bytes);
     });
     return bytes;
   }
@@ -98,12 +98,12 @@ class CudaSparseStep {
     report_ = {static_cast<std::int64_t*>(at(kept)), static_cast<double*>(at(thresholds)),
                static_cast<double*>(at(energies))};
     if (capacity.has_value()) {
-      for (CudaSparseTensor& t : tensors_) t.kept.capacity = *capacity;
+      for (CudaThresholdTensor& t : tensors_) t.kept.capacity = *capacity;
     }
     if (!versioned.empty()) increment_versions(versioned);
     launch([&](const CudaApi& api, void* stream) {
-      return api.sparse_begin(device_, stream, tensors_.data(), tensors_.size(), rows_.data(),
-                              scopes_.data(), scopes_.size(), &options_, scratch_, &report_);
+      return api.threshold_begin(device_, stream, tensors_.data(), tensors_.size(), rows_.data(),
+                                 scopes_.data(), scopes_.size(), &options_, scratch_, &report_);
     });
   }
 
@@ -116,8 +116,8 @@ class CudaSparseStep {
       throw py::value_error("outputs: not one for each param");
     }
     launch([&](const CudaApi& api, void* stream) {
-      return api.sparse_finish(device_, stream, tensors_.data(), tensors_.size(), rows_.data(),
-                               scopes_.data(), scopes_.size(), &options_, scratch_, &report_);
+      return api.threshold_finish(device_, stream, tensors_.data(), tensors_.size(), rows_.data(),
+                                  scopes_.data(), scopes_.size(), &options_, scratch_, &report_);
     });
   }
 
@@ -129,33 +129,33 @@ class CudaSparseStep {
 
   py::object arrays_[5];  // which keep the memory
   std::vector<py::object> rates_;
-  SparsePlan plan_;
-  CudaSparseOptions options_;
+  ThresholdPlan plan_;
+  CudaThresholdOptions options_;
   int device_;
   const DLPackExchangeAPI* library_;
-  std::vector<CudaSparseRow> rows_;
+  std::vector<CudaThresholdRow> rows_;
   std::vector<CudaScope> scopes_;
-  std::vector<CudaSparseTensor> tensors_;
+  std::vector<CudaThresholdTensor> tensors_;
   void* scratch_ = nullptr;
-  CudaSparseReport report_ = {};
+  CudaSelectReport report_ = {};
 };
 
 }  // namespace
 
-void register_cuda_sparse(py::module_& m) {
+void register_cuda_threshold(py::module_& m) {
   using namespace py::literals;
 
-  py::class_<CudaSparseStep>(m, "CudaSparseStep")
+  py::class_<CudaThresholdStep>(m, "CudaThresholdStep")
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,
-                    const std::vector<SparseParams>&, const std::vector<Selector>&,
+                    const std::vector<ThresholdParams>&, const std::vector<Selector>&,
                     const std::vector<Placement>&, int, bool, const py::object&,
                     const std::vector<py::object>&>(),
            "params"_a, "grads"_a, "residuals"_a, "momentum_buffers"_a, "rows"_a, "selectors"_a,
            "placements"_a, "index_bytes"_a, "measure"_a, "threshold"_a, "rates"_a)
-      .def_property_readonly("scratch_bytes", &CudaSparseStep::scratch_bytes)
-      .def("begin", &CudaSparseStep::begin, "scratch"_a, "kept"_a, "thresholds"_a, "energies"_a,
+      .def_property_readonly("scratch_bytes", &CudaThresholdStep::scratch_bytes)
+      .def("begin", &CudaThresholdStep::begin, "scratch"_a, "kept"_a, "thresholds"_a, "energies"_a,
            "capacity"_a, "versioned"_a)
-      .def("finish", &CudaSparseStep::finish, "outputs"_a);
+      .def("finish", &CudaThresholdStep::finish, "outputs"_a);
 }
 
 }  // namespace subgrad

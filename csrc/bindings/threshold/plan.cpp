@@ -42,7 +42,7 @@ std::unique_ptr<const Layout> row_major_layout(const Extents& x) {
 
 }  // namespace
 
-std::vector<SparsePlan::Operand*> SparsePlan::Tensor::operands() {
+std::vector<ThresholdPlan::Operand*> ThresholdPlan::Tensor::operands() {
   std::vector<Operand*> all;
   for (Operand* x : {&param, &grad, &momentum, &residual}) {
     if (x->present()) all.push_back(x);
@@ -52,7 +52,7 @@ std::vector<SparsePlan::Operand*> SparsePlan::Tensor::operands() {
 
 // Where all arrays are dense and in one order (whole channels-last tensors, say) that order is
 // taken as it is. Else each is read in row-major order, packed where it does not lie so.
-void SparsePlan::lay_out(Tensor& t) {
+void ThresholdPlan::lay_out(Tensor& t) {
   const std::vector<Operand*> operands = t.operands();
   const Extents& param = t.param.extents;
   const bool plain = std::all_of(operands.begin(), operands.end(),
@@ -72,7 +72,7 @@ void SparsePlan::lay_out(Tensor& t) {
   }
 }
 
-void SparsePlan::require_device(Tensor& t, const ArrayView& param) {
+void ThresholdPlan::require_device(Tensor& t, const ArrayView& param) {
   const Tensor& first = tensors_.front();
   require_device_of(first.param.extents, first.param.where, param, t.param.where);
   if (param.device == kHost) {
@@ -84,8 +84,8 @@ void SparsePlan::require_device(Tensor& t, const ArrayView& param) {
   }
 }
 
-void SparsePlan::read_state(Tensor& t, Operand& operand, const py::object& array,
-                            const Where& where) {
+void ThresholdPlan::read_state(Tensor& t, Operand& operand, const py::object& array,
+                               const Where& where) {
   const ArrayView view = view_array(array, where, memory_);
   require_device_of(t.param.extents, t.param.where, view, where);
   require_shape_of(t.param.extents, t.param.where, view, where);
@@ -101,8 +101,8 @@ void SparsePlan::read_state(Tensor& t, Operand& operand, const py::object& array
   written_.add(operand.extents, operand.where);
 }
 
-SparsePlan::SparsePlan(const py::object& params, const py::object& grads,
-                       const py::object& residuals, const py::object& momenta, Memory memory)
+ThresholdPlan::ThresholdPlan(const py::object& params, const py::object& grads,
+                             const py::object& residuals, const py::object& momenta, Memory memory)
     : memory_(memory) {
   const ArrayList param_list = array_list(params, "params");
   const ArrayList grad_list = array_list(grads, "grads");
@@ -146,9 +146,9 @@ SparsePlan::SparsePlan(const py::object& params, const py::object& grads,
   }
 }
 
-SparseSegment SparsePlan::segment(std::size_t i, bool use_momentum) const {
+ThresholdSegment ThresholdPlan::segment(std::size_t i, bool use_momentum) const {
   const Tensor& t = tensors_[i];
-  SparseSegment s{};
+  ThresholdSegment s{};
   s.param = t.param.operand();
   s.grad = t.grad.operand();
   s.residual = t.residual.operand();

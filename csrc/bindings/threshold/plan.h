@@ -11,13 +11,13 @@
 
 namespace subgrad {
 
-class SparsePlan {
+class ThresholdPlan {
  public:
   // Lists of arrays of the same length; an entry of `residuals` or `momenta` may be None, and so
   // may the whole. Throws TypeError and ValueError that name the argument. With Memory::any all
   // arrays must be on one device, in the order of their parameters.
-  SparsePlan(const py::object& params, const py::object& grads, const py::object& residuals,
-             const py::object& momenta, Memory memory = Memory::host);
+  ThresholdPlan(const py::object& params, const py::object& grads, const py::object& residuals,
+                const py::object& momenta, Memory memory = Memory::host);
 
   std::size_t size() const { return tensors_.size(); }
   std::int64_t elements(std::size_t i) const { return tensors_[i].param.extents.size; }
@@ -27,7 +27,7 @@ class SparsePlan {
   bool has_momentum(std::size_t i) const { return tensors_[i].momentum.present(); }
 
   // Tensor i as the kernels take it. The momentum is left out where the rule has none.
-  SparseSegment segment(std::size_t i, bool use_momentum) const;
+  ThresholdSegment segment(std::size_t i, bool use_momentum) const;
 
   // The order in which the elements of tensor i are counted; null where that is row-major.
   const Layout* order(std::size_t i) const { return tensors_[i].order.get(); }
@@ -38,7 +38,7 @@ class SparsePlan {
     Extents extents;
     std::unique_ptr<const Layout> layout;  // null: one run of memory
     bool present() const { return where.argument != nullptr; }
-    SparseOperand operand() const { return {extents.data, layout.get()}; }
+    ThresholdOperand operand() const { return {extents.data, layout.get()}; }
   };
   struct Tensor {
     Operand param, grad, momentum, residual;

@@ -90,10 +90,10 @@ constexpr KernelTable make_kernel_table(const char* isa) {
   KernelTable table{};
   table.isa = isa;
   fill_dense<0>(table);
-  fill_sample(table);
+  fill_sampling(table);
   fill_select<0>(table);
-  fill_sparse(table);
-  fill_sparsity<0>(table);
+  fill_threshold(table);
+  fill_sparsify<0>(table);
   return table;
 }
 

@@ -23,8 +23,8 @@ std::uint64_t hash(std::int64_t row) {
 
 }  // namespace
 
-RowChains::RowChains(const std::int64_t* rows, std::int64_t n, std::int64_t buckets,
-                     std::int64_t chunks)
+Duplicates::Duplicates(const std::int64_t* rows, std::int64_t n, std::int64_t buckets,
+                       std::int64_t chunks)
     : rows_(rows),
       n_(n),
       buckets_(buckets),
@@ -38,24 +38,24 @@ RowChains::RowChains(const std::int64_t* rows, std::int64_t n, std::int64_t buck
 
 // The hash as a number in [0, 1): its leading digit to the base `buckets` is the bucket, what
 // follows is as random and places the row in the bucket's table.
-RowChains::Place RowChains::place_of(std::int64_t row) const {
+Duplicates::Place Duplicates::place_of(std::int64_t row) const {
   const Product p = mul_wide(hash(row), static_cast<std::uint64_t>(buckets_));
   return {p.high, p.low};
 }
 
 template <class Body>
-void RowChains::each_of(std::int64_t chunk, const Body& body) const {
+void Duplicates::each_of(std::int64_t chunk, const Body& body) const {
   const std::int64_t size = (n_ + chunks_ - 1) / chunks_;
   const std::int64_t end = std::min(n_, (chunk + 1) * size);
   for (std::int64_t i = chunk * size; i < end; ++i) body(i, place_of(rows_[i]).bucket);
 }
 
-void RowChains::count(std::int64_t chunk) {
+void Duplicates::count(std::int64_t chunk) {
   std::int64_t* counts = cursors_.data() + chunk * buckets_;
   each_of(chunk, [=](std::int64_t, std::uint64_t bucket) { ++counts[bucket]; });
 }
 
-void RowChains::place() {
+void Duplicates::place() {
   std::int64_t at = 0;
   for (std::int64_t bucket = 0; bucket < buckets_; ++bucket) {
     starts_[static_cast<std::size_t>(bucket)] = at;
@@ -69,13 +69,13 @@ void RowChains::place() {
   starts_.back() = at;
 }
 
-void RowChains::deal(std::int64_t chunk) {
+void Duplicates::deal(std::int64_t chunk) {
   std::int64_t* cursors = cursors_.data() + chunk * buckets_;
   std::int64_t* order = order_.get();
   each_of(chunk, [=](std::int64_t i, std::uint64_t bucket) { order[cursors[bucket]++] = i; });
 }
 
-void RowChains::link(std::int64_t bucket) {
+void Duplicates::link(std::int64_t bucket) {
   const auto b = static_cast<std::size_t>(bucket);
   std::int64_t* order = order_.get() + starts_[b];
   const std::int64_t n = starts_[b + 1] - starts_[b];

@@ -12,11 +12,12 @@
 
 namespace subgrad {
 
-class RowChains {
+class Duplicates {
  public:
   // `rows` is kept by address. `buckets` and `chunks`, at least 1, say into how many parts the work
-  // may be split; they change neither the chains nor, for one bucket, the order of first positions.
-  RowChains(const std::int64_t* rows, std::int64_t n, std::int64_t buckets, std::int64_t chunks);
+  // may be split; they change neither what is linked nor, for one bucket, the order of first
+  // positions.
+  Duplicates(const std::int64_t* rows, std::int64_t n, std::int64_t buckets, std::int64_t chunks);
 
   std::int64_t buckets() const { return buckets_; }
   std::int64_t chunks() const { return chunks_; }

@@ -4,10 +4,10 @@
 #include <cstring>
 
 #include "cpu/dense/dense.h"
-#include "cpu/support/hints.h"
 #include "cpu/kernel_table.h"
-#include "cpu/support/parallel.h"
 #include "cpu/rows/duplicates.h"
+#include "cpu/support/hints.h"
+#include "cpu/support/parallel.h"
 
 namespace subgrad {
 namespace {
@@ -101,8 +101,8 @@ std::int64_t buckets_for(const RowSegment& s, int threads) {
 // A segment with the kernels that step one of its rows.
 class RowStepper {
  public:
-  RowStepper(const RowSegment& segment, const SgdParams& params, const RowChains& chains)
-      : s_(segment), params_(params), chains_(chains) {
+  RowStepper(const RowSegment& segment, const SgdParams& params, const Duplicates& duplicates)
+      : s_(segment), params_(params), duplicates_(duplicates) {
     const DType p = s_.param_type, c = compute_type(p);
     const DType m = s_.momentum != nullptr ? s_.momentum_type : p;
     value_row_ = dense_types_row(p, s_.value_type, m);
@@ -119,7 +119,7 @@ class RowStepper {
 
   // All rows of a linked bucket.
   void step(std::int64_t bucket) const {
-    const auto [firsts, n] = chains_.firsts(bucket);
+    const auto [firsts, n] = duplicates_.firsts(bucket);
     if (n == 0) return;
     Scout scout(*this, firsts, n);
     for (std::int64_t j = 0; j < n; ++j) step_row(firsts[j], scout);
@@ -131,12 +131,12 @@ class RowStepper {
     const auto share = [&](void* w, const void* g, void* m, int types_row, const SgdParams& p) {
       run_dense({{w, g, m, s_.length, nullptr, 0, types_row, row.first}}, {p});
     };
-    if (chains_.next(position) < 0) {
+    if (duplicates_.next(position) < 0) {
       share(row.param, values_at(position), row.momentum, value_row_, params_);
       return;
     }
     set_to_nothing(sum, compute_type(s_.param_type), s_.length);
-    for (std::int64_t i = position; i >= 0; i = chains_.next(i)) {
+    for (std::int64_t i = position; i >= 0; i = duplicates_.next(i)) {
       share(sum, values_at(i), nullptr, add_row_, kAdd);
     }
     share(row.param, sum, row.momentum, sum_row_, params_);
@@ -182,7 +182,7 @@ class RowStepper {
         }
       }
       hint_row(stepper_.values_at(position_), bytes_of(s.value_type, s.length));
-      position_ = stepper_.chains_.next(position_);
+      position_ = stepper_.duplicates_.next(position_);
       if (position_ < 0 && ++first_ != end_) position_ = *first_;
     }
 
@@ -194,7 +194,7 @@ class RowStepper {
 
   void step_row(std::int64_t position, Scout& scout) const {
     const Row row = row_at(position);
-    if (chains_.next(position) < 0) {
+    if (duplicates_.next(position) < 0) {
       scout.advance();
       step_[row.first](row.param, values_at(position), row.momentum, s_.length, params_);
       return;
@@ -203,7 +203,7 @@ class RowStepper {
     for (std::int64_t begin = 0; begin < s_.length; begin += kSumElements) {
       const std::int64_t n = std::min(kSumElements, s_.length - begin);
       set_to_nothing(sum, compute_type(s_.param_type), n);
-      for (std::int64_t i = position; i >= 0; i = chains_.next(i)) {
+      for (std::int64_t i = position; i >= 0; i = duplicates_.next(i)) {
         if (begin == 0) scout.advance();
         add_(sum, values_at(i) + bytes_of(s_.value_type, begin), nullptr, n, kAdd);
       }
@@ -215,7 +215,7 @@ class RowStepper {
 
   const RowSegment& s_;
   const SgdParams& params_;
-  const RowChains& chains_;
+  const Duplicates& duplicates_;
   int value_row_, sum_row_, add_row_;
   DenseKernel add_;
   DenseKernel step_[2], step_sum_[2];  // [1]: the momentum row holds nothing
@@ -240,16 +240,16 @@ void run_rows(const std::vector<RowSegment>& segments, const SgdParams& params) 
     std::size_t segment;
     std::int64_t part;
   };
-  std::vector<RowChains> chains;
+  std::vector<Duplicates> duplicates;
   std::vector<RowStepper> steppers;
   std::vector<Slot> chunks, buckets;
-  chains.reserve(segments.size());  // their addresses are kept
+  duplicates.reserve(segments.size());  // their addresses are kept
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const RowSegment& s = segments[i];
-    chains.emplace_back(s.rows, s.n, buckets_for(s, threads), dealing_threads);
-    steppers.emplace_back(s, params, chains[i]);
-    for (std::int64_t c = 0; c < chains[i].chunks(); ++c) chunks.push_back({i, c});
-    for (std::int64_t b = 0; b < chains[i].buckets(); ++b) buckets.push_back({i, b});
+    duplicates.emplace_back(s.rows, s.n, buckets_for(s, threads), dealing_threads);
+    steppers.emplace_back(s, params, duplicates[i]);
+    for (std::int64_t c = 0; c < duplicates[i].chunks(); ++c) chunks.push_back({i, c});
+    for (std::int64_t b = 0; b < duplicates[i].buckets(); ++b) buckets.push_back({i, b});
   }
   std::vector<double> sum(static_cast<std::size_t>(longest));
 
@@ -260,17 +260,17 @@ void run_rows(const std::vector<RowSegment>& segments, const SgdParams& params) 
     });
   };
   for_all(dealing_threads, chunks,
-          [&](std::size_t i, std::int64_t chunk) { chains[i].count(chunk); });
-  for (RowChains& c : chains) c.place();
+          [&](std::size_t i, std::int64_t chunk) { duplicates[i].count(chunk); });
+  for (Duplicates& d : duplicates) d.place();
   for_all(dealing_threads, chunks,
-          [&](std::size_t i, std::int64_t chunk) { chains[i].deal(chunk); });
+          [&](std::size_t i, std::int64_t chunk) { duplicates[i].deal(chunk); });
   for_all(threads, buckets, [&](std::size_t i, std::int64_t bucket) {
-    chains[i].link(bucket);
+    duplicates[i].link(bucket);
     if (!is_shared(segments[i])) steppers[i].step(bucket);
   });
   for (std::size_t i = 0; i < segments.size(); ++i) {
     if (!is_shared(segments[i])) continue;
-    const auto [firsts, n] = chains[i].firsts(0);
+    const auto [firsts, n] = duplicates[i].firsts(0);
     for (std::int64_t j = 0; j < n; ++j) {
       steppers[i].step_shared(firsts[j], sum.data());
     }

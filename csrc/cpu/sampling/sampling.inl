@@ -73,7 +73,7 @@ void permute_values(const Permutation& p, std::uint64_t* values, std::int64_t co
   }
 }
 
-constexpr void fill_sample(KernelTable& table) {
+constexpr void fill_sampling(KernelTable& table) {
   table.philox = &philox_fill;
   table.permute = &permute_values<true>;
   table.unpermute = &permute_values<false>;

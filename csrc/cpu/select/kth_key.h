@@ -1,4 +1,4 @@
-// The k-th largest magnitude among all elements of some spans, as a key (rules/threshold.h).
+// The k-th largest magnitude among all elements of some spans, as a key (rules/select.h).
 #pragma once
 
 #include <cstdint>

@@ -84,9 +84,9 @@ void write(const Block& b, const Found& found, const Cut& cut, std::int64_t kept
 // Finds a cut and writes what it keeps. The pass that looks for what reaches a key, which may be
 // lower than the one that is wanted, keeps copies, so that the rest of the work is about those and
 // the arrays are read once. What there is no room for is read again.
-class Selector {
+class Search {
  public:
-  explicit Selector(const std::vector<Span>& spans)
+  explicit Search(const std::vector<Span>& spans)
       : spans_(spans), threads_(threads_for(bytes_of(spans))), f64_(is_f64(spans)) {
     for (const Block& b : blocks_of(spans)) blocks_.push_back({b});
   }
@@ -256,7 +256,7 @@ class Selector {
 }  // namespace
 
 Cut kth_magnitude(const std::vector<Span>& spans, std::int64_t k) {
-  return Selector(spans).find_top(k);
+  return Search(spans).find_top(k);
 }
 
 Cut threshold_cut(const std::vector<Span>& spans, double threshold) {
@@ -291,15 +291,15 @@ Energy energy(const std::vector<Span>& spans, const Cut& cut) {
 }
 
 Selection select_top(const std::vector<Span>& spans, std::int64_t k, IndexType type) {
-  Selector selector(spans);
-  const Cut cut = selector.find_top(k);
-  return selector.write(cut, type);
+  Search search(spans);
+  const Cut cut = search.find_top(k);
+  return search.write(cut, type);
 }
 
 Selection select_above(const std::vector<Span>& spans, double threshold, IndexType type) {
-  Selector selector(spans);
-  const Cut cut = selector.find_above(threshold);
-  return selector.write(cut, type);
+  Search search(spans);
+  const Cut cut = search.find_above(threshold);
+  return search.write(cut, type);
 }
 
 }  // namespace subgrad

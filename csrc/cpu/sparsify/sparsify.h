@@ -1,4 +1,4 @@
-// WeightSpan made sparse in place: work lists over any number of arrays, and the loops that share
+// Weights made sparse in place: work lists over any number of arrays, and the loops that share
 // them among threads. No split changes a bit, and nothing is written before the last chance to
 // fail.
 #pragma once

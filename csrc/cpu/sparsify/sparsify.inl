@@ -51,7 +51,7 @@ SGF_INLINE void keep_if(bool kept, T* x) {
   memcpy(x, &bits, sizeof bits);
 }
 
-// Magnitudes of n elements as keys (rules/threshold.h).
+// Magnitudes of n elements as keys (rules/select.h).
 template <class T>
 SGF_INLINE void load_keys(const T* x, int n, key_t<compute_t<T>>* keys) {
   using C = compute_t<T>;
@@ -140,13 +140,13 @@ void keep_pattern(void* data, std::int64_t groups, int keep, int m) {
 }
 
 template <int t>
-constexpr void fill_sparsity(KernelTable& table) {
+constexpr void fill_sparsify(KernelTable& table) {
   using T = element_t<static_cast<DType>(t)>;
   table.shrink[t] = &shrink<T>;
   table.apply_mask[t] = &apply_mask<T>;
   table.keep_at_least[t] = &keep_at_least<T>;
   table.keep_pattern[t] = &keep_pattern<T>;
-  if constexpr (t + 1 < kDTypes) fill_sparsity<t + 1>(table);
+  if constexpr (t + 1 < kDTypes) fill_sparsify<t + 1>(table);
 }
 
 }  // namespace SGF_ISA

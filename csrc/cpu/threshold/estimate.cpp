@@ -10,8 +10,8 @@ namespace subgrad {
 namespace {
 
 constexpr std::int64_t kMinSample = 64 << 10;  // elements
-constexpr std::int64_t kMostSparse = 64;       // one line in so many
-constexpr std::int64_t kLinesPerPart = kSparseChunk / kSparseLine;
+constexpr std::int64_t kOneLineIn = 64;        // at the sparsest
+constexpr std::int64_t kLinesPerPart = kThresholdChunk / kThresholdLine;
 constexpr std::int64_t kPartsPerThread = 16;  // below that a parallel region does not pay
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -21,26 +21,26 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 struct Lines {
   std::int64_t n, every;
 
-  std::int64_t groups() const { return ceil_div(ceil_div(n, kSparseLine), every); }
+  std::int64_t groups() const { return ceil_div(ceil_div(n, kThresholdLine), every); }
 
-  SparseWork::Line of(std::int64_t group) const {
+  ThresholdTensor::Line of(std::int64_t group) const {
     const std::int64_t first = group * every;
-    const std::int64_t choices = std::min(every, ceil_div(n, kSparseLine) - first);
+    const std::int64_t choices = std::min(every, ceil_div(n, kThresholdLine) - first);
     const std::uint64_t word = philox_words(0, static_cast<std::uint64_t>(group), 0).first;
     const auto drawn = static_cast<std::int64_t>(word % static_cast<std::uint64_t>(choices));
-    const std::int64_t begin = (first + drawn) * kSparseLine;
-    return {begin, std::min(kSparseLine, n - begin)};
+    const std::int64_t begin = (first + drawn) * kThresholdLine;
+    return {begin, std::min(kThresholdLine, n - begin)};
   }
 
   // Only the last group can have drawn a line that is not full.
   std::int64_t sampled() const {
-    return n == 0 ? 0 : (groups() - 1) * kSparseLine + of(groups() - 1).n;
+    return n == 0 ? 0 : (groups() - 1) * kThresholdLine + of(groups() - 1).n;
   }
 };
 
 // Some groups of one tensor, and where in the sample they go.
 struct Part {
-  const SparseWork* tensor;
+  const ThresholdTensor* tensor;
   Lines lines;
   std::int64_t first_group, groups;
   std::int64_t position;
@@ -48,15 +48,16 @@ struct Part {
 
 }  // namespace
 
-Cut sampled_cut(const std::vector<const SparseWork*>& tensors, std::int64_t n, std::int64_t k) {
-  const std::int64_t every = std::clamp<std::int64_t>(n / kMinSample, 1, kMostSparse);
+Cut estimated_cut(const std::vector<const ThresholdTensor*>& tensors, std::int64_t n,
+                  std::int64_t k) {
+  const std::int64_t every = std::clamp<std::int64_t>(n / kMinSample, 1, kOneLineIn);
   std::vector<Part> parts;
   std::int64_t size = 0;
-  for (const SparseWork* tensor : tensors) {
+  for (const ThresholdTensor* tensor : tensors) {
     const Lines lines{tensor->segment().n, every};
     for (std::int64_t group = 0; group < lines.groups(); group += kLinesPerPart) {
       parts.push_back({tensor, lines, group, std::min(kLinesPerPart, lines.groups() - group),
-                       size + group * kSparseLine});
+                       size + group * kThresholdLine});
     }
     size += lines.sampled();
   }
@@ -67,7 +68,7 @@ Cut sampled_cut(const std::vector<const SparseWork*>& tensors, std::int64_t n, s
       static_cast<int>(std::clamp<std::int64_t>(count / kPartsPerThread, 1, num_threads()));
   parallel_for(threads, count, [&](std::int64_t slot) {
     const Part& part = parts[static_cast<std::size_t>(slot)];
-    SparseWork::Line lines[kLinesPerPart];
+    ThresholdTensor::Line lines[kLinesPerPart];
     for (std::int64_t i = 0; i < part.groups; ++i) lines[i] = part.lines.of(part.first_group + i);
     part.tensor->preview(lines, part.groups,
                          sample.get() + part.position * static_cast<std::int64_t>(size_of(type)));

@@ -10,7 +10,7 @@ namespace subgrad {
 namespace {
 
 // An operand's elements [begin, begin + n): where they are, or a packed copy in `buffer`.
-char* open(const SparseOperand& operand, DType type, std::int64_t begin, std::int64_t n,
+char* open(const ThresholdOperand& operand, DType type, std::int64_t begin, std::int64_t n,
            char* buffer) {
   auto* data = static_cast<char*>(operand.data);
   if (data == nullptr) return nullptr;
@@ -20,14 +20,14 @@ char* open(const SparseOperand& operand, DType type, std::int64_t begin, std::in
 }
 
 // Puts a packed copy back.
-void close(const SparseOperand& operand, DType type, std::int64_t begin, std::int64_t n,
+void close(const ThresholdOperand& operand, DType type, std::int64_t begin, std::int64_t n,
            const char* opened) {
   if (operand.data == nullptr || operand.layout == nullptr) return;
   const Operand to(operand.data, &Layout::Dim::param_stride, type);
   unpack(*operand.layout, to, begin, n, opened);
 }
 
-// A residual that holds nothing: rules/sparse.h on the sign.
+// A residual that holds nothing: rules/threshold.h on the sign.
 void clear(char* residual, DType type, std::int64_t n) {
   if (type == DType::f64) {
     std::fill_n(reinterpret_cast<double*>(residual), n, -0.0);
@@ -38,13 +38,13 @@ void clear(char* residual, DType type, std::int64_t n) {
 
 }  // namespace
 
-SparseWork::SparseWork(const SparseSegment& segment, const SparseParams& p)
+ThresholdTensor::ThresholdTensor(const ThresholdSegment& segment, const ThresholdParams& p)
     : s_(segment),
       param_type_(kDenseTypes[segment.types_row].param),
       grad_type_(kDenseTypes[segment.types_row].grad),
       type_(compute_dtype(param_type_)) {
   const KernelTable& table = kernels();
-  const SparseParts parts = sparse_parts(p.sgd, p.momentum_correction, p.momentum_masking);
+  const ThresholdParts parts = threshold_parts(p.sgd, p.momentum_correction, p.momentum_masking);
   direction_ = parts.direction;
   application_ = parts.application;
   masks_momentum_ = parts.masks_momentum;
@@ -59,25 +59,26 @@ SparseWork::SparseWork(const SparseSegment& segment, const SparseParams& p)
   accumulate_ = table.accumulate[sgd_rule(direction_, s_.first)][s_.types_row];
 }
 
-std::int64_t SparseWork::element_bytes() const {
+std::int64_t ThresholdTensor::element_bytes() const {
   const std::size_t state = (s_.momentum.data != nullptr) + (s_.residual.data != nullptr);
   return static_cast<std::int64_t>(2 * size_of(param_type_) + size_of(grad_type_) +
                                    2 * state * size_of(type_));
 }
 
-void SparseWork::reserve_residual() {
+void ThresholdTensor::reserve_residual() {
   if (s_.residual.data != nullptr && s_.residual.layout == nullptr) return;
   scratch_ = large_array<char>(static_cast<std::size_t>(s_.n) * size_of(type_));
 }
 
-char* SparseWork::held(std::int64_t begin) const {
+char* ThresholdTensor::held(std::int64_t begin) const {
   char* data = scratch_ != nullptr             ? scratch_.get()
                : s_.residual.layout == nullptr ? static_cast<char*>(s_.residual.data)
                                                : nullptr;
   return data == nullptr ? nullptr : data + begin * static_cast<std::int64_t>(size_of(type_));
 }
 
-char* SparseWork::accumulate(std::int64_t begin, std::int64_t n, SparseBuffers& buffers) const {
+char* ThresholdTensor::accumulate(std::int64_t begin, std::int64_t n,
+                                  ThresholdBuffers& buffers) const {
   char *w = nullptr, *m = nullptr;
   if (reads_param()) w = open(s_.param, param_type_, begin, n, buffers.param);
   if (uses_momentum()) m = open(s_.momentum, type_, begin, n, buffers.momentum);
@@ -94,8 +95,9 @@ char* SparseWork::accumulate(std::int64_t begin, std::int64_t n, SparseBuffers& 
   return v;
 }
 
-std::int64_t SparseWork::release(std::int64_t begin, std::int64_t n, std::uint64_t cut, char* v,
-                                 SparseBuffers& buffers, const KeptLanes& to) const {
+std::int64_t ThresholdTensor::release(std::int64_t begin, std::int64_t n, std::uint64_t cut,
+                                      char* v, ThresholdBuffers& buffers,
+                                      const KeptLanes& to) const {
   char *w = open(s_.param, param_type_, begin, n, buffers.param), *m = nullptr;
   const bool writes_momentum = release_ == nullptr || masks_momentum_;
   if (writes_momentum) m = open(s_.momentum, type_, begin, n, buffers.momentum);
@@ -112,11 +114,11 @@ std::int64_t SparseWork::release(std::int64_t begin, std::int64_t n, std::uint64
   return kept;
 }
 
-void SparseWork::preview(const Line* lines, std::int64_t count, void* to) const {
-  SparseBuffers buffers;
-  const auto gather = [&](const SparseOperand& operand, DType type, char* packed) {
+void ThresholdTensor::preview(const Line* lines, std::int64_t count, void* to) const {
+  ThresholdBuffers buffers;
+  const auto gather = [&](const ThresholdOperand& operand, DType type, char* packed) {
     if (operand.data == nullptr) return;
-    char line[kSparseLine * 8];
+    char line[kThresholdLine * 8];
     std::int64_t done = 0;
     for (std::int64_t i = 0; i < count; ++i) {
       const char* from = open(operand, type, lines[i].begin, lines[i].n, line);

@@ -5,27 +5,27 @@
 
 #include <cstdint>
 
-#include "cpu/support/large_array.h"
 #include "cpu/select/select.h"
+#include "cpu/support/large_array.h"
 #include "cpu/threshold/threshold.h"
 
 namespace subgrad {
 
-inline constexpr std::int64_t kSparseChunk = 1024;  // elements: 4 KiB of each f32 operand
+inline constexpr std::int64_t kThresholdChunk = 1024;  // elements: 4 KiB of each f32 operand
 
-inline constexpr std::int64_t kSparseLine = 16;  // elements: a cache line of f32
+inline constexpr std::int64_t kThresholdLine = 16;  // elements: a cache line of f32
 
 // Room for a packed chunk of any operand.
-struct SparseBuffers {
-  static constexpr std::int64_t kBytes = kSparseChunk * 8;
+struct ThresholdBuffers {
+  static constexpr std::int64_t kBytes = kThresholdChunk * 8;
   alignas(64) char param[kBytes], grad[kBytes], momentum[kBytes], residual[kBytes];
 };
 
-class SparseWork {
+class ThresholdTensor {
  public:
-  SparseWork(const SparseSegment& segment, const SparseParams& params);
+  ThresholdTensor(const ThresholdSegment& segment, const ThresholdParams& params);
 
-  const SparseSegment& segment() const { return s_; }
+  const ThresholdSegment& segment() const { return s_; }
   DType type() const { return type_; }
 
   // What an element costs in memory traffic.
@@ -38,26 +38,26 @@ class SparseWork {
   char* held(std::int64_t begin) const;  // null where a residual lives for one chunk only
 
   // The residual takes up the direction of this step; returns where it is.
-  char* accumulate(std::int64_t begin, std::int64_t n, SparseBuffers& buffers) const;
+  char* accumulate(std::int64_t begin, std::int64_t n, ThresholdBuffers& buffers) const;
 
   // What it would be, for at most a chunk's elements that are gathered from all over the tensor:
   // nothing but `to` is written.
   struct Line {
-    std::int64_t begin, n;  // n <= kSparseLine
+    std::int64_t begin, n;  // n <= kThresholdLine
   };
   void preview(const Line* lines, std::int64_t count, void* to) const;
 
   // Moves the parameter by what is kept of [begin, begin + n), whose residual is at `v`; returns
   // how much that was.
   std::int64_t release(std::int64_t begin, std::int64_t n, std::uint64_t cut, char* v,
-                       SparseBuffers& buffers, const KeptLanes& to) const;
+                       ThresholdBuffers& buffers, const KeptLanes& to) const;
 
  private:
   // Whether the direction depends on them.
   bool reads_param() const { return direction_.weight_decay != 0.0; }
   bool uses_momentum() const { return direction_.momentum != 0.0; }
 
-  SparseSegment s_;
+  ThresholdSegment s_;
   DType param_type_, grad_type_, type_;  // type_: the arithmetic's, the momentum's, the residual's
   SgdParams direction_, application_;
   AccumulateKernel accumulate_;

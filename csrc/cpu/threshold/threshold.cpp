@@ -14,12 +14,12 @@
 namespace subgrad {
 namespace {
 
-std::int64_t chunks_of(std::int64_t n) { return (n + kSparseChunk - 1) / kSparseChunk; }
+std::int64_t chunks_of(std::int64_t n) { return (n + kThresholdChunk - 1) / kThresholdChunk; }
 
 // The tensors that share a cut, and where each begins when their elements are counted through.
 struct Scope {
   Selector selector;
-  std::vector<const SparseWork*> members;
+  std::vector<const ThresholdTensor*> members;
   std::int64_t n = 0;
   Cut cut = {};
 
@@ -34,23 +34,24 @@ struct Scope {
         cut = threshold_cut({{nullptr, type(), n}}, selector.threshold);
         break;
       case Selector::Kind::sampled:
-        cut = sampled_cut(members, n, selector.k);
+        cut = estimated_cut(members, n, selector.k);
         break;
       case Selector::Kind::exact:
-        for (const SparseWork* w : members) residuals.push_back(w->residual());
+        for (const ThresholdTensor* w : members) residuals.push_back(w->residual());
         cut = kth_magnitude(residuals, selector.k);
         break;
     }
   }
 };
 
-class SparseStep {
+class ThresholdStep {
  public:
-  SparseStep(const std::vector<SparseSegment>& segments, const std::vector<SparseParams>& params,
-             const std::vector<Selector>& selectors, const SparseOptions& options)
+  ThresholdStep(const std::vector<ThresholdSegment>& segments,
+                const std::vector<ThresholdParams>& params, const std::vector<Selector>& selectors,
+                const ThresholdOptions& options)
       : options_(options), scopes_(selectors.begin(), selectors.end()) {
     work_.reserve(segments.size());  // scopes keep addresses
-    for (const SparseSegment& s : segments) {
+    for (const ThresholdSegment& s : segments) {
       Scope& scope = scopes_[s.scope];
       work_.emplace_back(s, params[s.row]);
       if (scope.exact()) work_.back().reserve_residual();
@@ -65,23 +66,24 @@ class SparseStep {
     if (options_.measure) energies_.resize(chunks);
   }
 
-  SparseResult run() {
+  ThresholdResult run() {
     const bool exact =
         std::any_of(scopes_.begin(), scopes_.end(), [](const Scope& s) { return s.exact(); });
-    if (exact) share(&SparseStep::accumulate);
+    if (exact) share(&ThresholdStep::accumulate);
     for (Scope& scope : scopes_) scope.choose_cut();
-    share(&SparseStep::release);
+    share(&ThresholdStep::release);
     if (no_memory_.load()) throw std::bad_alloc();
     return report();
   }
 
  private:
   // Whole chunks of a tensor, [begin, end), for each tensor.
-  void share(void (SparseStep::*pass)(std::size_t segment, std::int64_t begin, std::int64_t end)) {
+  void share(void (ThresholdStep::*pass)(std::size_t segment, std::int64_t begin,
+                                         std::int64_t end)) {
     share_work(
         work_.size(),
         [this](std::size_t i) {
-          return Load{work_[i].segment().n, work_[i].element_bytes(), kSparseChunk};
+          return Load{work_[i].segment().n, work_[i].element_bytes(), kThresholdChunk};
         },
         [this, pass](std::size_t i, std::int64_t begin, std::int64_t end) {
           (this->*pass)(i, begin, end);
@@ -90,21 +92,21 @@ class SparseStep {
 
   // An exact cut needs all residuals before anything moves: the first of two passes.
   void accumulate(std::size_t segment, std::int64_t begin, std::int64_t end) {
-    const SparseWork& w = work_[segment];
+    const ThresholdTensor& w = work_[segment];
     if (!scopes_[w.segment().scope].exact()) return;
-    SparseBuffers buffers;
-    for (std::int64_t i = begin; i < end; i += kSparseChunk) {
-      w.accumulate(i, std::min(kSparseChunk, end - i), buffers);
+    ThresholdBuffers buffers;
+    for (std::int64_t i = begin; i < end; i += kThresholdChunk) {
+      w.accumulate(i, std::min(kThresholdChunk, end - i), buffers);
     }
   }
 
   void release(std::size_t segment, std::int64_t begin, std::int64_t end) {
-    const SparseWork& w = work_[segment];
+    const ThresholdTensor& w = work_[segment];
     const Scope& scope = scopes_[w.segment().scope];
-    SparseBuffers buffers;
+    ThresholdBuffers buffers;
     KeptRun* const run = begin < end ? new_run(segment, begin) : nullptr;
-    for (std::int64_t i = begin; i < end; i += kSparseChunk) {
-      const std::int64_t n = std::min(kSparseChunk, end - i);
+    for (std::int64_t i = begin; i < end; i += kThresholdChunk) {
+      const std::int64_t n = std::min(kThresholdChunk, end - i);
       char* const v = scope.exact() ? w.held(i) : w.accumulate(i, n, buffers);
       // Of elements that tie at the cut, only those before its boundary are kept.
       const std::int64_t boundary = scope.cut.boundary - offsets_[segment] - i;
@@ -121,8 +123,8 @@ class SparseStep {
 
   // A chunk or a part of one: measured and reported while the residual still has what is kept.
   std::int64_t release(std::size_t segment, std::int64_t begin, std::int64_t n, std::uint64_t cut,
-                       char* v, SparseBuffers& buffers, KeptRun* run) {
-    const SparseWork& w = work_[segment];
+                       char* v, ThresholdBuffers& buffers, KeptRun* run) {
+    const ThresholdTensor& w = work_[segment];
     const auto type = static_cast<std::size_t>(w.type());
     if (options_.measure) {
       add(energies_[chunk(segment, begin)], table_.sum_squares[type](v, n, cut));
@@ -130,7 +132,7 @@ class SparseStep {
     KeptLanes to = {};
     const auto index_bytes = static_cast<std::size_t>(options_.index_bytes);
     if (run != nullptr) {  // written where it stays: reading it back would wait for the parameters
-      constexpr std::size_t room = kSparseChunk + kKeptSlack;
+      constexpr std::size_t room = kThresholdChunk + kKeptSlack;
       to = {run->indices.room(room * index_bytes), run->values.room(room * size_of(w.type())),
             begin, options_.index_bytes};
       if (to.indices == nullptr || to.values == nullptr) {
@@ -161,14 +163,14 @@ class SparseStep {
   }
 
   std::size_t chunk(std::size_t segment, std::int64_t element) const {
-    return static_cast<std::size_t>(first_chunks_[segment] + element / kSparseChunk);
+    return static_cast<std::size_t>(first_chunks_[segment] + element / kThresholdChunk);
   }
 
   static void add(Energy& sum, const Energy& e) { sum = {sum.kept + e.kept, sum.rest + e.rest}; }
 
   // Sums in the order of the elements.
-  SparseResult report() {
-    SparseResult result;
+  ThresholdResult report() {
+    ThresholdResult result;
     for (const Scope& scope : scopes_) {
       result.thresholds.push_back(magnitude_of(scope.cut.key, {{nullptr, scope.type(), 0}}));
     }
@@ -190,8 +192,8 @@ class SparseStep {
   }
 
   const KernelTable& table_ = kernels();
-  const SparseOptions options_;
-  std::vector<SparseWork> work_;
+  const ThresholdOptions options_;
+  std::vector<ThresholdTensor> work_;
   std::vector<Scope> scopes_;
   std::vector<std::int64_t> offsets_;             // by segment: its first element in its scope
   std::vector<std::int64_t> first_chunks_ = {0};  // by segment: its first chunk of all
@@ -204,10 +206,11 @@ class SparseStep {
 
 }  // namespace
 
-SparseResult run_sparse(const std::vector<SparseSegment>& segments,
-                        const std::vector<SparseParams>& params,
-                        const std::vector<Selector>& selectors, const SparseOptions& options) {
-  return SparseStep(segments, params, selectors, options).run();
+ThresholdResult run_threshold(const std::vector<ThresholdSegment>& segments,
+                              const std::vector<ThresholdParams>& params,
+                              const std::vector<Selector>& selectors,
+                              const ThresholdOptions& options) {
+  return ThresholdStep(segments, params, selectors, options).run();
 }
 
 double next_threshold(double threshold, std::int64_t kept, std::int64_t target) {

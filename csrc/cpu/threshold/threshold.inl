@@ -1,10 +1,10 @@
 // The parts of the thresholded step over one contiguous run, written once and compiled per
-// instruction set. cpu/sparse.cpp strings them together on runs that stay in the first-level cache.
+// instruction set. threshold.cpp strings them together on runs that stay in the first-level cache.
 #include "core/types.h"
 #include "cpu/kernel_table.h"
+#include "rules/select.h"
 #include "rules/table.h"
 #include "rules/threshold.h"
-#include "rules/select.h"
 
 namespace subgrad {
 inline namespace SGF_ISA {
@@ -27,8 +27,8 @@ SGF_INLINE unsigned valid_lanes(int rest) { return (1u << rest) - 1u; }
 // residual += direction. Per element the gradient is read once, momentum and residual are read and
 // written once, and the parameter is read if its decay is part of the direction.
 template <class Rule, bool reads_param, class C, class P, class G>
-void sparse_accumulate(const void* param, const void* grad, void* momentum, void* residual,
-                       std::int64_t n, const SgdParams& params) {
+void threshold_accumulate(const void* param, const void* grad, void* momentum, void* residual,
+                          std::int64_t n, const SgdParams& params) {
   using V = Vec<C>;
   using M = Memory<V>;
   const Rule rule(params);
@@ -102,8 +102,8 @@ struct Reporter {
 // its parameters nor its momentum are touched, unless all parameters shrink. Returns how many
 // elements were kept. `momentum` is null where it is not to be forgotten.
 template <class C, class P, Decay decay>
-std::int64_t sparse_release(void* param, void* momentum, void* residual, std::int64_t n,
-                            const SgdParams& params, std::uint64_t cut, const KeptLanes& to) {
+std::int64_t threshold_release(void* param, void* momentum, void* residual, std::int64_t n,
+                               const SgdParams& params, std::uint64_t cut, const KeptLanes& to) {
   using V = Vec<C>;
   using M = Memory<V>;
   const Release<C, decay> release(params);
@@ -132,8 +132,8 @@ std::int64_t sparse_release(void* param, void* momentum, void* residual, std::in
 
 // Moves what is kept from the residual to `taken`, for a dense step with that as its gradient.
 template <class C>
-std::int64_t sparse_take(void* residual, void* taken, std::int64_t n, std::uint64_t cut,
-                         const KeptLanes& to) {
+std::int64_t threshold_take(void* residual, void* taken, std::int64_t n, std::uint64_t cut,
+                            const KeptLanes& to) {
   using V = Vec<C>;
   using M = Memory<V>;
   C* v = static_cast<C*>(residual);
@@ -161,9 +161,9 @@ constexpr AccumulateKernel accumulate_kernel() {
                 t.momentum != compute_dtype(t.param)) {
     return nullptr;
   } else if constexpr (reads_param) {
-    return &sparse_accumulate<SgdRule<C, rule>, true, C, P, element_t<t.grad>>;
+    return &threshold_accumulate<SgdRule<C, rule>, true, C, P, element_t<t.grad>>;
   } else {  // one kernel for all parameter types
-    return &sparse_accumulate<SgdRule<C, rule>, false, C, C, element_t<t.grad>>;
+    return &threshold_accumulate<SgdRule<C, rule>, false, C, C, element_t<t.grad>>;
   }
 }
 
@@ -183,18 +183,18 @@ template <DType type>
 constexpr void fill_release(KernelTable& table) {
   using P = element_t<type>;
   using C = compute_t<P>;
-  table.release[int(type)] = {&sparse_release<C, P, Decay::none>,
-                              &sparse_release<C, P, Decay::decoupled>};
+  table.release[int(type)] = {&threshold_release<C, P, Decay::none>,
+                              &threshold_release<C, P, Decay::decoupled>};
 }
 
-constexpr void fill_sparse(KernelTable& table) {
+constexpr void fill_threshold(KernelTable& table) {
   fill_accumulate<0>(table);
   fill_release<DType::f32>(table);
   fill_release<DType::f64>(table);
   fill_release<DType::bf16>(table);
   fill_release<DType::f16>(table);
-  table.take[int(DType::f32)] = &sparse_take<float>;
-  table.take[int(DType::f64)] = &sparse_take<double>;
+  table.take[int(DType::f32)] = &threshold_take<float>;
+  table.take[int(DType::f64)] = &threshold_take<double>;
 }
 
 }  // namespace SGF_ISA

@@ -71,12 +71,12 @@ def sgd_step(
     l1: float,
     first_step: bool,
 ) -> None: ...
-def sparse_step(
+def threshold_step(
     params: Any,
     grads: Any,
     residuals: Any,
     momentum_buffers: Any,
-    rows: list[SparseParams],
+    rows: list[ThresholdParams],
     selectors: list[Selector],
     placements: list[Placement],
     index_bytes: int,
@@ -108,14 +108,14 @@ class CudaSelect:
     def find(self, scratch: int, kept: int, thresholds: int) -> None: ...
     def write(self, outputs: list[tuple[int, int, int]]) -> None: ...
 
-class CudaSparseStep:
+class CudaThresholdStep:
     def __init__(
         self,
         params: Any,
         grads: Any,
         residuals: Any,
         momentum_buffers: Any,
-        rows: list[SparseParams],
+        rows: list[ThresholdParams],
         selectors: list[Selector],
         placements: list[Placement],
         index_bytes: int,
@@ -203,7 +203,7 @@ class RowStep:
 class Selector:
     def __init__(self, kind: str, threshold: float, k: int) -> None: ...
 
-class SparseParams:
+class ThresholdParams:
     def __init__(
         self,
         lr: float,

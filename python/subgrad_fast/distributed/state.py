@@ -12,6 +12,7 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
 from subgrad_fast import _core
+from subgrad_fast.dense import sgd_step
 from subgrad_fast.distributed.exchange import (
     RESIDUAL_DTYPES,
     Exchange,
@@ -20,7 +21,6 @@ from subgrad_fast.distributed.exchange import (
     flat_view,
     vanishes,
 )
-from subgrad_fast.dense import sgd_step
 from subgrad_fast.select.selectors import check_density, check_threshold
 
 _INT32_MAX = 2**31 - 1

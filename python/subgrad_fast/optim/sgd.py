@@ -18,7 +18,6 @@ from torch.optim.optimizer import (
 from torch.optim.sgd import sgd as torch_sgd
 
 from subgrad_fast import _core
-from subgrad_fast.rows import make_row_step
 from subgrad_fast.optim.tensors import (
     Group,
     has_row_gradient,
@@ -29,6 +28,7 @@ from subgrad_fast.optim.tensors import (
     shrink,
 )
 from subgrad_fast.optim.threshold_sgd import ThresholdSGD
+from subgrad_fast.rows import make_row_step
 
 __all__ = ["SGD", "ThresholdSGD"]
 

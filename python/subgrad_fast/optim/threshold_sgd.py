@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from subgrad_fast.threshold.result import INDEX_BYTES, SparseResult
 from subgrad_fast.optim.threshold_group import SELECTION, Group, check_group, settings
 from subgrad_fast.optim.threshold_work import BUFFERS, state_dtype, take_step
 from subgrad_fast.select.selectors import Selector, make_selector
+from subgrad_fast.threshold.result import INDEX_BYTES, ThresholdResult
 
 
 class ThresholdSGD(Optimizer):
     """SGD that applies only large entries and keeps the others until they are large.
 
-    `subgrad_fast.sparse_step` over all tensors of all groups in one call: the formula is there.
+    `subgrad_fast.threshold_step` over all tensors of all groups in one call: the formula is there.
     With a density of 1 and ``momentum_masking=False`` it has the bits of `optim.SGD` (of 16-bit
     parameters those of `sgd_step` with float32 momentum).
 
@@ -55,16 +55,16 @@ class ThresholdSGD(Optimizer):
         measure: `last_result` has the share of energy kept and the residual's norm.
 
     Attributes:
-        last_result: what the last step did, a `SparseResult` with an entry for each parameter that
-            had a gradient, in the order of the groups; None before the first step. Not part of the
-            ``state_dict``.
+        last_result: what the last step did, a `ThresholdResult` with an entry for each parameter
+            that had a gradient, in the order of the groups; None before the first step. Not part of
+            the ``state_dict``.
 
     Raises:
-        ValueError: a hyper-parameter is out of range. A step raises it, as `sparse_step` does, for
-            tensors that cannot be stepped, before anything is written.
+        ValueError: a hyper-parameter is out of range. A step raises it, as `threshold_step` does,
+            for tensors that cannot be stepped, before anything is written.
     """
 
-    last_result: SparseResult | None = None
+    last_result: ThresholdResult | None = None
 
     def __init__(
         self,

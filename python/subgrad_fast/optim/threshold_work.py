@@ -13,17 +13,17 @@ from torch.optim.optimizer import Optimizer
 
 from subgrad_fast import _core
 from subgrad_fast._device import on_device
-from subgrad_fast.threshold.device import DeviceStep, JoinedSparseResult
-from subgrad_fast.threshold.result import (
-    INDEX_BYTES,
-    Scopes,
-    SparseResult,
-    core_placement,
-    result_of,
-)
 from subgrad_fast.optim.threshold_group import Group, check_group, rate, selector_of, warm
 from subgrad_fast.select.magnitudes import is_together
 from subgrad_fast.select.selectors import Reused, Selector, next_threshold, request
+from subgrad_fast.threshold.device import DeviceStep, JoinedThresholdResult
+from subgrad_fast.threshold.result import (
+    INDEX_BYTES,
+    Scopes,
+    ThresholdResult,
+    core_placement,
+    result_of,
+)
 
 BUFFERS = ("momentum_buffer", "residual")
 
@@ -73,7 +73,7 @@ class Work:
         self.residuals: list[Tensor | None] = []
         self.momenta: list[Tensor | None] = []
         self.scopes = Scopes()
-        self.rows: list[_core.SparseParams] = []
+        self.rows: list[_core.ThresholdParams] = []
         self.rates: list[Tensor | None] = []  # by row: a learning rate on the device
         self.selectors: list[Selector] = []  # by scope
         self.last: list[float | None] = []  # by scope: the last threshold
@@ -94,7 +94,7 @@ class Work:
         row = len(self.rows)
         self.rates.append(lr_on_device)
         self.rows.append(
-            _core.SparseParams(
+            _core.ThresholdParams(
                 lr,
                 group["momentum"],
                 group["dampening"],
@@ -141,7 +141,7 @@ class Work:
         to += buffers
         return new
 
-    def prepare(self, emit: str | None, measure: bool) -> Callable[[], SparseResult]:
+    def prepare(self, emit: str | None, measure: bool) -> Callable[[], ThresholdResult]:
         """What takes the step. On a device everything has been checked then."""
         if not self.on_device:
             return lambda: self._run_on_host(emit, measure)
@@ -165,7 +165,7 @@ class Work:
             rates=self.rates,
         )
 
-        def run() -> SparseResult:
+        def run() -> ThresholdResult:
             result = step.run(self.params)
             self._become_state()
             return result
@@ -176,12 +176,12 @@ class Work:
         for param, name, made in self.new:
             self.optimizer.state[param][name] = made
 
-    def _run_on_host(self, emit: str | None, measure: bool) -> SparseResult:
+    def _run_on_host(self, emit: str | None, measure: bool) -> ThresholdResult:
         requests = [
             request(*each)
             for each in zip(self.selectors, self.scopes.sizes, self.last, strict=True)
         ]
-        report = _core.sparse_step(
+        report = _core.threshold_step(
             self.params,
             self.grads,
             self.residuals,
@@ -209,11 +209,11 @@ class Work:
                 )
 
 
-def take_step(optimizer: Optimizer, emit: str | None, measure: bool) -> SparseResult | None:
+def take_step(optimizer: Optimizer, emit: str | None, measure: bool) -> ThresholdResult | None:
     """One step of all groups, wherever their parameters are; None where none has a gradient.
 
     Raises:
-        ValueError: parameters of a global scope are in several places; and as `sparse_step` does.
+        ValueError: parameters of a global scope are in several places; or as `threshold_step`.
     """
     parts = [part for g in optimizer.param_groups if (part := with_gradients(g)).params]
     where = [[place_of(param) for param in part.params] for part in parts]
@@ -229,7 +229,7 @@ def take_step(optimizer: Optimizer, emit: str | None, measure: bool) -> SparseRe
         part.group["steps"] += 1
     if len(done) < 2:
         return done.get(0)
-    return JoinedSparseResult([done[i] for i in range(len(works))], _order(places, where))
+    return JoinedThresholdResult([done[i] for i in range(len(works))], _order(places, where))
 
 
 def _check_global(parts: list[Part], where: list[list[Any]]) -> None:

@@ -82,7 +82,7 @@ class Reused:
     kept grow. The first time, and after a step that kept less than half or more than twice of what
     was wanted, the threshold is estimated as `Sampled` does.
 
-    `thresholds` is the state that `sparse_step` keeps, one entry for each scope; ``None`` and an
+    `thresholds` is the state that `threshold_step` keeps, one entry for each scope; ``None`` and an
     empty list stand for an estimate. The optimizer keeps that state in its own ``state_dict``.
     """
 

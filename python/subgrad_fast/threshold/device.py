@@ -8,11 +8,11 @@ from typing import Any
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array
 from subgrad_fast._device import address, empty, outputs_like, read
-from subgrad_fast.threshold.result import INDEX_BYTES, Scopes, SparseResult, size_of
 from subgrad_fast.select.magnitudes import Selection
+from subgrad_fast.threshold.result import INDEX_BYTES, Scopes, ThresholdResult, size_of
 
 
-class DeviceSparseResult(SparseResult):
+class DeviceThresholdResult(ThresholdResult):
     """What a thresholded step on a device did.
 
     Nothing is waited for until it is asked for: `kept`, `thresholds`, `energies` and what is
@@ -67,14 +67,14 @@ class DeviceSparseResult(SparseResult):
         return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
-class JoinedSparseResult(SparseResult):
+class JoinedThresholdResult(ThresholdResult):
     """What steps on several devices did, in the order of all tensors; read when it is looked at."""
 
-    def __init__(self, parts: list[SparseResult], order: list[tuple[int, int]]) -> None:
+    def __init__(self, parts: list[ThresholdResult], order: list[tuple[int, int]]) -> None:
         """`order`: for each tensor its part, and its number there."""
         self.__dict__.update(_parts=parts, _order=order)  # the class is frozen
 
-    _parts: list[SparseResult]
+    _parts: list[ThresholdResult]
     _order: list[tuple[int, int]]
 
     def _join(self, name: str) -> Any:
@@ -94,9 +94,9 @@ class DeviceStep:
     """One step on one device, in its library's stream; nothing is written before `run`.
 
     Args:
-        params, grads, residuals, momenta: as in `sparse_step`; `tensors`: the parameters in a list.
+        params, grads, residuals, momenta: as in `threshold_step`; `tensors`: params as a list.
         rows, requests, placements, scopes: hyper-parameters, selectors, and which tensor has which.
-        emit, measure: as in `sparse_step`.
+        emit, measure: as in `threshold_step`.
         threshold: one float64 on the device, read in place of the selectors'.
         rates: by row, a learning rate on the device or None.
     """
@@ -108,7 +108,7 @@ class DeviceStep:
         grads: Any,
         residuals: Any,
         momenta: Any,
-        rows: list[_core.SparseParams],
+        rows: list[_core.ThresholdParams],
         requests: list[_core.Selector],
         placements: list[_core.Placement],
         scopes: Scopes,
@@ -119,7 +119,7 @@ class DeviceStep:
     ) -> None:
         self.tensors, self.scopes = tensors, scopes
         self.emit, self.measure = emit, measure
-        self.step = _core.CudaSparseStep(
+        self.step = _core.CudaThresholdStep(
             params,
             grads,
             residuals,
@@ -133,12 +133,12 @@ class DeviceStep:
             list(rates),
         )
 
-    def run(self, versioned: list[Array], capacity: int | None = None) -> DeviceSparseResult:
+    def run(self, versioned: list[Array], capacity: int | None = None) -> DeviceThresholdResult:
         """Takes the step.
 
         Args:
             versioned: torch tensors that are written.
-            capacity: as in `sparse_step`.
+            capacity: as in `threshold_step`.
         """
         step, tensors, of_tensor = self.step, self.tensors, self.scopes.of_tensor
         like = tensors[0]
@@ -166,4 +166,4 @@ class DeviceStep:
             ]
         step.finish(outputs)
         sizes = [size_of(t) for t in tensors]
-        return DeviceSparseResult(sizes, of_tensor, kept, thresholds, energies, selections)
+        return DeviceThresholdResult(sizes, of_tensor, kept, thresholds, energies, selections)

@@ -22,7 +22,7 @@ INDEX_BYTES = {None: 0, "int32": 4, "int64": 8}
 
 
 @dataclass(frozen=True)
-class SparseResult:
+class ThresholdResult:
     """What a thresholded step did.
 
     Attributes:
@@ -94,8 +94,8 @@ def size_of(array: Array) -> int:
 
 def result_of(
     params: list[Array], scopes: Scopes, report: tuple[Any, ...], emit: str | None
-) -> SparseResult:
-    """The kernels' report as a `SparseResult`."""
+) -> ThresholdResult:
+    """The kernels' report as a `ThresholdResult`."""
     kept, thresholds, energies, selections = report
     by_tensor = [thresholds[scope] for scope in scopes.of_tensor]
     chosen = None
@@ -105,4 +105,4 @@ def result_of(
             kind = sys.modules["torch"].from_numpy if is_torch(param) else np.asarray
             indices, values = map(kind, arrays)
             chosen.append(Selection(indices, values, threshold))
-    return SparseResult(kept, scopes.tensor_sizes, by_tensor, energies or None, chosen)
+    return ThresholdResult(kept, scopes.tensor_sizes, by_tensor, energies or None, chosen)

@@ -8,22 +8,22 @@ from typing import Any
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, torch_tensors
 from subgrad_fast._device import on_device
+from subgrad_fast.dense import _check_hyperparameters
 from subgrad_fast.rows import any_row_sparse, row_step
+from subgrad_fast.select.magnitudes import is_together
+from subgrad_fast.select.selectors import Reused, Selector, make_selector, next_threshold, request
 from subgrad_fast.threshold.device import DeviceStep
 from subgrad_fast.threshold.result import (
     INDEX_BYTES,
     Scopes,
-    SparseResult,
+    ThresholdResult,
     core_placement,
     result_of,
     size_of,
 )
-from subgrad_fast.dense import _check_hyperparameters
-from subgrad_fast.select.magnitudes import is_together
-from subgrad_fast.select.selectors import Reused, Selector, make_selector, next_threshold, request
 
 
-def sparse_step(
+def threshold_step(
     params: Arrays,
     grads: Arrays,
     residuals: Arrays | None = None,
@@ -48,7 +48,7 @@ def sparse_step(
     emit: str | None = None,
     measure: bool = False,
     capacity: int | None = None,
-) -> SparseResult:
+) -> ThresholdResult:
     """Updates `params` in place by the large entries of a step; `residuals` keep the others.
 
     What SGD would subtract (before the learning rate) is added to the residual ``v``, and only
@@ -113,8 +113,8 @@ def sparse_step(
     On a device (CUDA tensors, PyTorch 2.10 or newer) the step runs in torch's current stream, all
     arrays on one device and in the order of their parameters. Parameters, residuals, momentum,
     indices and values have the CPU's bits; energies the same ones in every run. ``Sampled`` and
-    ``Reused`` select exactly there. The result is a `DeviceSparseResult`, whose numbers stay on the
-    device until they are looked at.
+    ``Reused`` select exactly there. The result is a `DeviceThresholdResult`, whose numbers stay on
+    the device until they are looked at.
 
     Raises:
         TypeError: an argument is not an array, or its dtype or layout is not supported; or the
@@ -144,7 +144,7 @@ def sparse_step(
             )
         row_step(params, grads, momentum_buffers, **hyper, first_step=first_step)
         named = [size_of(g[1] if isinstance(g, tuple) else g._values()) for g in each_grad]
-        return SparseResult(named, list(map(size_of, as_list(params))), [0.0] * len(named))
+        return ThresholdResult(named, list(map(size_of, as_list(params))), [0.0] * len(named))
     threshold_on_device = None
     if not isinstance(threshold, float | int | None) and on_device([threshold]):
         threshold, threshold_on_device = 0.0, threshold
@@ -167,7 +167,7 @@ def sparse_step(
         reused = chosen.thresholds
     written = [arrays for arrays in (params, residuals, momentum_buffers) if arrays is not None]
     versioned = torch_tensors(chain.from_iterable(map(as_list, written)))
-    row = _core.SparseParams(
+    row = _core.ThresholdParams(
         **hyper, momentum_correction=momentum_correction, momentum_masking=momentum_masking
     )
     requests = [request(chosen, n, last) for n, last in zip(scopes.sizes, reused, strict=True)]
@@ -194,7 +194,7 @@ def sparse_step(
         raise ValueError("threshold: is on a device, and the arrays are not")
     if capacity is not None:
         raise ValueError("capacity: has a meaning for arrays on a device only")
-    report = _core.sparse_step(
+    report = _core.threshold_step(
         params,
         grads,
         residuals,

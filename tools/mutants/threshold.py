@@ -6,7 +6,7 @@ TESTS = ("test_select_cuda.py", "test_sparse_cuda.py")
 BLOCKS, KEY, SPANS, SELECT, TILES = (
     f"cuda/{name}" for name in ("blocks.cuh", "kth_key.cu", "spans.cuh", "select.cu", "select.cuh")
 )
-LIST, TILE, SPARSE = (f"cuda/threshold{name}" for name in ("_list.cuh", "_tile.cuh", ".cu"))
+LIST, TILE, STEP = (f"cuda/threshold{name}" for name in ("_list.cuh", "_tile.cuh", ".cu"))
 
 FAULTS = [  # name, file, right, wrong
     # --- blocks.cuh
@@ -51,30 +51,30 @@ FAULTS = [  # name, file, right, wrong
     ("index-within-the-tile", SELECT, "part.begin + i + k);", "i + k);"),
     ("chunk-overruns", SPANS, "min(std::int64_t{list.chunk} * kTile, span.n - begin)", "std::int64_t{list.chunk} * kTile"),
     ("list-not-launched", SPANS, "return list.count > 0 ? run(list, static_cast<int>(blocks)) : cudaSuccess;", "return cudaSuccess;"),
-    # --- sparse.cu
+    # --- threshold.cu
     ("coefficients-read-early", TILE, "list.scratch.scopes[s.scope].key);\n  }\n  __syncthreads();", "list.scratch.scopes[s.scope].key);\n  }"),
     ("tile-overruns-its-tensor", TILE, "min(std::int64_t{kTile}, s.n - begin)", "kTile"),
     ("step-misaligned", LIST, "s.packed = is_packed(", "s.packed = true || is_packed("),
     ("residual-alignment-not-checked", LIST, " &&\n         aligned_to(residual, 16);", ";"),
-    ("step-tail-forgotten", SPARSE, "  work.template step<1>(in_packs, at.n);\n\n  if (!s.fused", "  if (!s.fused"),
-    ("release-tail-forgotten", SPARSE, "  work.template step<1>(in_packs, at.n);\n  if (list.energies", "  if (list.energies"),
-    ("count-without-atomics", SPARSE, "atomicAdd(reinterpret_cast<unsigned long long*>(&list.kept[s.number]),\n                static_cast<unsigned long long>(kept));", "list.kept[s.number] += kept;"),
-    ("fresh-residual-read", SPARSE, "if (s.residual != nullptr && !s.fresh) vp", "if (s.residual != nullptr) vp"),
+    ("step-tail-forgotten", STEP, "  work.template step<1>(in_packs, at.n);\n\n  if (!s.fused", "  if (!s.fused"),
+    ("release-tail-forgotten", STEP, "  work.template step<1>(in_packs, at.n);\n  if (list.energies", "  if (list.energies"),
+    ("count-without-atomics", STEP, "atomicAdd(reinterpret_cast<unsigned long long*>(&list.kept[s.number]),\n                static_cast<unsigned long long>(kept));", "list.kept[s.number] += kept;"),
+    ("fresh-residual-read", STEP, "if (s.residual != nullptr && !s.fresh) vp", "if (s.residual != nullptr) vp"),
     ("first-step-accumulates", LIST, "sgd_rule(parts.direction, t.first)", "sgd_rule(parts.direction, false)"),
     ("momentum-not-masked", TILE, "if (s.masks_momentum) m[k] = forgotten;", ""),
     ("parameters-rounded-again", TILE, "if (all || kept[k]) w.lane[k]", "w.lane[k]"),
-    ("nothing-is-zero", SPARSE, "vp.lane[k] = nothing<C>();", "vp.lane[k] = C(0);"),
-    ("shrinks-only-kept", SPARSE, "if (any || s.application != kPlain) {", "if (any) {"),
-    ("release-shrinks-only-kept", SPARSE, "if (!any && !all) return;", "if (!any) return;"),
-    ("capacity-ignored", SPARSE, "kept[k] = kept[k] && to + place[k] < s.kept.capacity;", ""),
-    ("ties-not-ranked", SPARSE, "list.index_bytes != 0 || kept != counts.above + counts.equal", "list.index_bytes != 0"),
-    ("threads-leave-before-the-scan", SPARSE, "      if (ranked) {\n", "      if (count == 0) return;\n      if (ranked) {\n"),
-    ("release-offset-of-the-scope", SPARSE, "before - kept_before(scratch, s.scope, s.first_tile);", "before;"),
+    ("nothing-is-zero", STEP, "vp.lane[k] = nothing<C>();", "vp.lane[k] = C(0);"),
+    ("shrinks-only-kept", STEP, "if (any || s.application != kPlain) {", "if (any) {"),
+    ("release-shrinks-only-kept", STEP, "if (!any && !all) return;", "if (!any) return;"),
+    ("capacity-ignored", STEP, "kept[k] = kept[k] && to + place[k] < s.kept.capacity;", ""),
+    ("ties-not-ranked", STEP, "list.index_bytes != 0 || kept != counts.above + counts.equal", "list.index_bytes != 0"),
+    ("threads-leave-before-the-scan", STEP, "      if (ranked) {\n", "      if (count == 0) return;\n      if (ranked) {\n"),
+    ("release-offset-of-the-scope", STEP, "before - kept_before(scratch, s.scope, s.first_tile);", "before;"),
     ("rate-on-the-device-ignored", TILE, "if (row.lr != nullptr) application.lr = *row.lr;", ""),
     ("maximize-twice", LIST, "{parts.direction, parts.application, row.lr}", "{parts.direction, parts.direction, row.lr}"),
     ("row-of-another-tensor", TILE, "list.rows[s.row]", "list.rows[0]"),
     ("energies-swapped", TILE, "if (in[k]) {  // a", "if (!in[k]) {  // a"),
-    ("energies-of-some-tiles", SPARSE, "t += kBlockThreads) {", "t += 2 * kBlockThreads) {"),
-    ("pack-not-stored", SPARSE, "      pack_at<lanes>(at.v + i) = vp;\n    });", "    });"),
+    ("energies-of-some-tiles", STEP, "t += kBlockThreads) {", "t += 2 * kBlockThreads) {"),
+    ("pack-not-stored", STEP, "      pack_at<lanes>(at.v + i) = vp;\n    });", "    });"),
 ]  # fmt: skip
-MUTANTS = [Mutant(f"sparse-{name}", *change) for name, *change in FAULTS]
+MUTANTS = [Mutant(f"threshold-{name}", *change) for name, *change in FAULTS]
