@@ -22,23 +22,42 @@ __device__ int segment_of(const List& list, int block) {
   return low;
 }
 
-// Calls f with the number of the rule as a constant. The same for all threads of a block.
-template <class F, int begin = 0, int end = kSgdRules>
-__device__ __forceinline__ void with_rule(int rule, const F& f) {
+// The rows of kSgdRows that a predicate is true of, ascending.
+using RowPredicate = bool (*)(const SgdRow&);
+struct Rows {
+  int count = 0;
+  int row[kSgdRules] = {};
+
+  constexpr explicit Rows(RowPredicate wanted) {
+    for (int i = 0; i < kSgdRules; ++i) {
+      if (wanted(kSgdRows[i])) row[count++] = i;
+    }
+  }
+};
+template <RowPredicate wanted>
+inline constexpr Rows kRowsIf{wanted};
+
+// Calls f with the number of the rule as a constant. The rule is one that the predicate is true of:
+// each of these is a leaf of a binary tree of branches, which all threads of a block take alike.
+template <RowPredicate wanted, int begin = 0, int end = kRowsIf<wanted>.count, class F>
+__device__ __forceinline__ void with_rule_if(int rule, const F& f) {
   if constexpr (end - begin == 1) {
-    f(std::integral_constant<int, begin>{});
+    f(std::integral_constant<int, kRowsIf<wanted>.row[begin]>{});
   } else {
     constexpr int middle = (begin + end) / 2;
-    if (rule < middle) {
-      with_rule<F, begin, middle>(rule, f);
+    constexpr int first = kRowsIf<wanted>.row[middle];
+    if (rule < first) {
+      with_rule_if<wanted, begin, middle>(rule, f);
     } else {
-      with_rule<F, middle, end>(rule, f);
+      with_rule_if<wanted, middle, end>(rule, f);
     }
   }
 }
-template <int begin, int end, class F>
-__device__ __forceinline__ void with_rule_of(int rule, const F& f) {
-  with_rule<F, begin, end>(rule, f);
+
+constexpr bool is_any(const SgdRow&) { return true; }
+template <class F>
+__device__ __forceinline__ void with_rule(int rule, const F& f) {
+  with_rule_if<is_any>(rule, f);
 }
 
 }  // namespace subgrad

@@ -45,7 +45,7 @@ struct StepTile {
       if (s.reads_momentum) mp = pack_at<lanes>(at.m + i);
       if (s.reads_param) wp = pack_at<lanes>(at.w + i);
 
-      with_rule_of<0, kDirections>(s.direction, [&](auto number) {
+      with_rule_if<is_direction>(s.direction, [&](auto number) {
         const SgdRule<C, decltype(number)::value> rule(shared.direction);
 #pragma unroll
         for (int k = 0; k < lanes; ++k) {

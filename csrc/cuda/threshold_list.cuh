@@ -9,13 +9,13 @@
 
 namespace subgrad {
 
-// Rules whose direction has no decoupled decay: these rows of kSgdRows. And those whose weight
-// decay is not coupled: what is kept is released, or stepped with by one that has momentum.
-inline constexpr int kDirections = 10, kPlain = 0, kShrinking = 10, kSteps = 15;
-static_assert(kSgdRows[kDirections - 1].decay == Decay::coupled &&
-              kSgdRows[kShrinking].decay == Decay::decoupled &&
-              kSgdRows[kShrinking].buffer == Buffer::none &&
-              kSgdRows[kSteps - 1].prox == Prox::none && kSgdRows[kSteps].prox == Prox::l1);
+// The rules by which what is kept moves a parameter. Without momentum it is released as it is, and
+// decoupled decay shrinks the parameter; with momentum it is the gradient of a step.
+inline constexpr int kPlain = row_of(Decay::none, Buffer::none, false, Prox::none);
+inline constexpr int kShrinking = row_of(Decay::decoupled, Buffer::none, false, Prox::none);
+constexpr bool applies_momentum(const SgdRow& row) {
+  return is_application(row) && row.buffer != Buffer::none;
+}
 
 struct ThresholdRow {
   SgdParams direction, application;

@@ -53,10 +53,8 @@ __device__ void apply(const ThresholdItem& s, const SgdCoefficients<C>& coeffici
     released(Release<C, Decay::none>(coefficients), false);
   } else if (s.application == kShrinking) {
     released(Release<C, Decay::decoupled>(coefficients), true);
-  } else if (s.application < kShrinking) {
-    with_rule_of<1, 5>(s.application, stepped);
   } else {
-    with_rule_of<kShrinking + 1, kSteps>(s.application, stepped);
+    with_rule_if<applies_momentum>(s.application, stepped);
   }
 }
 

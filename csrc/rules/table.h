@@ -2,6 +2,8 @@
 // adding a rule or a dtype is adding a row here.
 #pragma once
 
+#include <initializer_list>
+
 #include "rules/sgd.h"
 
 namespace subgrad {
@@ -47,6 +49,36 @@ inline constexpr SgdRow kSgdRows[] = {
 };
 inline constexpr int kSgdRules = sizeof kSgdRows / sizeof kSgdRows[0];
 
+// The row of a rule, found by what it does: no code knows the order of the rows. -1 for Nesterov
+// without a buffer, which is no rule.
+constexpr int row_of(Decay decay, Buffer buffer, bool nesterov, Prox prox) {
+  for (int i = 0; i < kSgdRules; ++i) {
+    const SgdRow& row = kSgdRows[i];
+    if (row.decay == decay && row.buffer == buffer && row.nesterov == nesterov &&
+        row.prox == prox) {
+      return i;
+    }
+  }
+  return -1;
+}
+
+constexpr bool each_rule_has_one_row() {
+  int rules = 0;
+  for (const Decay decay : {Decay::none, Decay::coupled, Decay::decoupled}) {
+    for (const Buffer buffer : {Buffer::none, Buffer::set, Buffer::accumulate}) {
+      for (const bool nesterov : {false, true}) {
+        for (const Prox prox : {Prox::none, Prox::l1}) {
+          if (nesterov && buffer == Buffer::none) continue;
+          if (row_of(decay, buffer, nesterov, prox) < 0) return false;
+          ++rules;
+        }
+      }
+    }
+  }
+  return rules == kSgdRules;
+}
+static_assert(each_rule_has_one_row());
+
 // The row a step needs. A zero weight decay or momentum is left out rather than multiplied by, as
 // torch does: 0 * Inf would be NaN. So is a zero l1, at no cost to those without. `first` says that
 // the momentum buffer holds nothing yet.
@@ -56,15 +88,17 @@ inline int sgd_rule(const SgdParams& p, bool first) {
                                                  : Decay::coupled;
   const Buffer buffer = p.momentum == 0.0 ? Buffer::none : first ? Buffer::set : Buffer::accumulate;
   const bool nesterov = p.nesterov && buffer != Buffer::none;
-  const Prox prox = p.l1 == 0.0 ? Prox::none : Prox::l1;
-  for (int i = 0; i < kSgdRules; ++i) {
-    const SgdRow& row = kSgdRows[i];
-    if (row.decay == decay && row.buffer == buffer && row.nesterov == nesterov &&
-        row.prox == prox) {
-      return i;
-    }
-  }
-  return -1;  // not reached: the table is complete
+  return row_of(decay, buffer, nesterov, p.l1 == 0.0 ? Prox::none : Prox::l1);
+}
+
+// The rules of a thresholded step's two parts (threshold_parts in rules/threshold.h). Decoupled
+// decay is left to the application and coupled decay to the direction; neither has a proximal
+// operator.
+constexpr bool is_direction(const SgdRow& row) {
+  return row.decay != Decay::decoupled && row.prox == Prox::none;
+}
+constexpr bool is_application(const SgdRow& row) {
+  return row.decay != Decay::coupled && row.prox == Prox::none;
 }
 
 inline namespace SGF_ISA {

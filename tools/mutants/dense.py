@@ -46,7 +46,7 @@ MUTANTS = [
     Mutant("last-chunk-forgotten", DENSE, "n + list.chunk - 1) /", "n + list.chunk - 2) /"),
     Mutant("row-of-another-tensor", DENSE, "list.rows[s.row]", "list.rows[0]"),
     Mutant("pack-stored-twice", DENSE, "if (i + u * stride >= end) continue;", ""),
-    Mutant("rule-of-another-tensor", LISTS, "if (rule < middle)", "if (rule <= middle)"),
+    Mutant("rule-of-another-tensor", LISTS, "if (rule < first)", "if (rule <= first)"),
     Mutant("momentum-always-written", DENSE, "if (segment.writes_momentum) pack_at", "pack_at"),
     Mutant("momentum-not-read", DENSE, "if (segment.reads_momentum) {", "if (false) {"),
     Mutant("found-inf-ignored", DENSE, "*options.found_inf != 0.0f", "*options.found_inf > 1.0f"),

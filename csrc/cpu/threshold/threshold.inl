@@ -157,8 +157,7 @@ constexpr AccumulateKernel accumulate_kernel() {
   using P = element_t<t.param>;
   using C = compute_t<P>;
   constexpr bool reads_param = kSgdRows[rule].decay == Decay::coupled;
-  if constexpr (kSgdRows[rule].decay == Decay::decoupled || kSgdRows[rule].prox != Prox::none ||
-                t.momentum != compute_dtype(t.param)) {
+  if constexpr (!is_direction(kSgdRows[rule]) || t.momentum != compute_dtype(t.param)) {
     return nullptr;
   } else if constexpr (reads_param) {
     return &threshold_accumulate<SgdRule<C, rule>, true, C, P, element_t<t.grad>>;
