@@ -18,4 +18,7 @@ PYBIND11_MODULE(_core, m) {
   subgrad::register_cuda_sampling(m);  // adds to what sample and weighted have
   subgrad::register_cuda_select(m);
   subgrad::register_cuda_threshold(m);  // after register_threshold, whose types it takes
+
+  auto testing = m.def_submodule("testing", "What only tests and tools ask for.");
+  subgrad::register_testing(testing);
 }

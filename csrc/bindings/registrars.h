@@ -15,6 +15,7 @@ void register_runtime(pybind11::module_& m);
 void register_dense(pybind11::module_& m);
 void register_sampling(pybind11::module_& m);
 void register_select(pybind11::module_& m);
+void register_testing(pybind11::module_& m);
 void register_threshold(pybind11::module_& m);
 void register_sparsify(pybind11::module_& m);
 void register_weighted(pybind11::module_& m);

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +13,9 @@ from machines import Gpu
 from reference import DTYPES, assert_same_bits, special_values
 
 import subgrad_fast as sf
+from subgrad_fast._core import testing
 
-LIST = (Path(__file__).resolve().parents[2] / "csrc" / "rules" / "table.h").read_text("utf-8")
-NAMES = {"f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16"}
-# kDenseTypes: (param, gradient, momentum)
-TYPES = [
-    tuple(NAMES[name] for name in row)
-    for row in re.findall(r"\{DType::(\w+), DType::(\w+), DType::(\w+)\}", LIST)
-]
+TYPES = testing.dense_types()
 F32 = TYPES.index(("float32", "float32", "float32"))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from subgrad_fast._core import testing
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,6 @@ class Kernel:
     """Whether a dense kernel of this title must store by 16 bytes too."""
 
 
-LIST = Path(__file__).resolve().parents[2] / "csrc" / "rules" / "table.h"
-
-
-def types_row(number: int) -> tuple[str, str, str]:
-    """That row of kDenseTypes: the types of parameter, gradient and momentum."""
-    types = re.findall(r"\{DType::(\w+), DType::(\w+), DType::(\w+)\}", LIST.read_text("utf-8"))
-    return types[number]
+def types_row(number: int) -> list[str]:
+    """That row of kDenseTypes: the types of parameter, gradient and momentum, such as f32."""
+    return [name.replace("float", "f") for name in testing.dense_types()[number]]

@@ -3,6 +3,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import testing as testing
+
 MAX_PATTERN: int
 __version__: str
 ENTRY_GRANULE: int
