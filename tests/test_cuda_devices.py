@@ -212,8 +212,9 @@ _core.uniform_draws(9, 0, 0, 0, out)
 _core.cuda_send_indices([1, 2, 3, 4, 5], 9, out)
 _core.cuda_gather([ones(1, shape=(9, 2))], [ones(1, shape=(5, 2))], out)
 for launch in fake.launches:
-    print(launch["name"], launch["device"], launch["stream"], launch["last"][1],
-          launch["last"][0] == out.array.ctypes.data)
+    where, count = launch["arguments"][-2:]
+    print(launch["name"], launch["device"], launch["stream"], count,
+          where == out.array.ctypes.data)
 print(set(DeviceArray.streams))
 """
     )
@@ -331,12 +332,12 @@ step(1, 1)
 sf.select(ones(1), k=2)
 sf.kth_magnitude([ones(1), ones(1)], 2)
 for launch in fake.launches:
-    print(launch["name"], launch["device"], launch["stream"], launch["count"])
+    print(launch["name"], launch["device"], launch["stream"], launch["arguments"][1])
 """
     ) == [
-        *(f"{name} 1 {STREAM} 2" for name in ("begin", "finish")),
-        *(f"{name} 1 {STREAM} 1" for name in ("find", "write")),
-        f"find 1 {STREAM} 2",
+        *(f"{name} 1 {STREAM} 2" for name in ("threshold_begin", "threshold_finish")),
+        *(f"{name} 1 {STREAM} 1" for name in ("select_find", "select_write")),
+        f"select_find 1 {STREAM} 2",
     ]
 
 

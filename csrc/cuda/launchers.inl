@@ -1,6 +1,6 @@
 // The CUDA launchers, each written once as SGF_LAUNCHER(result, name, parameters). Whoever includes
 // this file defines what becomes of a line: api.h makes declarations and a table of pointers,
-// bindings/cuda/module.cpp fills the table.
+// bindings/cuda/module.cpp fills the table, bindings/testing.cpp describes it to the tests.
 
 // The driver's version as major * 1000 + minor * 10; 0 without a driver.
 SGF_LAUNCHER(int, driver_version, (int* version))

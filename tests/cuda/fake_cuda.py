@@ -1,159 +1,47 @@
-"""A _cuda module without CUDA: it notes what it is to launch, and answers what it is told to."""
+"""A _cuda module without CUDA: it notes what it is to launch, and answers what it is told to.
+
+Launchers and structs are those that `_core` was compiled with.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 import types
-from ctypes import (
-    POINTER,
-    c_bool,
-    c_char,
-    c_char_p,
-    c_double,
-    c_int,
-    c_int64,
-    c_size_t,
-    c_uint8,
-    c_uint32,
-    c_uint64,
-    c_void_p,
-)
+from collections.abc import Callable
+from ctypes import c_char_p, c_int, c_size_t, c_void_p
 from typing import Any
 
+import numpy as np
 
-class SgdParams(ctypes.Structure):
-    _fields_ = (
-        *((name, c_double) for name in ("lr", "momentum", "dampening", "weight_decay")),
-        *((name, c_bool) for name in ("nesterov", "maximize", "decoupled_weight_decay")),
-        ("l1", c_double),
-    )
+from subgrad_fast._core import testing
 
 
-class DenseTensor(ctypes.Structure):
-    _fields_ = (
-        ("param", c_void_p),
-        ("grad", c_void_p),
-        ("momentum", c_void_p),
-        ("n", c_int64),
-        ("params_row", c_int),
-        ("types_row", c_int),
-        ("first", c_bool),
-    )
+def struct(name: str) -> np.dtype:
+    """A struct of csrc/cuda/api.h with those of its fields that tests need."""
+    rows = [row for row in testing.cuda_fields() if row[0] == name]
+    _, sizes, names, formats, offsets = map(list, zip(*rows, strict=True))
+    spec = {"names": names, "formats": formats, "offsets": offsets, "itemsize": sizes[0]}
+    return np.dtype(spec)  # type: ignore[call-overload]
 
 
-class DenseRow(ctypes.Structure):
-    _fields_ = (("params", SgdParams), ("lr", c_void_p))
+DENSE_TENSOR = struct("CudaDenseTensor")
+DENSE_ROW = struct("CudaDenseRow")
+DENSE_OPTIONS = struct("CudaDenseOptions")
+GATHER_ARRAY = struct("CudaGatherArray")
+DEVICE_INFO = struct("CudaDeviceInfo")
 
-
-class DenseOptions(ctypes.Structure):
-    _fields_ = (("grad_scale", c_void_p), ("found_inf", c_void_p))
-
-
-class Permutation(ctypes.Structure):
-    _fields_ = (
-        ("n", c_uint64),
-        ("left_bits", c_int),
-        ("right_bits", c_int),
-        ("exchange", c_uint64),
-        ("key", c_uint32 * 24),
-        ("forward", c_uint8 * 64),
-        ("backward", c_uint8 * 64),
-    )
-
-
-class RowOrder(ctypes.Structure):
-    _fields_ = (
-        ("n", c_uint64),
-        ("reversed", c_bool),
-        ("rows", Permutation),
-        *((name, c_uint64) for name in ("block_size", "window", "blocks", "key")),
-        *((name, c_uint64) for name in ("short_slot", "missing")),
-    )
-
-
-class GatherArray(ctypes.Structure):
-    _fields_ = (
-        ("source", c_void_p),
-        ("out", c_void_p),
-        ("stride", c_int64),
-        ("row_bytes", c_int64),
-    )
-
-
-class DeviceInfo(ctypes.Structure):
-    _fields_ = (
-        ("name", c_char * 256),
-        ("major", c_int),
-        ("minor", c_int),
-        ("multiprocessors", c_int),
-    )
-
-
-ASK = ctypes.CFUNCTYPE(c_int, POINTER(c_int))
-INFO = ctypes.CFUNCTYPE(c_int, c_int, POINTER(DeviceInfo))
-CHECK = ctypes.CFUNCTYPE(c_int, c_int)
-TEXT = ctypes.CFUNCTYPE(c_void_p, c_int)
-DENSE = ctypes.CFUNCTYPE(
-    c_int, c_int, c_void_p, POINTER(DenseTensor), c_size_t, POINTER(DenseRow), POINTER(DenseOptions)
-)
-# Scratch memory's bytes, then the launchers, of which a fake notes where they are to run.
-SELECT_BYTES = ctypes.CFUNCTYPE(c_int, c_void_p, c_size_t, c_void_p, c_size_t, POINTER(c_size_t))
-SELECT_FIND = ctypes.CFUNCTYPE(
-    c_int, c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p
-)
-SELECT_WRITE = ctypes.CFUNCTYPE(
-    c_int, c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_int
-)
-THRESHOLD_BYTES = ctypes.CFUNCTYPE(
-    c_int, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, POINTER(c_size_t)
-)
-THRESHOLD = ctypes.CFUNCTYPE(
-    c_int,
-    *(c_int, c_void_p, c_void_p, c_size_t, c_void_p),
-    *(c_void_p, c_size_t, c_void_p, c_void_p, c_void_p),
-)
-
-
-ORDER = POINTER(RowOrder)
-ORDER_RANGE = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, ORDER, c_int64, c_int64, c_void_p, c_int64)
-ORDER_LIST = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, ORDER, c_void_p, c_int64)
-UNIFORM = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_int64)
-ALIAS = ctypes.CFUNCTYPE(
-    c_int, c_int, c_void_p, c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_int64
-)
-WORDS = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_int64)
-SEND = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, POINTER(c_int64), c_void_p, c_int64)
-GATHER = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, POINTER(GatherArray), c_size_t, c_void_p, c_int64)
+# Addresses are numbers, 0 for null.
+LAUNCHERS = {
+    name: ctypes.CFUNCTYPE(*(np.ctypeslib.as_ctypes_type(np.dtype(f)) for f in formats))
+    for name, formats in testing.cuda_launchers().items()
+}
 
 
 class Api(ctypes.Structure):
     """CudaApi of csrc/cuda/api.h."""
 
-    _fields_ = (
-        ("version", c_char_p),
-        ("architectures", c_char_p),
-        ("driver_version", ASK),
-        ("device_count", ASK),
-        ("device_info", INFO),
-        ("check_device", CHECK),
-        ("error_text", TEXT),
-        ("dense_step", DENSE),
-        ("order_range", ORDER_RANGE),
-        ("order_indices", ORDER_LIST),
-        ("order_positions", ORDER_LIST),
-        ("uniform_draws", UNIFORM),
-        ("alias_draws", ALIAS),
-        ("random_words", WORDS),
-        ("send_indices", SEND),
-        ("gather", GATHER),
-        ("select_bytes", SELECT_BYTES),
-        ("select_find", SELECT_FIND),
-        ("select_write", SELECT_WRITE),
-        ("threshold_bytes", THRESHOLD_BYTES),
-        ("threshold_begin", THRESHOLD),
-        ("threshold_finish", THRESHOLD),
-    )
+    _fields_ = (("version", c_char_p), ("architectures", c_char_p), *LAUNCHERS.items())
 
 
 def api_of(module: types.ModuleType) -> Api:
@@ -163,8 +51,25 @@ def api_of(module: types.ModuleType) -> Api:
     return Api.from_address(get(module.api, b"subgrad_fast.cuda_api"))
 
 
+def structs(dtype: np.dtype, *values: tuple[Any, ...]) -> np.ndarray:
+    """Structs to be given to a launcher: what has no value is zero."""
+    made = np.zeros(len(values), dtype)
+    for i, value in enumerate(values):
+        made[i] = value
+    return made
+
+
+def structs_at(address: int, dtype: np.dtype, count: int = 1) -> np.ndarray:
+    """What a launcher is given a pointer to."""
+    memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
+    return np.frombuffer(memory, dtype)
+
+
 class FakeCuda:
-    """Install it before the first array on a device is met."""
+    """Install it before the first array on a device is met.
+
+    `launches` has the name, device, stream and further arguments of every launch.
+    """
 
     def __init__(
         self,
@@ -180,71 +85,49 @@ class FakeCuda:
         errors = (count_error, launch_error, 209)
         self.texts = {e: ctypes.create_string_buffer(f"error {e}".encode()) for e in errors}
 
-        def driver_version(out: Any) -> int:
-            out[0] = driver
+        def driver_version(out: int) -> int:
+            c_int.from_address(out).value = driver
             return 0
 
-        def device_count(out: Any) -> int:
-            out[0] = devices
+        def device_count(out: int) -> int:
+            c_int.from_address(out).value = devices
             return count_error
 
-        def device_info(device: int, out: Any) -> int:
-            out[0] = DeviceInfo(b"Fake", 9, 0, 132)
+        def device_info(device: int, out: int) -> int:
+            structs_at(out, DEVICE_INFO)[:] = (b"Fake", 9, 0)
             return 0
 
-        def dense_step(
-            device: int, stream: int, tensors: Any, count: int, rows: Any, options: Any
-        ) -> int:
-            self.launches.append(
-                {
-                    "device": device,
-                    "stream": stream,
-                    "params": [tensors[i].param for i in range(count)],
-                    "lr": rows[0].params.lr,
-                }
-            )
-            return launch_error
+        def scratch_bytes(*arguments: int) -> int:
+            c_size_t.from_address(arguments[-1]).value = 512
+            return 0
 
-        def note(name: str) -> Any:
-            def launch(device: int, stream: int, tensors: int, count: int, *others: Any) -> int:
-                self.launches.append(
-                    {"name": name, "device": device, "stream": stream, "count": count}
-                )
+        def launcher(name: str) -> Callable[..., int]:
+            def launch(device: int, stream: int, *arguments: int) -> int:
+                note: dict[str, Any] = {"name": name, "device": device, "stream": stream}
+                note["arguments"] = arguments
+                if name == "dense_step":
+                    tensors, count, rows, _ = arguments
+                    note["params"] = structs_at(tensors, DENSE_TENSOR, count)["param"].tolist()
+                    note["lr"] = structs_at(rows, DENSE_ROW)["params.lr"][0]
+                self.launches.append(note)
                 return launch_error
 
             return launch
 
-        def scratch_bytes(*arguments: Any) -> int:
-            arguments[-1][0] = 512
-            return 0
-
+        functions = {name: launcher(name) for name in LAUNCHERS} | {
+            "driver_version": driver_version,
+            "device_count": device_count,
+            "device_info": device_info,
+            "check_device": lambda device: 209 if device == broken_device else 0,
+            "error_text": lambda error: ctypes.addressof(self.texts[error]),
+            "select_bytes": scratch_bytes,
+            "threshold_bytes": scratch_bytes,
+        }
         self.api = Api(
             version.encode(),
             b"90",
-            ASK(driver_version),
-            ASK(device_count),
-            INFO(device_info),
-            CHECK(lambda device: 209 if device == broken_device else 0),
-            TEXT(lambda error: ctypes.addressof(self.texts[error])),
-            DENSE(dense_step),
-            *(kind(self._noted(name, launch_error)) for name, kind in Api._fields_[8:16]),
-            SELECT_BYTES(scratch_bytes),
-            SELECT_FIND(note("find")),
-            SELECT_WRITE(note("write")),
-            THRESHOLD_BYTES(scratch_bytes),
-            THRESHOLD(note("begin")),
-            THRESHOLD(note("finish")),
+            **{name: kind(functions[name]) for name, kind in LAUNCHERS.items()},
         )
-
-    def _noted(self, name: str, error: int) -> Any:
-        """A launcher that notes its name, device, stream and last two arguments."""
-
-        def launch(device: int, stream: int, *arguments: Any) -> int:
-            note = {"name": name, "device": device, "stream": stream, "last": arguments[-2:]}
-            self.launches.append(note)
-            return error
-
-        return launch
 
     def install(self) -> FakeCuda:
         new = ctypes.pythonapi.PyCapsule_New

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_cuda import Api, DenseOptions, DenseRow, DenseTensor, SgdParams, api_of
+from fake_cuda import DENSE_OPTIONS, DENSE_ROW, DENSE_TENSOR, Api, api_of, structs
 from machines import Gpu
 from reference import DTYPES, assert_same_bits, special_values
 
@@ -28,33 +28,38 @@ def text(api: Api, error: int) -> str:
     return ctypes.string_at(api.error_text(error)).decode()
 
 
-def row(gpu: Gpu, lr_on_device: Any = None, **hyper: Any) -> DenseRow:
-    address = gpu.address(lr_on_device) if lr_on_device is not None else None
-    return DenseRow(SgdParams(**hyper), address)
+def row(gpu: Gpu, lr_on_device: Any = None, **hyper: Any) -> tuple[Any, ...]:
+    """A CudaDenseRow."""
+    made = np.zeros((), DENSE_ROW)
+    for name, value in hyper.items():
+        made[f"params.{name}"] = value
+    if lr_on_device is not None:
+        made["lr"] = gpu.address(lr_on_device)
+    return made.item()
+
+
+def step(api: Api, device: int, tensors: np.ndarray, rows: np.ndarray, options: np.ndarray) -> int:
+    where = [x.ctypes.data for x in (tensors, rows, options)]
+    return api.dense_step(device, 0, where[0], len(tensors), *where[1:])
 
 
 def launch(
     gpu: Gpu,
     api: Api,
     tensors: list[list[Any]],
-    rows: list[DenseRow],
+    rows: list[tuple[Any, ...]],
     types: int = F32,
     **options: Any,
 ) -> None:
     """Steps (param, grad, momentum) tensors, the i-th with row i modulo their number."""
     listed = [
-        DenseTensor(*(gpu.address(x) for x in t), gpu.numpy(t[0]).size, i % len(rows), types, False)
+        (*(gpu.address(x) for x in t), gpu.numpy(t[0]).size, i % len(rows), types)
         for i, t in enumerate(tensors)
     ]
-    where = DenseOptions(**{name: gpu.address(x) for name, x in options.items()})
-    error = api.dense_step(
-        0,
-        None,
-        (DenseTensor * len(listed))(*listed),
-        len(listed),
-        (DenseRow * len(rows))(*rows),
-        where,
-    )
+    where = np.zeros((), DENSE_OPTIONS)
+    for name, x in options.items():
+        where[name] = gpu.address(x)
+    error = step(api, 0, structs(DENSE_TENSOR, *listed), structs(DENSE_ROW, *rows), where)
     assert error == 0, text(api, error)
 
 
@@ -140,7 +145,7 @@ def test_what_lies_on_the_device_in_every_type(gpu: Gpu, api: Api, types: int) -
 
 def test_errors_come_back(gpu: Gpu, api: Api) -> None:
     on = [gpu.array(x) for x in operands(5)[0]]
-    tensor = DenseTensor(*(gpu.address(x) for x in on), 5, 0, F32, False)
-    rows = (DenseRow * 1)(row(gpu, lr=0.1))
-    error = api.dense_step(99, None, tensor, 1, rows, DenseOptions())
+    tensors = structs(DENSE_TENSOR, (*(gpu.address(x) for x in on), 5, 0, F32))
+    rows = structs(DENSE_ROW, row(gpu, lr=0.1))
+    error = step(api, 99, tensors, rows, np.zeros((), DENSE_OPTIONS))
     assert error != 0 and "invalid" in text(api, error).lower()

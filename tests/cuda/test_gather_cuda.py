@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_cuda import Api, GatherArray, api_of
+from fake_cuda import GATHER_ARRAY, Api, api_of, structs
 from machines import Gpu
 
 from subgrad_fast import _core
@@ -38,9 +38,10 @@ class Field:
         self.out = gpu.array(np.full(batch * row_bytes, 0xEE, np.uint8), at[1])
         self.gpu = gpu
 
-    def listed(self) -> GatherArray:
+    def listed(self) -> tuple[int, ...]:
+        """A CudaGatherArray."""
         source, out = self.gpu.address(self.source), self.gpu.address(self.out)
-        return GatherArray(source, out, self.pitch, self.row_bytes)
+        return source, out, self.pitch, self.row_bytes
 
     def check(self, indices: np.ndarray, what: str) -> None:
         wanted = self.values.reshape(self.rows, self.pitch)[indices, : self.row_bytes]
@@ -49,10 +50,10 @@ class Field:
         assert self.gpu.numpy(self.source).tobytes() == self.values.tobytes()
 
 
-def gather(gpu: Gpu, api: Api, listed: list[GatherArray], indices: np.ndarray) -> None:
+def gather(gpu: Gpu, api: Api, listed: list[tuple[int, ...]], indices: np.ndarray) -> None:
     on = gpu.array(indices)
-    arrays = (GatherArray * len(listed))(*listed)
-    error = api.gather(0, None, arrays, len(listed), gpu.address(on), len(indices))
+    arrays = structs(GATHER_ARRAY, *listed)
+    error = api.gather(0, 0, arrays.ctypes.data, len(listed), gpu.address(on), len(indices))
     assert error == 0, ctypes.string_at(api.error_text(error))
 
 
