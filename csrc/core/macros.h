@@ -11,10 +11,8 @@
 
 #if defined(_MSC_VER)
 #define SGF_INLINE __forceinline
-#define SGF_RESTRICT __restrict
 #else
 #define SGF_INLINE inline __attribute__((always_inline))
-#define SGF_RESTRICT __restrict__
 #endif
 
 // A hint that the cache line at p will be wanted.
