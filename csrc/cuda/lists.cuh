@@ -1,4 +1,5 @@
-// Lists that travel with a launch, as a kernel parameter: how a block finds its place in one.
+// What the kernels over many tensors share: how a block finds its tensor in the list that travels
+// with the launch as a kernel parameter, and how it branches to the tensor's rule.
 #pragma once
 
 #include <type_traits>
@@ -7,7 +8,7 @@
 
 namespace subgrad {
 
-// The entry that a block works on: the last that begins no later.
+// The entry that a block works on is the last that begins no later than the block.
 template <class List>
 __device__ int segment_of(const List& list, int block) {
   int low = 0, high = list.count - 1;

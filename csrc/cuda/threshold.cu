@@ -76,7 +76,8 @@ struct StepTile {
   }
 };
 
-// With a gradient of doubles, 64 registers a thread are too few: some would be spilled.
+// The blocks that a multiprocessor shall hold at once. Four leave a thread 64 registers, which are
+// too few with a gradient of doubles: some would be spilled.
 template <int types>
 constexpr int kStepBlocks = kDenseTypes[types].grad == DType::f64 ? 3 : kBlocksPerMultiprocessor;
 
@@ -187,7 +188,7 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
 
 // --- The sums ------------------------------------------------------------------------------------
 
-// A block for each tensor adds up its tiles.
+// A block adds up the tiles of one tensor, in an order that depends on their number only.
 __global__ void __launch_bounds__(kBlockThreads)
     sum_energies(const __grid_constant__ ThresholdList list, double* energies) {
   const ThresholdItem& s = list.segments[blockIdx.x];
@@ -212,7 +213,7 @@ cudaError_t step_types(const ThresholdCall& call, const CudaThresholdRow* rows, 
                        cudaStream_t stream) {
   constexpr DenseTypes t = kDenseTypes[types];
   if constexpr (t.momentum != compute_dtype(t.param)) {
-    return cudaSuccess;  // there is no such step
+    return cudaSuccess;  // no thresholded step has these types
   } else {
     const auto wanted = [](const CudaThresholdTensor& tensor) { return tensor.types_row == types; };
     return call.each_list(rows, kept, false, wanted, [&](const ThresholdList& list, int blocks) {

@@ -1,4 +1,4 @@
-// The tensors of a thresholded step, as its kernels take them, and the plan of one call.
+// The tensors of a thresholded step as its kernels take them, and how a call cuts them into lists.
 #pragma once
 
 #include <memory>
@@ -30,9 +30,9 @@ struct ThresholdItem {
   std::int64_t n;
   CudaKept kept;
   int first_tile, scope;
-  int number;  // of the tensor in the call
-  std::int16_t row;
-  std::int8_t direction, application;  // rows of kSgdRows
+  int number;                          // of the tensor in the call
+  std::int16_t row;                    // of the list's hyper-parameters
+  std::int8_t direction, application;  // rules: rows of kSgdRows
   bool fused;                          // the cut is known: one kernel does it all
   bool counts;                         // the first of two also counts what will be kept
   bool fresh, reads_param, reads_momentum, writes_momentum, masks_momentum;
@@ -44,7 +44,7 @@ struct ThresholdList {
 
   SelectScratch scratch;
   std::int64_t* kept;
-  double2* energies;  // by tile: of what is kept, and of the rest; or null
+  double2* energies;  // by tile: sums of squares of what is kept and of the rest; or null
   std::int32_t count, row_count, index_bytes;
   ThresholdRow rows[kRows];
   ThresholdItem segments[kSegments];
@@ -59,7 +59,8 @@ inline bool is_packed(const CudaThresholdTensor& t, const void* residual, DenseT
          aligned_to(residual, 16);
 }
 
-// A call's tensors, and its scratch memory.
+// A call's tensors and its scratch memory. Both of its launchers make the same one from the same
+// arguments, so that the second finds in the scratch memory what the first has put there.
 class ThresholdCall {
  public:
   ThresholdCall(const CudaThresholdTensor* tensors, std::size_t count, const CudaScope* scopes,
@@ -131,7 +132,7 @@ class ThresholdCall {
   }
 
  private:
-  // As the first or the second kernel takes a tensor.
+  // The entry of tensor number i in the list of the first or of the second kernel.
   ThresholdItem segment(std::size_t i, const CudaThresholdRow& row, bool second) const {
     const CudaThresholdTensor& t = tensors_[i];
     const SpanItem& span = selecting_.spans()[i];
@@ -156,8 +157,8 @@ class ThresholdCall {
     s.counts = two && !exact;
     s.reads_param = kSgdRows[s.direction].decay == Decay::coupled;
     s.fresh = t.fresh || t.residual == nullptr;
-    // Whichever kernel has the momentum's equation reads it, unless it holds nothing; what masks it
-    // afterwards has to read what the other has written.
+    // The momentum is read by the kernel that has its equation, unless it holds nothing yet. The
+    // kernel that masks it reads it too, if the other has written it.
     const bool has_equation = momentum && (s.fused || second != parts.releases);
     const bool masks = parts.masks_momentum && (s.fused || second);
     s.reads_momentum = (has_equation && !t.first) || (masks && second);

@@ -1,4 +1,5 @@
-// A tile of the thresholded step: what its two kernels have in common.
+// What the two kernels of the thresholded step have in common: a tile, and how what is kept moves
+// it.
 #pragma once
 
 #include "core/convert.h"
@@ -7,7 +8,8 @@
 
 namespace subgrad {
 
-// What the threads of a block share.
+// What the threads of a block share. One of them works it out: coefficients take arithmetic in
+// double, of which many devices have little.
 template <class C>
 struct Shared {
   SgdCoefficients<C> direction, application;
@@ -27,7 +29,8 @@ __device__ void prepare(const ThresholdList& list, const ThresholdItem& s, Share
   __syncthreads();
 }
 
-// Moves parameters by what is kept. Those of which nothing is kept are written only where all move.
+// Moves parameters by what is kept. A parameter of which nothing is kept is written only where the
+// rule moves all: a NaN would change on its way through the arithmetic's type.
 template <class P, class C, int lanes>
 __device__ void apply(const ThresholdItem& s, const SgdCoefficients<C>& coefficients,
                       const bool (&kept)[lanes], Pack<P, lanes>& w, C (&m)[lanes], C (&v)[lanes]) {
@@ -58,7 +61,8 @@ __device__ void apply(const ThresholdItem& s, const SgdCoefficients<C>& coeffici
   }
 }
 
-// Sums of squares, each thread's own. Computed in double, where the square of an f32 is exact.
+// Each thread's own sums of squares. They are computed in double, where the square of an f32 is
+// exact.
 struct Energies {
   double kept = 0.0, rest = 0.0;
 
@@ -81,7 +85,7 @@ struct Energies {
   }
 };
 
-// Where a block works: a tile of one tensor.
+// The place where a block works is a tile of one tensor.
 template <class P, class G, class C>
 struct Place {
   const ThresholdItem& s;
@@ -103,7 +107,7 @@ struct Place {
         m(static_cast<C*>(s.momentum) + begin),
         v(static_cast<C*>(s.residual) + begin) {}
 
-  // The end of what is done in packs.
+  // The end of what is done in packs. The elements behind it are done one by one.
   __device__ int packs_end() const {
     constexpr int lanes = 16 / sizeof(C);
     return s.packed ? n / lanes * lanes : 0;

@@ -1,5 +1,6 @@
-// The one explicit table of rules x dtypes. CPU dispatch, CUDA and the tests walk these lists;
-// adding a rule or a dtype is adding a row here.
+// The explicit tables of rules and of element types. CPU dispatch, CUDA and the tests walk them, so
+// adding a rule or a combination of types is adding a row here. No code knows where a row stands:
+// row_of, dense_types_row and predicates find it.
 #pragma once
 
 #include <initializer_list>
@@ -49,8 +50,7 @@ inline constexpr SgdRow kSgdRows[] = {
 };
 inline constexpr int kSgdRules = sizeof kSgdRows / sizeof kSgdRows[0];
 
-// The row of a rule, found by what it does: no code knows the order of the rows. -1 for Nesterov
-// without a buffer, which is no rule.
+// The row of kSgdRows, or -1 for Nesterov without a buffer, which is no rule.
 constexpr int row_of(Decay decay, Buffer buffer, bool nesterov, Prox prox) {
   for (int i = 0; i < kSgdRules; ++i) {
     const SgdRow& row = kSgdRows[i];
