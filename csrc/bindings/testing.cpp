@@ -1,11 +1,12 @@
 // What only tests and tools ask for: the tables of rules/, and how the CUDA launchers are called.
-#include <pybind11/stl.h>
+// It is no part of what a wheel is for, so it is kept small: tables of plain data, and one loop
+// each.
+#include <pybind11/pybind11.h>
 
 #include <cstddef>
+#include <initializer_list>
 #include <string>
-#include <tuple>
 #include <type_traits>
-#include <vector>
 
 #include "bindings/registrars.h"
 #include "cuda/api.h"
@@ -18,22 +19,22 @@ namespace {
 
 // --- The tables ----------------------------------------------------------------------------------
 
-std::vector<std::tuple<const char*, const char*, const char*>> dense_types() {
-  std::vector<std::tuple<const char*, const char*, const char*>> rows;
+py::list dense_types() {
+  py::list rows;
   for (const DenseTypes& t : kDenseTypes) {
-    rows.emplace_back(name_of(t.param), name_of(t.grad), name_of(t.momentum));
+    rows.append(py::make_tuple(name_of(t.param), name_of(t.grad), name_of(t.momentum)));
   }
   return rows;
 }
 
-std::vector<std::tuple<const char*, const char*, bool, const char*>> sgd_rules() {
+py::list sgd_rules() {
   constexpr const char* decays[] = {"none", "coupled", "decoupled"};
   constexpr const char* buffers[] = {"none", "set", "accumulate"};
   constexpr const char* proxes[] = {"none", "l1"};
-  std::vector<std::tuple<const char*, const char*, bool, const char*>> rows;
+  py::list rows;
   for (const SgdRow& r : kSgdRows) {
-    rows.emplace_back(decays[int(r.decay)], buffers[int(r.buffer)], r.nesterov,
-                      proxes[int(r.prox)]);
+    rows.append(py::make_tuple(decays[int(r.decay)], buffers[int(r.buffer)], r.nesterov,
+                               proxes[int(r.prox)]));
   }
   return rows;
 }
@@ -41,23 +42,34 @@ std::vector<std::tuple<const char*, const char*, bool, const char*>> sgd_rules()
 // --- The CUDA launchers, for tests that call them past the bindings or stand in for them
 // ------------
 
-// A type as NumPy writes it: a kind and its bytes. Addresses are u8, whatever lies there.
+// A type as NumPy writes it, i4 for int. Addresses are u8, whatever lies there.
+struct Format {
+  char kind;
+  std::size_t bytes;
+
+  std::string text() const { return kind + std::to_string(bytes); }
+};
+
 template <class T>
-std::string format_of() {
-  using Element = std::remove_extent_t<T>;
-  static_assert(std::is_scalar_v<Element> &&
-                (std::is_same_v<Element, char> || !std::is_array_v<T>));
-  constexpr char kind = std::is_array_v<T>            ? 'S'
-                        : std::is_same_v<T, bool>     ? 'b'
-                        : std::is_floating_point_v<T> ? 'f'
-                        : std::is_signed_v<T>         ? 'i'
-                                                      : 'u';
-  return kind + std::to_string(sizeof(T));
+constexpr Format format_of() {
+  static_assert(std::is_scalar_v<T> || std::is_same_v<T, char[sizeof(T)]>);
+  return {std::is_array_v<T>            ? 'S'
+          : std::is_same_v<T, bool>     ? 'b'
+          : std::is_floating_point_v<T> ? 'f'
+          : std::is_signed_v<T>         ? 'i'
+                                        : 'u',
+          sizeof(T)};
+}
+
+py::list texts(std::initializer_list<Format> formats) {
+  py::list texts;
+  for (const Format& format : formats) texts.append(format.text());
+  return texts;
 }
 
 template <class Result, class... Parameters>
-std::vector<std::string> formats_of(Result (*)(Parameters...)) {
-  return {format_of<Result>(), format_of<Parameters>()...};
+py::list formats_of(Result (*)(Parameters...)) {
+  return texts({format_of<Result>(), format_of<Parameters>()...});
 }
 
 // By name, in the order of CudaApi: the formats of a launcher's result and parameters.
@@ -68,12 +80,18 @@ py::dict cuda_launchers() {
   return formats;
 }
 
-// (struct, its bytes, field, format, offset) of the fields that tests write or read.
-using StructField = std::tuple<const char*, std::size_t, const char*, std::string, std::size_t>;
-std::vector<StructField> cuda_fields() {
+// The fields that tests write or read, as (struct, its bytes, field, format, offset).
+py::list cuda_fields() {
+  struct Field {
+    const char* of;
+    std::size_t bytes;
+    const char* name;
+    Format format;
+    std::size_t offset;
+  };
 #define SGF_FIELD(Struct, field) \
   {#Struct, sizeof(Struct), #field, format_of<decltype(Struct{}.field)>(), offsetof(Struct, field)}
-  return {
+  static constexpr Field fields[] = {
       SGF_FIELD(CudaDenseTensor, param),
       SGF_FIELD(CudaDenseTensor, grad),
       SGF_FIELD(CudaDenseTensor, momentum),
@@ -97,6 +115,11 @@ std::vector<StructField> cuda_fields() {
       SGF_FIELD(CudaDeviceInfo, minor),
   };
 #undef SGF_FIELD
+  py::list rows;
+  for (const Field& f : fields) {
+    rows.append(py::make_tuple(f.of, f.bytes, f.name, f.format.text(), f.offset));
+  }
+  return rows;
 }
 
 }  // namespace
