@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch")
 from disguise import DEVICE, DISGUISED  # noqa: E402
 
 from subgrad_fast import optim  # noqa: E402
+from subgrad_fast.optim import sgd  # noqa: E402
 
 if DISGUISED:
-    optim.new_buffer = lambda like: torch.empty_like(like.detach())
+    sgd.new_buffer = lambda like: torch.empty_like(like.detach())
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("left to torch")
 
-    monkeypatch.setattr(optim, "torch_sgd", refuse)
+    monkeypatch.setattr(sgd, "torch_sgd", refuse)
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def by_torch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(params))
         torch_sgd(params, *args, **kwargs)
 
-    torch_sgd = optim.torch_sgd
-    monkeypatch.setattr(optim, "torch_sgd", count)
+    torch_sgd = sgd.torch_sgd
+    monkeypatch.setattr(sgd, "torch_sgd", count)
     return counts
 
 
