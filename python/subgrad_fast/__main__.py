@@ -78,12 +78,12 @@ def info() -> int:
 def benchmarks_root() -> Path | None:
     """Return the checkout that holds `benchmarks/`: the one we are imported from, or stand in."""
     for root in (Path(__file__).resolve().parents[2], Path.cwd()):
-        if (root / "benchmarks" / "bench_update.py").is_file():
+        if (root / "benchmarks" / "harness.py").is_file():
             return root
     return None
 
 
-BENCHMARKS = ("update", "sampling", "sparse", "rows", "shrink", "cuda")
+BENCHMARKS = ("dense", "sampling", "select", "rows", "sparsify", "cuda")
 
 
 def bench(arguments: list[str]) -> int:
@@ -100,7 +100,7 @@ def bench(arguments: list[str]) -> int:
         )
         return 2
     sys.path.insert(0, str(root))
-    module = attempt(f"benchmarks.bench_{name}")
+    module = attempt(f"benchmarks.{name}.rows")
     if isinstance(module, str):
         print(f"bench: {module}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""The contenders of `bench_sparse`: ours, and what one uses in torch for the same."""
+"""The contenders of `rows.py`: ours, and what one uses in torch for the same."""
 
 from __future__ import annotations
 

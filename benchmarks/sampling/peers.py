@@ -1,4 +1,4 @@
-"""The contenders of `bench_sampling`: ours, and what one uses in NumPy and torch for the same."""
+"""The contenders of `rows.py`: ours, and what one uses in NumPy and torch for the same."""
 
 from __future__ import annotations
 

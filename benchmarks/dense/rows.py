@@ -1,8 +1,8 @@
 """The dense SGD step against torch's and NumPy's, inside a training loop and alone.
 
-    python -m benchmarks.bench_update                  # everything, some minutes
-    python -m benchmarks.bench_update --rows loop-64   # rows whose name contains the text
-    python -m benchmarks.bench_update --json update.json --markdown
+    python -m benchmarks.dense.rows                  # everything, some minutes
+    python -m benchmarks.dense.rows --rows loop-64   # rows whose name contains the text
+    python -m benchmarks.dense.rows --json update.json --markdown
 
 `harness.py` says how the figures are taken, `peers.py` who is compared. Rows named `loop-*` time
 `step()` in a real training loop, after a real forward and backward; the others repeat it on the
@@ -24,9 +24,10 @@ import numpy as np
 import torch
 
 import subgrad_fast as sf
-from benchmarks import peers, report
+from benchmarks import report
+from benchmarks.dense import peers
+from benchmarks.dense.peers import DEFAULT, FOREACH, FUSED, NUMPY, OURS_F32, TRIAD
 from benchmarks.harness import OURS, Contender, Row, Target, machine, measure, summarize
-from benchmarks.peers import DEFAULT, FOREACH, FUSED, NUMPY, OURS_F32, TRIAD
 from benchmarks.workloads import mixed_shapes, resnet50_shapes
 
 QUICK = 0.05

@@ -1,8 +1,8 @@
 """Orders, draws and batches against NumPy's and torch's.
 
-    python -m benchmarks.bench_sampling                    # everything, some minutes, 4 GiB
-    python -m benchmarks.bench_sampling --rows images  # rows whose name contains the text
-    python -m benchmarks.bench_sampling --json sampling.json --markdown
+    python -m benchmarks.sampling.rows                    # everything, some minutes, 4 GiB
+    python -m benchmarks.sampling.rows --rows images  # rows whose name contains the text
+    python -m benchmarks.sampling.rows --json sampling.json --markdown
 
 A step of the rows named `batches-*` and `images-*` is a whole epoch: shuffle, gather every batch of
 rows and labels, do nothing with them. `harness.py` says how the figures are taken.
@@ -15,9 +15,9 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import bench_update
-from benchmarks import sampling_peers as peers
+from benchmarks.dense import rows as bench_update
 from benchmarks.harness import Contender, Row, Target
+from benchmarks.sampling import peers
 
 F32 = "float32"
 # name, title, shape, dtype

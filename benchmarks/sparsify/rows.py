@@ -1,7 +1,7 @@
 """Sparse weights: what shrinkage costs in the step, and thresholding, patterns and masks alone.
 
-    python -m benchmarks.bench_shrink                # everything, about a minute
-    python -m benchmarks.bench_shrink --rows l1      # rows whose name contains the text
+    python -m benchmarks.sparsify.rows                # everything, about a minute
+    python -m benchmarks.sparsify.rows --rows l1      # rows whose name contains the text
 
 `harness.py` says how the figures are taken. All rows are ResNet-50's 25.6M float32 on all threads.
 """
@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 import subgrad_fast as sf
-from benchmarks import bench_update
+from benchmarks.dense import rows as bench_update
+from benchmarks.dense.peers import HYPERPARAMETERS
 from benchmarks.harness import OURS, Contender, Row, Target
-from benchmarks.peers import HYPERPARAMETERS
 from benchmarks.workloads import resnet50_shapes
 from subgrad_fast.optim import SGD
 

@@ -1,8 +1,8 @@
 """The step on the rows that a sparse gradient names, against torch's sparse and dense steps.
 
-    python -m benchmarks.bench_rows                    # some minutes: torch's 40 steps take long
-    python -m benchmarks.bench_rows --rows rows-100k
-    python -m benchmarks.bench_rows --json rows.json --markdown
+    python -m benchmarks.rows.rows                    # some minutes: torch's 40 steps take long
+    python -m benchmarks.rows.rows --rows rows-100k
+    python -m benchmarks.rows.rows --json rows.json --markdown
 
 A step is `optimizer.step()` with momentum 0.9 for one table of float32 rows and a batch of Zipf
 distributed row numbers, as `Embedding(sparse=True)` gives them: with duplicates, in no order. Every
@@ -21,9 +21,9 @@ from itertools import cycle
 import numpy as np
 import torch
 
-from benchmarks import bench_update
+from benchmarks.dense import rows as bench_update
+from benchmarks.dense.peers import FUSED
 from benchmarks.harness import OURS, Contender, Row, Target
-from benchmarks.peers import FUSED
 from subgrad_fast.optim import SGD
 
 SPARSE, OURS_DENSE = "torch sparse", "ours dense"

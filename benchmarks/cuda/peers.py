@@ -1,4 +1,4 @@
-"""The contenders of `bench_cuda`: ours, torch's, and apex's where it is installed.
+"""The contenders of `rows.py`: ours, torch's, and apex's where it is installed.
 
 Every contender has sets of arrays of its own and takes turns with them, see cuda_device.py.
 """
@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 import subgrad_fast as sf
-from benchmarks import threshold_peers
-from benchmarks.cuda_device import Device, Step, in_turns
+from benchmarks.cuda.device import Device, Step, in_turns
+from benchmarks.dense.peers import FOREACH, FUSED, HYPERPARAMETERS, OURS_F32
 from benchmarks.harness import OURS, Contender
-from benchmarks.peers import FOREACH, FUSED, HYPERPARAMETERS, OURS_F32
+from benchmarks.threshold import peers as threshold_peers
 from benchmarks.workloads import Shapes
 from subgrad_fast.optim import SGD
 

@@ -1,8 +1,8 @@
 """The steps on a GPU against torch's, and apex's where it is installed.
 
-    python -m benchmarks.bench_cuda                  # everything
-    python -m benchmarks.bench_cuda --rows graph     # rows whose name contains the text
-    python -m benchmarks.bench_cuda --json cuda.json --markdown
+    python -m benchmarks.cuda.rows                  # everything
+    python -m benchmarks.cuda.rows --rows graph     # rows whose name contains the text
+    python -m benchmarks.cuda.rows --json cuda.json --markdown
 
 Without a GPU it says so and ends. Its targets were set before anybody had measured anything, on a
 machine without one.
@@ -23,12 +23,12 @@ from typing import Any
 import torch
 
 import subgrad_fast as sf
-from benchmarks import bench_update
-from benchmarks import cuda_peers as peers
-from benchmarks.cuda_device import Device, gpu, no_gpu
+from benchmarks.cuda import peers
+from benchmarks.cuda.device import Device, gpu, no_gpu
+from benchmarks.dense import rows as bench_update
+from benchmarks.dense.peers import FOREACH, FUSED, OURS_F32
 from benchmarks.harness import OURS, Contender, Row, Target, measure, summarize
-from benchmarks.peers import FOREACH, FUSED, OURS_F32
-from benchmarks.threshold_peers import OPERATIONS
+from benchmarks.threshold.peers import OPERATIONS
 from benchmarks.workloads import Shapes, resnet50_shapes
 
 BLOCK = 20

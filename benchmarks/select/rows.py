@@ -1,8 +1,8 @@
 """Selection by magnitude, and the thresholded step, against torch's.
 
-    python -m benchmarks.bench_sparse                # everything, some minutes
-    python -m benchmarks.bench_sparse --rows top-    # rows whose name contains the text
-    python -m benchmarks.bench_sparse --json sparse.json --markdown
+    python -m benchmarks.select.rows                # everything, some minutes
+    python -m benchmarks.select.rows --rows top-    # rows whose name contains the text
+    python -m benchmarks.select.rows --json sparse.json --markdown
 
 `harness.py` says how the figures are taken. Rows named `top-*` have heavy-tailed values, as
 gradients do; those named `adversary-*` what a sample of the array says little about.
@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import bench_update, threshold_peers
-from benchmarks import sparse_peers as peers
+from benchmarks.dense import rows as bench_update
 from benchmarks.harness import OURS, Row, Target
+from benchmarks.select.rows import peers
+from benchmarks.threshold import peers as threshold_peers
 
 ELEMENTS = 25_600_000
 Values = npt.NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Who `bench_sparse` compares the thresholded step with: torch operations, and a dense step."""
+"""Who `rows.py` compares the thresholded step with: torch operations, and a dense step."""
 
 from __future__ import annotations
 
