@@ -94,9 +94,9 @@ def test_bench_measures_a_row(tmp_path: Path) -> None:
     ("arguments", "row"),
     [
         ([], "loop-64@1"),
-        (["update"], "loop-64@1"),
+        (["dense"], "loop-64@1"),
         (["sampling"], "images-128@1"),
-        (["sparse"], "top-1.0%@1"),
+        (["select"], "top-1.0%@1"),
         (["rows"], "rows-1m@1"),
     ],
 )
