@@ -19,7 +19,7 @@ Result = dict[str, Any]
 RowResult = dict[str, Any]
 Comparison = dict[str, Any]
 
-HEADER = ("work", "threads", "ours", "peer", "its time", "times faster", "target")
+HEADER = ("work", "threads", "ours", "GB/s", "peer", "its time", "times faster", "target")
 QUICK = (
     "**A quick run: too few rounds to quote.** It shows what the table looks like, and that "
     "everything runs."
@@ -31,8 +31,8 @@ def number(x: float) -> str:
     """Write three significant digits, never as a power of ten."""
     if x == 0:
         return "0"
-    digits = 2 - math.floor(math.log10(abs(x)))
-    return f"{round(x, digits):,.{max(digits, 0)}f}"
+    x = float(f"{x:.3g}")
+    return f"{x:,.{max(2 - math.floor(math.log10(abs(x))), 0)}f}"
 
 
 def duration(ns: float) -> str:
@@ -68,7 +68,9 @@ def target_cell(comparison: Comparison) -> str:
 def lines_of(row: RowResult) -> list[list[str]]:
     """Return the lines of a row, one a comparison. What they share stands in the first alone."""
     times = row["times"]
-    work = [row["title"], str(row["threads"]), duration(times[OURS]["median_ns"])]
+    ours = times[OURS]
+    speed = f"{ours['gb_per_s']:.1f}" if "gb_per_s" in ours else ""
+    work = [row["title"], str(row["threads"]), duration(ours["median_ns"]), speed]
     lines = []
     for comparison in row["comparisons"]:
         peer = comparison["peer"]
@@ -94,13 +96,11 @@ def one_line(row: RowResult) -> str:
 
 
 def targets(rows: list[RowResult]) -> str | None:
-    """Count the targets, and name the rows that miss one with their threads."""
-    asked = [(row, c) for row in rows for c in row["comparisons"] if c["target"] is not None]
+    """Count the targets. The table has marked the ones that are missed."""
+    asked = [c for row in rows for c in row["comparisons"] if c["target"] is not None]
     if not asked:
         return None
-    missed = [f"{place(row)} against {c['peer']}" for row, c in asked if not c["met"]]
-    count = f"{len(asked) - len(missed)} of {len(asked)} targets are met."
-    return f"{count} Missed: {'; '.join(missed)}." if missed else count
+    return f"{sum(c['met'] for c in asked)} of {len(asked)} targets are met."
 
 
 def place(row: RowResult) -> str:
@@ -126,27 +126,17 @@ def spread(rows: list[RowResult]) -> str | None:
     )
 
 
-def bandwidth(rows: list[RowResult]) -> Iterable[str]:
-    """GB/s of the contenders whose bytes are known: a note a title, with every thread count."""
-    by_title: dict[str, list[RowResult]] = {}
+def yardsticks(rows: list[RowResult]) -> Iterable[str]:
+    """Hold ours against what the memory can do, where a contender that is nobody's peer says it."""
     for row in rows:
-        by_title.setdefault(row["title"], []).append(row)
-    for title, same in by_title.items():
-        parts = [part for row in same if (part := speeds(row))]
-        if parts:
-            yield f"{title}, GB/s: {'; '.join(parts)}."
-
-
-def speeds(row: RowResult) -> str | None:
-    """GB/s in one row, its threads named; ours as a share of a yardstick that is nobody's peer."""
-    known = {name: t["gb_per_s"] for name, t in row["times"].items() if "gb_per_s" in t}
-    if not known:
-        return None
-    ours = known.pop(OURS)
-    parts = [f"ours {ours:.1f}", *(f"{name} {speed:.1f}" for name, speed in known.items())]
-    peers = {comparison["peer"] for comparison in row["comparisons"]}
-    parts += [f"ours is {ours / known[name]:.0%} of {name}" for name in known if name not in peers]
-    return f"{on_threads(row['threads'])} {', '.join(parts)}"
+        times = row["times"]
+        peers = {OURS, *(comparison["peer"] for comparison in row["comparisons"])}
+        for name in times:
+            if name not in peers and "gb_per_s" in times[name]:
+                reached = times[name]["gb_per_s"]
+                share = times[OURS]["gb_per_s"] / reached
+                speeds = f"{name} reaches {reached:.1f} GB/s, and ours {share:.0%} of that"
+                yield f"{place(row)}: {speeds}."
 
 
 def bits(rows: list[RowResult]) -> str | None:
@@ -182,11 +172,18 @@ def notes(result: Result) -> list[str]:
     """Return what stands below the table."""
     rows = result["rows"]
     partial = f"Only the rows with {' or '.join(result['only'])}." if result["only"] else None
-    every = [targets(rows), spread(rows), *bandwidth(rows), bits(rows), load(result), partial]
+    every = [targets(rows), spread(rows), *yardsticks(rows), bits(rows), load(result), partial]
     return [note for note in every if note]
 
 
 # --- Tables -------------------------------------------------------------------------------------
+
+
+def table_of(result: Result) -> list[list[str]]:
+    """Return the header and the lines, without columns that have nothing below their header."""
+    lines = [list(HEADER), *(line for row in result["rows"] for line in lines_of(row))]
+    columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
+    return [list(line) for line in zip(*columns, strict=True)]
 
 
 def padded(lines: list[list[str]]) -> str:
@@ -201,10 +198,9 @@ def padded(lines: list[list[str]]) -> str:
 
 def markdown(result: Result) -> str:
     """Return the table of a result and its notes as Markdown."""
-    lines = [list(HEADER), *(line for row in result["rows"] for line in lines_of(row))]
     warning = [QUICK, ""] if result["quick"] else []
     listed = (f"- {note}" for note in notes(result))
-    return "\n".join([*warning, padded(lines), "", *listed])
+    return "\n".join([*warning, padded(table_of(result)), "", *listed])
 
 
 def show(result: Result, *, markdown_only: bool = False) -> None:
@@ -218,12 +214,13 @@ def show(result: Result, *, markdown_only: bool = False) -> None:
         print(f"{markdown(result)}\n- {where(result)}")
         return
     # A terminal is narrow: the row's short name stands for the work and its threads.
-    table = rich_table.Table(rich_table.Column("row", no_wrap=True), *HEADER[2:], padding=(0, 0))
-    for row in result["rows"]:
-        name = f"{row['name']}@{row['threads']}"
-        for line in lines_of(row):
-            table.add_row(name if line[0] else "", *(cell.replace("*", "") for cell in line[2:]))
-        table.add_section()
+    header, *lines = table_of(result)
+    columns = (rich_table.Column(text, overflow="fold") for text in header[2:])
+    table = rich_table.Table(rich_table.Column("row", no_wrap=True), *columns, padding=(0, 0))
+    labels = iter(f"{row['name']}@{row['threads']}" for row in result["rows"])
+    for line in lines:
+        label = next(labels) if line[0] else ""
+        table.add_row(label, *(cell.replace("*", "") for cell in line[2:]))
     console.print(table)
     warning = [QUICK.replace("*", "")] if result["quick"] else []
     for note in (*warning, *notes(result), where(result)):

@@ -23,10 +23,8 @@ import numpy as np
 import torch
 
 import subgrad_fast as sf
-from benchmarks import report
+from benchmarks import SUBJECTS, report
 from benchmarks.harness import Row, Subject, machine, run_row
-
-SUBJECTS = ("dense", "threshold", "rows", "select", "sparsify", "sampling", "loading", "cuda")
 
 
 def subject_of(name: str, threads: int) -> Subject:
