@@ -15,6 +15,7 @@ import importlib
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def circumstances(device: str | None) -> dict[str, Any]:
     return {"machine": where, "build": dict(sf.build_info()), "versions": versions}
 
 
-def chosen(rows: list[Row], texts: list[str] | None) -> list[Row]:
+def chosen(rows: Sequence[Row], texts: list[str] | None) -> list[Row]:
     """The rows whose name has one of the texts; all of them if no text is given."""
     return [row for row in rows if not texts or any(text in row.label for text in texts)]
 
