@@ -10,7 +10,6 @@ import ast
 import copy
 import importlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,4 +154,3 @@ def test_every_subject_is_a_folder_with_rows_and_prose(page: Any) -> None:
         folder = ROOT / "benchmarks" / subject
         assert (folder / "rows.py").is_file()
         assert (folder / "section.md").is_file()
-    assert sys.path[0] == str(ROOT)
