@@ -26,7 +26,7 @@ SOURCES := CMakeLists.txt pyproject.toml \
   $(shell find csrc cmake python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow test-neon test-cuda cuda-mutants cuda-report lint format bench sdist-check sanitize clean
+.PHONY: help demo test test-slow test-neon test-cuda cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
 
 help:
 	@echo "make demo          train on MNIST with torch's SGD and with this one, compare the bits"
@@ -36,7 +36,8 @@ help:
 	@echo "make test-cuda     the CUDA kernels: their PTX interpreted, and on a GPU if there is one"
 	@echo "make cuda-mutants  faults put into the CUDA kernels, each of which the tests must find"
 	@echo "make cuda-report   registers, occupancy, memory traffic of the CUDA kernels, in docs/"
-	@echo "make bench         the benchmark table"
+	@echo "make bench         time everything against its peers; BENCH='dense --quick' chooses"
+	@echo "make bench-page    docs/benchmarks.md and README's table, of benchmarks/results/*.json"
 	@echo "make lint, format  ruff, mypy, stubtest, clang-format"
 	@echo "make sdist-check   sdist -> wheel -> import in an empty directory, without torch"
 	@echo "make sanitize      kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -64,7 +65,10 @@ test-neon: $(VENV)/.installed
 	tools/neon_check.sh
 
 bench: $(VENV)/.have-demo $(VENV)/.installed
-	$(PY) -m subgrad_fast bench
+	$(PY) -m subgrad_fast bench $(BENCH)
+
+bench-page: $(VENV)/.have-build
+	$(PY) -m benchmarks.page
 
 lint: $(VENV)/.have-lint $(VENV)/.installed
 	$(PY) -m ruff check .

@@ -1,1 +1,4 @@
 """Benchmarks of the library against its peers, to be run from a checkout."""
+
+SUBJECTS = ("dense", "threshold", "rows", "select", "sparsify", "sampling", "loading", "cuda")
+"""The folders with rows, in the order in which they are run and shown."""

@@ -1,4 +1,4 @@
-"""Time several ways of doing the same work side by side: a noisy machine is noisy for all of them.
+"""Several ways of doing the same work are timed side by side: a noisy machine is noisy for all.
 
 The contenders of a row run in one process in alternating blocks of steps: AAA BBB CCC AAA BBB CCC.
 One pass over all of them is a round. Ours is held against a peer by three ratios, ours over peer:
@@ -6,7 +6,9 @@ One pass over all of them is a round. Ours is held against a peer by three ratio
 - of medians, over all steps of all rounds: what a user waits for, and what targets are judged by
 - of minima: what the machine can do when nobody disturbs it
 - paired: the median over rounds of (our median in the round / the peer's median in that round),
-  which is blind to anything that slows a whole round down
+  which is blind to anything that slows a whole round down; its quartiles tell how far to trust it
+
+Nothing here knows torch or the library, so that anything that can be called can be timed.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 OURS = "ours"
+QUICK = 0.05
+"""The share of its time that a row gets in a quick run."""
 Samples = dict[str, list[list[int]]]
 """Nanoseconds per step: contender -> rounds -> steps of the block."""
 
@@ -49,15 +53,18 @@ class Contender:
 
 @dataclass(frozen=True)
 class Target:
-    """Ours must take at most `limit` times what `peer` takes."""
+    """Ours is held against `peer`, and must take at most `limit` times what that takes.
+
+    Without a limit nothing is asked, and the comparison is made all the same.
+    """
 
     peer: str
-    limit: float
+    limit: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table: a workload, how to build its contenders, and what is asked of ours."""
+    """A row is one workload: how to build its contenders, and what is asked of ours."""
 
     name: str
     title: str
@@ -65,9 +72,32 @@ class Row:
     build: Callable[[], list[Contender]]
     targets: Sequence[Target]
     block: int = 10
+    """Steps of one contender before it is the next one's turn."""
     budget_s: float = 10.0
     moved_bytes: Mapping[str, int] = field(default_factory=dict)
     """Bytes a step must read and write, by contender; where given, GB/s are reported."""
+
+    @property
+    def label(self) -> str:
+        """The name that a person chooses the row by: no two rows of a subject share it."""
+        return f"{self.name}@{self.threads}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A subject is a list of rows, and how they are run on this machine."""
+
+    rows: Sequence[Row]
+    reference: str = ""
+    """The contender whose bits ours must end on."""
+    run_block: Callable[[Contender, int], list[int]] | None = None
+    """How a block is run and timed, if not by the processor's clock."""
+    warmup: int = 3
+    """Steps of each contender before the first that counts."""
+    device: str | None = None
+    """What the rows run on, if not the processor."""
+    missing: str | None = None
+    """Why this machine cannot run them."""
 
 
 @contextlib.contextmanager
@@ -123,17 +153,26 @@ def paired_ratios(ours: Sequence[Sequence[int]], peer: Sequence[Sequence[int]]) 
     return [statistics.median(a) / statistics.median(b) for a, b in zip(ours, peer, strict=True)]
 
 
+def quartiles(values: Sequence[float]) -> list[float] | None:
+    """Return the first and the third quartile; None of fewer than four values."""
+    if len(values) < 4:
+        return None
+    return statistics.quantiles(values, n=4, method="inclusive")[::2]
+
+
 def compare(samples: Samples, target: Target) -> dict[str, Any]:
     """Judge ours against one peer. The target is met if the ratio of medians is within it."""
     ours, peer = list(chain(*samples[OURS])), list(chain(*samples[target.peer]))
     ratio_of_medians = statistics.median(ours) / statistics.median(peer)
+    paired = paired_ratios(samples[OURS], samples[target.peer])
     return {
         "peer": target.peer,
         "ratio_of_medians": ratio_of_medians,
         "ratio_of_minima": min(ours) / min(peer),
-        "ratio_paired": statistics.median(paired_ratios(samples[OURS], samples[target.peer])),
+        "ratio_paired": statistics.median(paired),
+        "quartiles_paired": quartiles(paired),
         "target": target.limit,
-        "met": ratio_of_medians <= target.limit,
+        "met": None if target.limit is None else ratio_of_medians <= target.limit,
     }
 
 
@@ -150,7 +189,7 @@ def same_bits(contenders: Sequence[Contender], reference: str) -> bool | None:
 def summarize(
     row: Row, contenders: Sequence[Contender], samples: Samples, *, reference: str
 ) -> dict[str, Any]:
-    """Turn the samples of one row into its entry in the JSON."""
+    """Turn the samples of one row into its entry in the JSON. The thread count goes with it."""
     times = {}
     for name, rounds in samples.items():
         steps = list(chain(*rounds))
@@ -175,6 +214,20 @@ def summarize(
     }
 
 
+def run_row(row: Row, subject: Subject, *, quick: bool) -> dict[str, Any]:
+    """Measure one row and return its entry in the JSON."""
+    contenders = row.build()
+    samples = measure(
+        contenders,
+        block=row.block,
+        budget_s=row.budget_s * (QUICK if quick else 1),
+        min_rounds=1 if quick else 3,
+        warmup=1 if quick else subject.warmup,
+        run=subject.run_block,
+    )
+    return summarize(row, contenders, samples, reference=subject.reference)
+
+
 def cpu_model() -> str:
     """Return the processor's name as the operating system gives it."""
     with contextlib.suppress(OSError):
@@ -190,5 +243,5 @@ def machine() -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "load_at_start": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
     }

@@ -1,127 +1,206 @@
-"""Turn a benchmark's JSON into a Markdown table: `python -m benchmarks.report update.json`."""
+"""A benchmark's result becomes a table and notes: on a terminal, or in Markdown.
+
+A line of the table is one comparison. Each cell has one figure, the median; minima, and what else
+was worked out, are in the JSON.
+"""
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
+import math
+import statistics
 import sys
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
+from benchmarks.harness import OURS
+
 Result = dict[str, Any]
-PEERS = ("torch default", "torch foreach", "torch fused", "ours")
-HEADER = ("work", "threads", *PEERS, "against", "ours / peer", "target", "met")
-LEGEND = (
-    "Times are the median (minimum) of one step. Ours / peer is the ratio of medians "
-    "(of minima; paired: the median over rounds of the ratio within a round)."
+RowResult = dict[str, Any]
+Comparison = dict[str, Any]
+
+HEADER = ("work", "threads", "ours", "GB/s", "peer", "its time", "times faster", "target")
+QUICK = (
+    "**A quick run: too few rounds to quote.** It shows what the table looks like, and that "
+    "everything runs."
 )
-
-TRIAD_LEGEND = (
-    "A step moves 20 bytes an element (reads 3 arrays, writes 2), the triad `x += y * z` moves 16 "
-    "(reads 3, writes 1)."
-)
+UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 
 
-def fraction(ratio: float) -> str:
-    """Write 0.25 as 1/4 and 0.97 as 0.97."""
-    return f"1/{1 / ratio:.3g}" if ratio <= 0.5 else f"{ratio:.2f}"
+def number(x: float) -> str:
+    """Write three significant digits, never as a power of ten."""
+    if x == 0:
+        return "0"
+    x = float(f"{x:.3g}")
+    return f"{x:,.{max(2 - math.floor(math.log10(abs(x))), 0)}f}"
 
 
-def duration(times: dict[str, float]) -> str:
-    """Median and minimum in the unit that suits the median."""
-    unit, ns = ("ms", 1e6) if times["median_ns"] >= 1e6 else ("µs", 1e3)
-    return f"{times['median_ns'] / ns:.3g} {unit} ({times['min_ns'] / ns:.3g})"
+def duration(ns: float) -> str:
+    """Write a time in the unit that suits it."""
+    size, unit = next((u for u in UNITS if ns >= u[0]), UNITS[-1])
+    return f"{number(ns / size)} {unit}"
 
 
-def ratios(comparison: dict[str, Any]) -> str:
-    """Write the three ratios of one comparison."""
-    minima, paired = fraction(comparison["ratio_of_minima"]), fraction(comparison["ratio_paired"])
-    return f"{fraction(comparison['ratio_of_medians'])} ({minima}; {paired})"
+def on_threads(count: int) -> str:
+    """Write a thread count as part of a sentence."""
+    return "on 1 thread" if count == 1 else f"on {count} threads"
 
 
-def cells(row: dict[str, Any]) -> list[list[str]]:
-    """One line per target of the row."""
+def faster(comparison: Comparison) -> float:
+    """How many times as fast as the peer ours is, by the medians."""
+    return 1 / float(comparison["ratio_of_medians"])
+
+
+def faster_cell(comparison: Comparison) -> str:
+    """Write how many times faster ours is; where it loses, say so."""
+    text = number(faster(comparison))
+    return text if comparison["ratio_of_medians"] <= 1 else f"**{text}, slower**"
+
+
+def target_cell(comparison: Comparison) -> str:
+    """Write what was asked of ours, and whether it is met; nothing if nothing was asked."""
+    if comparison["target"] is None:
+        return ""
+    asked = f"{1 / comparison['target']:,.3f}".rstrip("0").rstrip(".")
+    return f"{asked}, met" if comparison["met"] else f"**{asked}, missed**"
+
+
+def lines_of(row: RowResult) -> list[list[str]]:
+    """Return the lines of a row, one a comparison. What they share stands in the first alone."""
     times = row["times"]
-    peers = [duration(times[name]) if name in times else "" for name in PEERS]
+    ours = times[OURS]
+    speed = f"{ours['gb_per_s']:.1f}" if "gb_per_s" in ours else ""
+    work = [row["title"], str(row["threads"]), duration(ours["median_ns"]), speed]
     lines = []
     for comparison in row["comparisons"]:
         peer = comparison["peer"]
-        against = peer if peer in PEERS else f"{peer}: {duration(times[peer])}"
-        met = "yes" if comparison["met"] else "NO"
-        target = f"≤ {fraction(comparison['target'])}"
-        lines.append(
-            [row["title"], str(row["threads"]), *peers, against, ratios(comparison), target, met]
-        )
+        figures = [duration(times[peer]["median_ns"]), faster_cell(comparison)]
+        lines.append([*work, peer, *figures, target_cell(comparison)])
+        work = [""] * len(work)
     return lines
 
 
-def one_line(row: dict[str, Any]) -> str:
+def one_line(row: RowResult) -> str:
     """Say how a row went, while the others are still to come."""
-    parts = [
-        f"{ratios(c)} of {c['peer']}, target {fraction(c['target'])}" for c in row["comparisons"]
-    ]
+    parts = []
+    for comparison in row["comparisons"]:
+        target = target_cell(comparison).replace("*", "")
+        asked = f" (target {target})" if target else ""
+        parts.append(f"{number(faster(comparison))} times {comparison['peer']}{asked}")
     if row["same_bits"] is False:
         parts.append(f"NOT the bits of {row['same_bits_as']}")
     return "; ".join(parts)
 
 
-def bandwidth(row: dict[str, Any]) -> str | None:
-    """GB/s of each contender whose bytes are known, and ours as a share of the triad."""
-    known = {name: times for name, times in row["times"].items() if "gb_per_s" in times}
-    if not known:
+# --- Notes --------------------------------------------------------------------------------------
+
+
+def targets(rows: list[RowResult]) -> str | None:
+    """Count the targets. The table has marked the ones that are missed."""
+    asked = [c for row in rows for c in row["comparisons"] if c["target"] is not None]
+    if not asked:
         return None
-    speeds = ", ".join(f"{name} {times['gb_per_s']:.1f}" for name, times in known.items())
-    lines = f"{row['title']}, GB/s at the median: {speeds}."
-    if "triad" not in known:
-        return lines
-    share = known["ours"]["gb_per_s"] / known["triad"]["gb_per_s"]
-    return f"{lines} Ours reaches {share:.0%} of the triad. {TRIAD_LEGEND}"
+    return f"{sum(c['met'] for c in asked)} of {len(asked)} targets are met."
 
 
-def bits(rows: list[dict[str, Any]]) -> str | None:
+def place(row: RowResult) -> str:
+    """Name a row by its title and its threads: a title alone may stand for several rows."""
+    return f"{row['title']}, {on_threads(row['threads'])}"
+
+
+def spread(rows: list[RowResult]) -> str | None:
+    """Say how much ratios differ from round to round: in the middle of the table, and at worst."""
+    widths = []
+    for row in rows:
+        for comparison in row["comparisons"]:
+            if ends := comparison["quartiles_paired"]:
+                width = (ends[1] - ends[0]) / comparison["ratio_paired"]
+                widths.append((width, f"{place(row)}, against {comparison['peer']}"))
+    if not widths:
+        return None
+    middle = statistics.median(width for width, _ in widths)
+    widest, where = max(widths)
+    return (
+        "Spread: the middle half of a line's rounds differ in their ratio by "
+        f"{middle:.0%} (the median of the lines), at most by {widest:.0%} ({where})."
+    )
+
+
+def yardsticks(rows: list[RowResult]) -> Iterable[str]:
+    """Hold ours against what the memory can do, where a contender that is nobody's peer says it."""
+    for row in rows:
+        times = row["times"]
+        peers = {OURS, *(comparison["peer"] for comparison in row["comparisons"])}
+        for name in times:
+            if name not in peers and "gb_per_s" in times[name]:
+                reached = times[name]["gb_per_s"]
+                share = times[OURS]["gb_per_s"] / reached
+                speeds = f"{name} reaches {reached:.1f} GB/s, and ours {share:.0%} of that"
+                yield f"{place(row)}: {speeds}."
+
+
+def bits(rows: list[RowResult]) -> str | None:
     """Say whether ours did the work of the reference, bit for bit."""
     checked = [row for row in rows if row["same_bits"] is not None]
     if not checked:
         return None
-    whose = f"The weights and momentum of ours and of {checked[0]['same_bits_as']}"
-    if differing := [row["name"] for row in checked if not row["same_bits"]]:
-        return f"{whose} DIFFER at the end of: {', '.join(differing)}."
-    return f"{whose} end on the same bits in all {len(checked)} rows that have both."
+    whose = f"What ours and {checked[0]['same_bits_as']} have written"
+    if differing := [place(row) for row in checked if not row["same_bits"]]:
+        return f"{whose} DIFFERS in its bits at the end of: {'; '.join(differing)}."
+    return f"{whose} is the same, bit for bit, in all {len(checked)} rows that have both."
+
+
+def where(result: Result) -> str:
+    """Say what the figures depend on: machine, versions, build."""
+    machine, build = result["machine"], result["build"]
+    named = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    device = f"{machine['device']}; " if machine.get("device") else ""
+    return (
+        f"{device}{machine['cpu']}, {machine['cores']} cores, {build['isa']}; {named}; "
+        f"compiler {build['compiler']}."
+    )
+
+
+def load(result: Result) -> str:
+    """Say how busy the machine was."""
+    at_start = result["machine"]["load_at_start"]
+    text = "unknown" if at_start is None else f"{at_start:.1f}"
+    return f"Load of the machine at the start: {text}."
 
 
 def notes(result: Result) -> list[str]:
     """Return what stands below the table."""
-    machine, build = result["machine"], result["build"]
-    named = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    load = machine["load_at_start"]
-    device = f"{machine['device']}; " if machine.get("device") else ""
-    where = (
-        f"{device}{machine['cpu']}, {machine['cores']} cores, {build['isa']}, "
-        f"load at the start {'unknown' if load is None else format(load, '.1f')}; {named}; "
-        f"compiler {build['compiler']}."
-    )
-    warning = "A quick run: too few rounds to quote." if result["quick"] else None
-    lines = [LEGEND, *map(bandwidth, result["rows"]), bits(result["rows"]), where, warning]
-    return [line for line in lines if line]
+    rows = result["rows"]
+    partial = f"Only the rows with {' or '.join(result['only'])}." if result["only"] else None
+    every = [targets(rows), spread(rows), *yardsticks(rows), bits(rows), load(result), partial]
+    return [note for note in every if note]
 
 
-def filled(lines: list[list[str]]) -> list[list[str]]:
-    """Leave out the columns that have nothing but a header: peers that no row has."""
+# --- Tables -------------------------------------------------------------------------------------
+
+
+def table_of(result: Result) -> list[list[str]]:
+    """Return the header and the lines, without columns that have nothing below their header."""
+    lines = [list(HEADER), *(line for row in result["rows"] for line in lines_of(row))]
     columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
     return [list(line) for line in zip(*columns, strict=True)]
 
 
-def markdown(result: Result) -> str:
-    """Return the table and its notes as Markdown, padded to be legible as plain text too."""
-    lines = filled([list(HEADER), *(line for row in result["rows"] for line in cells(row))])
+def padded(lines: list[list[str]]) -> str:
+    """Write a Markdown table, padded to be legible as plain text too."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    table = (
+    lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
+    return "\n".join(
         "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |"
         for line in lines
     )
-    return "\n".join([*table, "", *(f"- {note}" for note in notes(result))])
+
+
+def markdown(result: Result) -> str:
+    """Return the table of a result and its notes as Markdown."""
+    warning = [QUICK, ""] if result["quick"] else []
+    listed = (f"- {note}" for note in notes(result))
+    return "\n".join([*warning, padded(table_of(result)), "", *listed])
 
 
 def show(result: Result, *, markdown_only: bool = False) -> None:
@@ -132,27 +211,17 @@ def show(result: Result, *, markdown_only: bool = False) -> None:
     except ImportError:
         markdown_only = True
     if markdown_only or not sys.stdout.isatty():
-        print(markdown(result))
+        print(f"{markdown(result)}\n- {where(result)}")
         return
-    # A terminal is narrow: the row's short name for the work and its threads, two lines a cell.
-    name = rich_table.Column("row", no_wrap=True)
-    lines = [[row["name"], *line[2:]] for row in result["rows"] for line in cells(row)]
-    header, *lines = filled([["row", *HEADER[2:]], *lines])
-    table = rich_table.Table(name, *header[1:], padding=(0, 0), show_lines=True)
+    # A terminal is narrow: the row's short name stands for the work and its threads.
+    header, *lines = table_of(result)
+    columns = (rich_table.Column(text, overflow="fold") for text in header[2:])
+    table = rich_table.Table(rich_table.Column("row", no_wrap=True), *columns, padding=(0, 0))
+    labels = iter(f"{row['name']}@{row['threads']}" for row in result["rows"])
     for line in lines:
-        table.add_row(line[0], *(cell.replace(" (", "\n(") for cell in line[1:]))
+        label = next(labels) if line[0] else ""
+        table.add_row(label, *(cell.replace("*", "") for cell in line[2:]))
     console.print(table)
-    for note in notes(result):
-        console.print(f"- {note}", highlight=False)
-
-
-def main() -> int:
-    """Print the Markdown of a result file."""
-    parser = argparse.ArgumentParser(prog="report", description=__doc__)
-    parser.add_argument("path", type=Path, help="what a benchmark wrote with --json")
-    print(markdown(json.loads(parser.parse_args().path.read_text())))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    warning = [QUICK.replace("*", "")] if result["quick"] else []
+    for note in (*warning, *notes(result), where(result)):
+        console.print(f"- {note}", highlight=False, markup=False)

@@ -1,29 +1,19 @@
-"""What is stepped: networks that really train, and lists of parameter shapes."""
+"""What several subjects work on: a network's shapes, and values as gradients have them."""
 
 from __future__ import annotations
 
 import math
 
-from torch import nn
+import numpy as np
+import numpy.typing as npt
 
 Shapes = list[tuple[int, ...]]
+Values = npt.NDArray[np.float32]
 
 
-def chain_of_linears(depth: int, width: int) -> nn.Sequential:
-    """`depth` x (Linear + ReLU). He's initialisation keeps gradients from vanishing on the way."""
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        linear = nn.Linear(width, width)
-        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-        nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers)
-
-
-def mixed_shapes() -> Shapes:
-    """160 tensors of 64 to 16K elements, 504,000 in all."""
-    counts = {64: 51, 512: 50, 4096: 40, 16384: 19}
-    return [(length,) for length, count in counts.items() for _ in range(count)]
+def heavy_tailed(n: int) -> Values:
+    """Student's t with 3 degrees of freedom: like gradients, it has some values far out."""
+    return np.random.default_rng(0).standard_t(3, n).astype(np.float32)
 
 
 def resnet50_shapes() -> Shapes:

@@ -1,4 +1,4 @@
-"""benchmarks/bench_cuda.py without a GPU: the rows on the processor, the timing on a clock of ours.
+"""benchmarks/cuda without a GPU: the rows on the processor, the timing on a clock of ours.
 
 What is left to a GPU is that torch.cuda does what it says. That it is called as it wants to be,
 its own signatures decide here.
@@ -23,10 +23,14 @@ pytestmark = pytest.mark.torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from benchmarks import bench_cuda, cuda_device, cuda_peers, report  # noqa: E402
-from benchmarks.harness import OURS, Contender  # noqa: E402
+from benchmarks import report, run  # noqa: E402
+from benchmarks.cuda import device as cuda_device  # noqa: E402
+from benchmarks.cuda import peers as cuda_peers  # noqa: E402
+from benchmarks.cuda import rows as cuda_rows  # noqa: E402
+from benchmarks.harness import OURS, Contender, run_row  # noqa: E402
+from benchmarks.sgd import FOREACH, FUSED  # noqa: E402
 
-SMALL = bench_cuda.Sizes([(8, 4), (3,)], [(5,)] * 3, 100, 1000, 300, (64, 4, 16))
+SMALL = cuda_rows.Sizes([(8, 4), (3,)], [(5,)] * 3, 100, 1000, 300, (64, 4, 16))
 DENSE_ROWS = ["resnet50", "many", "one-50m", "graph-resnet50", "graph-many", "bf16"]
 OTHER_ROWS = ["top-1%", "threshold-1%", "order-10m", "batches"]
 
@@ -64,31 +68,33 @@ def test_without_a_gpu_it_says_so() -> None:
 
 def test_every_row_is_measured(apex: None, capsys: pytest.CaptureFixture[str]) -> None:
     device = processor()
-    rows = [replace(row, budget_s=0) for row in bench_cuda.all_rows(device, SMALL)]
+    subject = cuda_rows.on_device(device, SMALL)
+    rows = [replace(row, budget_s=0) for row in subject.rows]
     assert [row.name for row in rows] == DENSE_ROWS + OTHER_ROWS
-    measured = [bench_cuda.run(device, row, quick=True) for row in rows]
+    measured = [run_row(row, subject, quick=True) for row in rows]
     for row in measured:
         assert {times["median_ns"] for times in row["times"].values()} == {5}
         assert all(comparison["ratio_of_medians"] == 1 for comparison in row["comparisons"])
-    dense = {"torch foreach", "torch fused", "apex FusedSGD", "ours"}
+    dense = {FOREACH, FUSED, cuda_peers.APEX, "ours"}
     assert {*measured[0]["times"]} == dense
     assert all(row["same_bits"] is not None for row in measured[:5])
     machine = {"cpu": "c", "cores": 1, "load_at_start": None, "device": device.name}
     result = {"machine": machine, "build": {"isa": "i", "compiler": "c"}, "versions": {}}
-    page = report.markdown({**result, "quick": True, "rows": measured})
-    assert "no GPU at all; c, 1 cores" in page
-    assert "apex FusedSGD: 0.005 µs" in page
+    table = report.markdown({**result, "quick": True, "only": None, "rows": measured})
+    assert "no GPU at all; c, 1 cores" in report.where(result)
+    assert "| `apex.optimizers.FusedSGD` " in table
+    assert "| 5.00 ns " in table
 
 
 def test_the_command_measures_where_there_is_a_device(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench_cuda, "no_gpu", lambda: None)
-    monkeypatch.setattr(bench_cuda, "gpu", processor)
-    monkeypatch.setattr(bench_cuda, "Sizes", lambda: SMALL)
-    assert bench_cuda.main(["--quick", "--rows", "many", "--markdown"]) == 0
+    monkeypatch.setattr(cuda_rows, "no_gpu", lambda: None)
+    monkeypatch.setattr(cuda_rows, "gpu", processor)
+    monkeypatch.setattr(cuda_rows, "Sizes", lambda: SMALL)
+    assert run.main(["cuda", "--quick", "--rows", "many", "--markdown"]) == 0
     printed = capsys.readouterr().out
-    assert "| 1000 x 1K float32, as a graph |" in printed
+    assert "| 1000 x 1K float32, as a graph " in printed
     assert "no GPU at all" in printed
 
 
@@ -100,8 +106,8 @@ def test_rows_for_what_takes_no_tensors_of_a_device_are_left_out(
         raise error("no CUDA tensors")
 
     for name in ("select", "threshold_step", "Permutation", "BatchLoader"):
-        monkeypatch.setattr(bench_cuda.sf, name, refuse)
-    names = [row.name for row in bench_cuda.all_rows(processor(), SMALL)]
+        monkeypatch.setattr(cuda_rows.sf, name, refuse)
+    names = [row.name for row in cuda_rows.on_device(processor(), SMALL).rows]
     assert names == DENSE_ROWS
 
 
@@ -110,7 +116,7 @@ def test_an_error_of_another_kind_is_not_hidden() -> None:
         raise RuntimeError("CUDA error")
 
     with pytest.raises(RuntimeError, match="CUDA error"):
-        bench_cuda.accepted(broken)
+        cuda_rows.accepted(broken)
 
 
 @pytest.mark.parametrize(("cache", "sets"), [(0, 1), (210, 1), (211, 2), (4200, 20)])

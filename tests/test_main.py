@@ -79,13 +79,15 @@ def test_a_wrong_command_is_refused(arguments: list[str]) -> None:
 def test_bench_measures_a_row(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     path = tmp_path / "bench.json"
-    status, printed, errors = run("bench", "--quick", "--rows", "hot-161x1@1", "--json", str(path))
+    rows = ("--rows", "hot-161x1@1")
+    status, printed, errors = run("bench", "dense", "--quick", *rows, "--json", str(path))
     assert status == 0, errors
     assert "| hot: 161 one-element tensors " in printed
     (row,) = json.loads(path.read_text())["rows"]
-    assert row["name"] == "hot-161x1@1"
+    assert (row["name"], row["threads"]) == ("hot-161x1", 1)
     assert row["same_bits"] is True
-    assert set(row["times"]) == {"torch default", "torch foreach", "torch fused", "ours"}
+    torchs = {f"`torch.optim.SGD{way}`" for way in ("", "(foreach=True)", "(fused=True)")}
+    assert set(row["times"]) == {*torchs, "ours"}
     assert row["comparisons"][0]["ratio_of_medians"] > 0
 
 
@@ -94,16 +96,18 @@ def test_bench_measures_a_row(tmp_path: Path) -> None:
     ("arguments", "row"),
     [
         ([], "loop-64@1"),
-        (["update"], "loop-64@1"),
-        (["sampling"], "images-128@1"),
-        (["sparse"], "top-1.0%@1"),
+        (["dense"], "loop-64@1"),
+        (["sampling"], "permutation@1"),
+        (["loading"], "images-128@1"),
+        (["threshold", "select"], "top-1.0%@1"),
         (["rows"], "rows-1m@1"),
+        (["sparsify"], "2:4@"),
     ],
 )
 def test_bench_lists_the_rows_of_the_benchmark_named(arguments: list[str], row: str) -> None:
     status, printed, _ = run("bench", *arguments, "--list")
     assert status == 0
-    assert row in printed.split()
+    assert any(name.startswith(row) for name in printed.split())
 
 
 @pytest.mark.torch
@@ -112,6 +116,22 @@ def test_bench_refuses_an_unknown_row() -> None:
     status, _, errors = run("bench", "--rows", "no-such-row")
     assert status == 2
     assert "--list" in errors
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-such-subject"], "there is no subject 'no-such-subject'; there are dense, "),
+        (["dense", "--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["dense", "select", "--json", "both.json"], "a file keeps one subject"),
+    ],
+)
+def test_bench_refuses_an_unknown_word(arguments: list[str], said: str) -> None:
+    pytest.importorskip("torch")
+    status, printed, errors = run("bench", *arguments)
+    assert (status, printed) == (2, "")
+    assert said in errors
 
 
 def test_bench_without_a_checkout_says_where_to_get_one(

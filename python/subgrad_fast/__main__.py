@@ -78,19 +78,13 @@ def info() -> int:
 def benchmarks_root() -> Path | None:
     """Return the checkout that holds `benchmarks/`: the one we are imported from, or stand in."""
     for root in (Path(__file__).resolve().parents[2], Path.cwd()):
-        if (root / "benchmarks" / "bench_update.py").is_file():
+        if (root / "benchmarks" / "run.py").is_file():
             return root
     return None
 
 
-BENCHMARKS = ("update", "sampling", "sparse", "rows", "shrink", "cuda")
-
-
 def bench(arguments: list[str]) -> int:
     """Hand over to the benchmarks, which live in the repository and not in the wheel."""
-    name = BENCHMARKS[0]
-    if arguments and arguments[0] in BENCHMARKS:
-        name, *arguments = arguments
     root = benchmarks_root()
     if root is None:
         print(
@@ -100,11 +94,11 @@ def bench(arguments: list[str]) -> int:
         )
         return 2
     sys.path.insert(0, str(root))
-    module = attempt(f"benchmarks.bench_{name}")
-    if isinstance(module, str):
-        print(f"bench: {module}", file=sys.stderr)
+    runner = attempt("benchmarks.run")
+    if isinstance(runner, str):
+        print(f"bench: {runner}", file=sys.stderr)
         return 2
-    return int(module.main(arguments))
+    return int(runner.main(arguments))
 
 
 def demo(**options: int) -> int:
@@ -129,7 +123,7 @@ def parse(arguments: list[str] | None) -> tuple[str, dict[str, int], list[str]]:
     commands.add_parser(
         "bench",
         add_help=False,
-        help=f"time our work against its peers': {', '.join(BENCHMARKS)} (needs a checkout)",
+        help="time our work against its peers' (needs a checkout; `bench --help` says more)",
     )
     training = commands.add_parser(
         "demo",

@@ -1,6 +1,6 @@
-"""The contenders of `bench_cuda`: ours, torch's, and apex's where it is installed.
+"""The contenders: ours, torch's, and apex's where it is installed.
 
-Every contender has sets of arrays of its own and takes turns with them, see cuda_device.py.
+Every contender has sets of arrays of its own and takes turns with them, see device.py.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 import torch
 
 import subgrad_fast as sf
-from benchmarks import threshold_peers
-from benchmarks.cuda_device import Device, Step, in_turns
+from benchmarks.cuda.device import Device, Step, in_turns
 from benchmarks.harness import OURS, Contender
-from benchmarks.peers import FOREACH, FUSED, HYPERPARAMETERS, OURS_F32
+from benchmarks.sgd import FOREACH, FUSED, HYPERPARAMETERS, OURS_F32
+from benchmarks.threshold import peers as threshold_peers
 from benchmarks.workloads import Shapes
 from subgrad_fast.optim import SGD
 
-APEX = "apex FusedSGD"
-FUSED_BF16 = "torch fused, all bfloat16"
-TOPK = "torch.topk"
-RANDPERM, SELECT = "torch.randperm", "randperm, index_select"
+APEX = "`apex.optimizers.FusedSGD`"
+FUSED_BF16 = "`torch.optim.SGD(fused=True)`, all bfloat16"
+TOPK = "`torch.topk(x.abs(), k, sorted=False)`"
+RANDPERM, SELECT = "`torch.randperm`", "`torch.randperm`, a loop of `torch.index_select`"
 
 Make = Callable[..., torch.optim.Optimizer]
 

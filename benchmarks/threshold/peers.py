@@ -1,29 +1,22 @@
-"""Who `bench_sparse` compares the thresholded step with: torch operations, and a dense step."""
+"""The contenders: ours, torch's operations, and a dense step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-import numpy.typing as npt
 import torch
 
 import subgrad_fast as sf
 from benchmarks.harness import OURS, Contender
+from benchmarks.workloads import heavy_tailed
 
-OPERATIONS = "torch: v += g; mask; w -= lr * v * mask; v *= ~mask"
-DENSE = "torch.optim.SGD(momentum=0.9, fused=True)"
-UNREPORTED = "ours, without reporting what was applied"
+OPERATIONS = "torch: `v += g; mask = abs(v) >= t; w -= lr * v * mask; v *= ~mask`"
+DENSE = "`torch.optim.SGD(fused=True)`, a dense step"
+UNREPORTED = "ours, without the report"
 LR = 1e-3
 
-Values = npt.NDArray[np.float32]
 
-
-def gradient_and_threshold(
-    values: Callable[[int], Values], n: int, density: float
-) -> tuple[torch.Tensor, float]:
+def gradient_and_threshold(n: int, density: float) -> tuple[torch.Tensor, float]:
     """A gradient, and the threshold that `density` of it reaches."""
-    gradient = torch.from_numpy(values(n))
+    gradient = torch.from_numpy(heavy_tailed(n))
     return gradient, sf.kth_magnitude(gradient, round(density * n))
 
 
@@ -56,9 +49,9 @@ def contenders(gradient: torch.Tensor, limit: float) -> tuple[Contender, Contend
     )
 
 
-def threshold(values: Callable[[int], Values], n: int, density: float) -> list[Contender]:
+def threshold(n: int, density: float) -> list[Contender]:
     """Error feedback, threshold and update, beside a dense step of torch's."""
-    gradient, limit = gradient_and_threshold(values, n, density)
+    gradient, limit = gradient_and_threshold(n, density)
     operations, ours = contenders(gradient, limit)
     param = torch.nn.Parameter(torch.zeros(n))
     param.grad = gradient
@@ -66,9 +59,9 @@ def threshold(values: Callable[[int], Values], n: int, density: float) -> list[C
     return [operations, Contender(DENSE, dense.step), ours]
 
 
-def reported(values: Callable[[int], Values], n: int, density: float) -> list[Contender]:
+def reported(n: int, density: float) -> list[Contender]:
     """The same step with and without a report of indices and values."""
-    gradient, limit = gradient_and_threshold(values, n, density)
+    gradient, limit = gradient_and_threshold(n, density)
     w, v = torch.zeros(n), torch.zeros(n)
 
     def step(emit: str | None) -> sf.ThresholdResult:

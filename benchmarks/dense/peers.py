@@ -1,4 +1,4 @@
-"""Who is compared: torch's three SGD implementations, NumPy's in-place idiom, a triad, and ours.
+"""The contenders: torch's three implementations of SGD, NumPy's idiom, a triad, and ours.
 
 Contenders hold their own parameters and momentum; nobody writes the gradients, so they are shared.
 """
@@ -13,23 +13,22 @@ import numpy as np
 import torch
 
 import subgrad_fast as sf
+from benchmarks.dense.workloads import chain_of_linears
 from benchmarks.harness import OURS, Contender
-from benchmarks.workloads import chain_of_linears
+from benchmarks.sgd import (
+    DEFAULT,
+    FOREACH,
+    FUSED,
+    HYPERPARAMETERS,
+    LEARNING_RATE,
+    MOMENTUM,
+    OURS_F32,
+)
 from subgrad_fast.optim import SGD
 
-MOMENTUM = 0.9
-WEIGHT_DECAY = 1e-4
-LEARNING_RATE = 1e-6
-"""So small that a 500-layer network stays finite for ever. A step costs the same at any rate."""
+NUMPY = "NumPy: `m *= 0.9; m += g; p -= lr * m`"
+TRIAD = "the triad `x += y * z`"
 
-DEFAULT, FOREACH, FUSED = "torch default", "torch foreach", "torch fused"
-NUMPY, TRIAD, OURS_F32 = "NumPy in place", "triad", "ours f32"
-
-HYPERPARAMETERS: dict[str, Any] = {
-    "lr": LEARNING_RATE,
-    "momentum": MOMENTUM,
-    "weight_decay": WEIGHT_DECAY,
-}
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     DEFAULT: partial(torch.optim.SGD, **HYPERPARAMETERS),
     FOREACH: partial(torch.optim.SGD, **HYPERPARAMETERS, foreach=True),

@@ -1,21 +1,20 @@
-"""The contenders of `bench_sparse`: ours, and what one uses in torch for the same."""
+"""The contenders: ours, and what one uses in torch for the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 import subgrad_fast as sf
 from benchmarks.harness import OURS, Contender
+from benchmarks.workloads import Values
 
-TOPK = "torch.topk(x.abs(), sorted=False)"
+TOPK = "`torch.topk(x.abs(), k, sorted=False)`"
 
 
-def top(values: Callable[[int], npt.NDArray[Any]], n: int, k: int) -> list[Contender]:
+def top(values: Callable[[int], Values], n: int, k: int) -> list[Contender]:
     """Indices and values of the k largest magnitudes."""
     x = torch.from_numpy(values(n))
 

@@ -1,0 +1,1 @@
+"""All of these on a GPU, against torch's and apex's."""

@@ -1,0 +1,1 @@
+"""The dense SGD step against torch's and NumPy's."""

@@ -1,0 +1,157 @@
+"""The dense SGD step against torch's and NumPy's, inside a training loop and alone.
+
+Rows named `loop-*` time `step()` in a real training loop, after a real forward and backward; the
+others repeat it on the same arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from benchmarks.dense import peers
+from benchmarks.dense.peers import NUMPY, TRIAD
+from benchmarks.dense.workloads import mixed_shapes
+from benchmarks.harness import OURS, Contender, Row, Subject, Target
+from benchmarks.sgd import DEFAULT, FOREACH, FUSED, OURS_F32
+from benchmarks.workloads import resnet50_shapes
+
+STEP_BYTES, TRIAD_BYTES = 20, 16
+"""Per float32 element. A step reads weight, momentum and gradient, and writes two of them."""
+
+
+def on_threads(
+    speedups: Mapping[int, float],
+    *,
+    name: str,
+    title: str,
+    build: Callable[[], list[Contender]],
+    block: int,
+    budget_s: float,
+) -> list[Row]:
+    """One row a thread count; `speedups` says how many times torch fused's speed is asked."""
+    return [
+        Row(
+            name=name,
+            title=title,
+            threads=threads,
+            build=build,
+            targets=[Target(FUSED, 1 / speedup), Target(FOREACH), Target(DEFAULT)],
+            block=block,
+            budget_s=budget_s,
+        )
+        for threads, speedup in speedups.items()
+    ]
+
+
+def loop_rows() -> list[Row]:
+    """Build the rows that a user feels: backward has just made fresh gradients, caches are cold."""
+    loop = peers.in_the_loop
+    return [
+        *on_threads(
+            {1: 2.8, 2: 4},
+            name="loop-64",
+            title="in the loop: 80 x Linear(64)+ReLU, batch 16, 160 tensors",
+            build=partial(loop, depth=80, width=64),
+            block=8,
+            budget_s=20,
+        ),
+        *on_threads(
+            {1: 6, 2: 6},
+            name="loop-8",
+            title="in the loop: 80 x Linear(8)+ReLU, batch 16, 160 tensors",
+            build=partial(loop, depth=80, width=8),
+            block=8,
+            budget_s=15,
+        ),
+        *on_threads(
+            {1: 2.8, 2: 2.8},
+            name="loop-500x32",
+            title="in the loop: 500 x Linear(32)+ReLU, batch 16, 1000 tensors",
+            build=partial(loop, depth=500, width=32),
+            block=4,
+            budget_s=30,
+        ),
+    ]
+
+
+def hot_rows() -> list[Row]:
+    """Build the rows in which everything is in the cache and overhead is all there is."""
+    hot = partial(partial, peers.hot)
+    return [
+        *on_threads(
+            {1: 4, 2: 4},
+            name="hot-161x1",
+            title="hot: 161 one-element tensors",
+            build=hot([(1,)] * 161),
+            block=20,
+            budget_s=6,
+        ),
+        *on_threads(
+            {1: 4, 2: 4},
+            name="hot-1000x1k",
+            title="hot: 1000 x 1K",
+            build=hot([(1024,)] * 1000),
+            block=10,
+            budget_s=15,
+        ),
+        *on_threads(
+            {1: 2.2, 2: 3},
+            name="hot-504k",
+            title="hot: 160 tensors, 504K elements",
+            build=hot(mixed_shapes()),
+            block=20,
+            budget_s=8,
+        ),
+    ]
+
+
+def large_rows(threads: int) -> list[Row]:
+    """Build the rows that memory decides, on all threads."""
+    resnet50, one = resnet50_shapes(), 50_000_000
+    step_bytes = dict.fromkeys((DEFAULT, FOREACH, FUSED, OURS), STEP_BYTES * one)
+    return [
+        Row(
+            name="resnet50",
+            title="ResNet-50's 161 shapes, 25.6M float32",
+            threads=threads,
+            build=partial(peers.hot, resnet50),
+            targets=[Target(FUSED, 1.0), Target(FOREACH), Target(DEFAULT, 1 / 4)],
+            block=5,
+            budget_s=30,
+        ),
+        Row(
+            name="one-50m",
+            title="one tensor of 50M float32",
+            threads=threads,
+            build=partial(peers.hot_and_triad, one),
+            targets=[Target(FUSED, 1.05), Target(FOREACH), Target(DEFAULT)],
+            block=3,
+            budget_s=40,
+            moved_bytes=step_bytes | {TRIAD: TRIAD_BYTES * one},
+        ),
+        Row(
+            name="bf16",
+            title="`sgd_step`: bfloat16 with float32 momentum, ResNet-50's shapes",
+            threads=threads,
+            build=partial(peers.low_precision, resnet50),
+            targets=[Target(OURS_F32, 0.75)],
+            block=5,
+            budget_s=15,
+        ),
+        Row(
+            name="numpy-50m",
+            title="`sgd_step`: one NumPy array of 50M float32",
+            threads=threads,
+            build=partial(peers.numpy_arrays, one),
+            targets=[Target(NUMPY, 1 / 4)],
+            block=3,
+            budget_s=20,
+        ),
+    ]
+
+
+def subject(threads: int) -> Subject:
+    """Build the whole table, as far as the machine has the threads for it."""
+    rows = [*loop_rows(), *hot_rows(), *large_rows(threads)]
+    return Subject(rows=[row for row in rows if row.threads <= threads], reference=DEFAULT)

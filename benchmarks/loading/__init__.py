@@ -1,0 +1,1 @@
+"""Batches against NumPy's and torch's."""

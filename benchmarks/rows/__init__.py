@@ -1,0 +1,1 @@
+"""The step on the rows that a gradient names, against torch's."""

@@ -1,0 +1,1 @@
+"""Orders and draws against NumPy's and torch's."""

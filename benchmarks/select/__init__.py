@@ -1,0 +1,1 @@
+"""Selection by magnitude against torch's."""

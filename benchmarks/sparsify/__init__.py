@@ -1,0 +1,1 @@
+"""Making weights zero, against torch's idioms."""

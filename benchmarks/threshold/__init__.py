@@ -1,0 +1,1 @@
+"""The thresholded step against torch's operations."""

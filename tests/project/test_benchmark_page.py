@@ -1,0 +1,156 @@
+"""The figures that readers see are those of the result files, and name the threads they are of.
+
+docs/benchmarks.md and the table in README.md are made by `python -m benchmarks.page`. A figure
+that was edited by hand, or a result file that was replaced without making the page again, is found.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def checkout() -> Any:
+    """The checkout's benchmarks can be imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT)
+        yield
+
+
+@pytest.fixture
+def page() -> Any:
+    return importlib.import_module("benchmarks.page")
+
+
+@pytest.fixture
+def report() -> Any:
+    return importlib.import_module("benchmarks.report")
+
+
+def test_the_pages_are_what_the_result_files_give(page: Any) -> None:
+    for path, text in page.made(page.results(), ROOT).items():
+        assert (ROOT / path).read_text(encoding="utf-8") == text, "make bench-page"
+
+
+@pytest.mark.parametrize("place", ["docs/benchmarks.md", "README.md"])
+def test_another_figure_would_be_seen(page: Any, place: str) -> None:
+    results = copy.deepcopy(page.results())
+    for row in results["dense"]["rows"]:
+        row["times"]["ours"]["median_ns"] *= 2
+    assert page.made(results, ROOT)[Path(place)] != (ROOT / place).read_text(encoding="utf-8")
+
+
+def test_a_quick_run_says_so_in_words(page: Any, report: Any) -> None:
+    results = copy.deepcopy(page.results())
+    for quick in (False, True):
+        for result in results.values():
+            result["quick"] = quick
+        for text in page.made(results, ROOT).values():
+            assert (report.QUICK in text) is quick
+
+
+def test_every_processor_subject_has_figures(page: Any) -> None:
+    assert [*page.results()][:7] == [*page.SUBJECTS[:-1]]
+    assert page.NO_RESULT in page.page({"dense": page.results()["dense"]})
+
+
+def test_a_result_file_under_a_wrong_name_is_refused(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "select.json").write_text(json.dumps(page.results()["dense"]))
+    with pytest.raises(ValueError, match=r"select\.json: holds figures of the subject 'dense'"):
+        page.results(tmp_path)
+
+
+def test_prose_that_asks_for_no_figures_is_refused(page: Any, tmp_path: Path) -> None:
+    template = tmp_path / "section.md"
+    template.write_text("## A subject\n\n<!-- tabel -->\n")
+    with pytest.raises(ValueError, match="expected <!-- table --> once"):
+        page.filled(template, {"table": "figures"})
+    with pytest.raises(ValueError, match=r"README\.md: expected"):
+        page.with_front("A README without marks.", "figures")
+
+
+def row(**kwargs: Any) -> dict[str, Any]:
+    """A row as a result file has it: ours takes 2 ms, the peer 1 ms."""
+    comparison = {
+        "peer": "peer",
+        "ratio_of_medians": 2.0,
+        "ratio_paired": 2.0,
+        "quartiles_paired": [1.9, 2.2],
+        "target": 1.0,
+        "met": False,
+    }
+    times = {"ours": {"median_ns": 2e6, "gb_per_s": 3.0}, "peer": {"median_ns": 1e6}}
+    made = {"name": "a", "title": "work", "threads": 1, "comparisons": [comparison]}
+    return {**made, "times": times, "same_bits": None, "same_bits_as": "", **kwargs}
+
+
+def test_a_line_says_who_loses_and_what_is_missed(report: Any) -> None:
+    cells = ["work", "1", "2.00 ms", "3.0", "peer", "1.00 ms", "**0.500, slower**", "**1, missed**"]
+    assert report.lines_of(row()) == [cells]
+    (comparison,) = row()["comparisons"]
+    won = {**comparison, "ratio_of_medians": 0.25, "target": 1 / 2.8, "met": True}
+    unasked = {**won, "target": None, "met": None}
+    first, second = report.lines_of(row(comparisons=[won, unasked]))
+    assert first[-2:] == ["4.00", "2.8, met"]
+    assert second == ["", "", "", "", "peer", "1.00 ms", "4.00", ""]
+
+
+def test_every_line_and_note_of_a_row_names_its_threads(report: Any) -> None:
+    triad = {"median_ns": 1e6, "gb_per_s": 4.0}
+    rows = [row(threads=n, same_bits=False, same_bits_as="peer") for n in (1, 2)]
+    for each in rows:
+        each["times"]["triad"] = triad
+    result = {"rows": rows, "quick": False, "only": None, "machine": {"load_at_start": None}}
+    assert [line[1] for line in report.table_of(result)[1:]] == ["1", "2"]
+    notes = [note for note in report.notes(result) if "work" in note]
+    assert len(notes) == 4  # the spread, two yardsticks, the bits
+    assert all("on 1 thread" in note or "on 2 threads" in note for note in notes)
+    assert "work, on 2 threads: triad reaches 4.0 GB/s, and ours 75% of that." in notes
+
+
+def test_a_number_has_three_digits_and_no_power_of_ten(report: Any) -> None:
+    numbers = (0, 0.2944, 1, 9.999, 41.6, 999.6, 1758.2)
+    written = ["0", "0.294", "1.00", "10.0", "41.6", "1,000", "1,760"]
+    assert [report.number(x) for x in numbers] == written
+
+
+def test_a_row_takes_keywords_only() -> None:
+    harness = importlib.import_module("benchmarks.harness")
+    with pytest.raises(TypeError, match="positional"):
+        harness.Row("a", "work", 1, list, [])
+    made = harness.Row(name="a", title="work", threads=2, build=list, targets=[])
+    assert made.label == "a@2"
+
+
+def imported(file: Path) -> set[str]:
+    """The top-level modules that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+def test_the_harness_knows_neither_torch_nor_the_library() -> None:
+    for name in ("harness", "report", "page"):
+        file = ROOT / f"benchmarks/{name}.py"
+        assert not imported(file) & {"torch", "subgrad_fast"}, name
+    assert {"torch", "subgrad_fast"} <= imported(ROOT / "benchmarks/run.py")
+
+
+def test_every_subject_is_a_folder_with_rows_and_prose(page: Any) -> None:
+    for subject in page.SUBJECTS:
+        folder = ROOT / "benchmarks" / subject
+        assert (folder / "rows.py").is_file()
+        assert (folder / "section.md").is_file()
