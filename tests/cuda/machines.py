@@ -8,9 +8,9 @@ import weakref
 from typing import Any
 
 import numpy as np
-from device_arrays import DeviceArray
 
 from subgrad_fast import _core
+from tests.cuda.device_arrays import DeviceArray
 
 # Interpreting takes time, so what the architectures have in common is done in full for one.
 FULL = os.environ.get("PTXEMU_ARCH", "90") == "90"

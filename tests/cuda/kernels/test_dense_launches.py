@@ -1,0 +1,153 @@
+"""The dense step's launcher without the bindings: rows, and numbers that lie on the device."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import subgrad_fast as sf
+from tests import ROOT
+from tests.cuda.fake_cuda import Api, DenseOptions, DenseRow, DenseTensor, SgdParams, api_of
+from tests.cuda.machines import Gpu
+from tests.oracles.dense import DTYPES, assert_same_bits, special_values
+
+LIST = (ROOT / "csrc" / "rules" / "table.h").read_text("utf-8")
+NAMES = {"f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16"}
+# kDenseTypes: (param, gradient, momentum)
+TYPES = [
+    tuple(NAMES[name] for name in row)
+    for row in re.findall(r"\{DType::(\w+), DType::(\w+), DType::(\w+)\}", LIST)
+]
+F32 = TYPES.index(("float32", "float32", "float32"))
+
+
+@pytest.fixture
+def api() -> Api:
+    return api_of(importlib.import_module("subgrad_fast._cuda"))
+
+
+def text(api: Api, error: int) -> str:
+    return ctypes.string_at(api.error_text(error)).decode()
+
+
+def row(gpu: Gpu, lr_on_device: Any = None, **hyper: Any) -> DenseRow:
+    address = gpu.address(lr_on_device) if lr_on_device is not None else None
+    return DenseRow(SgdParams(**hyper), address)
+
+
+def launch(
+    gpu: Gpu,
+    api: Api,
+    tensors: list[list[Any]],
+    rows: list[DenseRow],
+    types: int = F32,
+    **options: Any,
+) -> None:
+    """Steps (param, grad, momentum) tensors, the i-th with row i modulo their number."""
+    listed = [
+        DenseTensor(*(gpu.address(x) for x in t), gpu.numpy(t[0]).size, i % len(rows), types, False)
+        for i, t in enumerate(tensors)
+    ]
+    where = DenseOptions(**{name: gpu.address(x) for name, x in options.items()})
+    error = api.dense_step(
+        0,
+        None,
+        (DenseTensor * len(listed))(*listed),
+        len(listed),
+        (DenseRow * len(rows))(*rows),
+        where,
+    )
+    assert error == 0, text(api, error)
+
+
+def operands(n: int, count: int = 1) -> list[list[np.ndarray]]:
+    rng = np.random.default_rng(n)
+    return [[special_values(DTYPES["float32"], n, rng) for _ in range(3)] for _ in range(count)]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9, 70])
+def test_every_tensor_has_its_row(gpu: Gpu, api: Api, rows: int) -> None:
+    # More rows than fit into a small list, and more than fit into a large one.
+    hyper = [{"lr": 0.1 + i, "momentum": 0.9, "weight_decay": 0.01 * i} for i in range(rows)]
+    tensors = operands(70, 150)
+    on = [[gpu.array(x) for x in t] for t in tensors]
+    launch(gpu, api, on, [row(gpu, **h) for h in hyper])
+    for i, (got, (w, g, m)) in enumerate(zip(on, tensors, strict=True)):
+        sf.sgd_step(w, g, m, **hyper[i % rows])
+        assert_same_bits(gpu.numpy(got[0]), w, f"param {i}")
+        assert_same_bits(gpu.numpy(got[2]), m, f"momentum {i}")
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_learning_rate_on_the_device(gpu: Gpu, api: Api, decoupled: bool) -> None:
+    hyper = {"momentum": 0.9, "weight_decay": 0.1, "decoupled_weight_decay": decoupled, "l1": 0.5}
+    lr = np.float32([0.037])
+    [(w, g, m)] = operands(3000)
+    on = [gpu.array(x) for x in (w, g, m)]
+    launch(gpu, api, [on], [row(gpu, gpu.array(lr), lr=1e9, **hyper)])
+    sf.sgd_step(w, g, m, lr=float(lr[0]), **hyper)
+    assert_same_bits(gpu.numpy(on[0]), w)
+    assert_same_bits(gpu.numpy(on[2]), m)
+
+
+@pytest.mark.parametrize("found", [0.0, 1.0, np.nan])
+def test_found_inf_leaves_everything_as_it_was(gpu: Gpu, api: Api, found: float) -> None:
+    [(w, g, m)] = operands(3000)
+    before = w.tobytes(), m.tobytes()
+    on = [gpu.array(x) for x in (w, g, m)]
+    flag = gpu.array(np.float32([found]))
+    launch(gpu, api, [on], [row(gpu, lr=0.1, momentum=0.9)], found_inf=flag)
+    if found == 0.0:
+        sf.sgd_step(w, g, m, lr=0.1, momentum=0.9)
+        assert_same_bits(gpu.numpy(on[0]), w)
+    else:
+        assert (gpu.numpy(on[0]).tobytes(), gpu.numpy(on[2]).tobytes()) == before
+
+
+@pytest.mark.parametrize("scale", [65536.0, 3.0])
+def test_gradients_are_unscaled(gpu: Gpu, api: Api, scale: float) -> None:
+    [(w, g, m)] = operands(3000)
+    on = [gpu.array(x) for x in (w, g, m)]
+    row_ = row(gpu, lr=0.1, momentum=0.9, weight_decay=0.1)
+    launch(gpu, api, [on], [row_], grad_scale=gpu.array(np.float32([scale])))
+    with np.errstate(all="ignore"):
+        unscaled = g * (np.float32(1) / np.float32(scale))  # as GradScaler.unscale_ does
+    sf.sgd_step(w, unscaled, m, lr=0.1, momentum=0.9, weight_decay=0.1)
+    assert_same_bits(gpu.numpy(on[0]), w)
+    assert_same_bits(gpu.numpy(on[2]), m)
+    assert_same_bits(gpu.numpy(on[1]), g, "the gradient stays scaled")
+
+
+@pytest.mark.parametrize("types", range(len(TYPES)), ids=lambda i: "-".join(TYPES[i]))
+def test_what_lies_on_the_device_in_every_type(gpu: Gpu, api: Api, types: int) -> None:
+    rng = np.random.default_rng(types)
+    w, g, m = (special_values(DTYPES[name], 70, rng) for name in TYPES[types])
+    hyper = {"momentum": 0.9, "weight_decay": 0.1, "l1": 0.01}
+    scale, lr = np.float32([3.0]), np.float32([0.037])
+    on = [gpu.array(x) for x in (w, g, m)]
+    found = gpu.array(np.float32([1.0]))
+    rows = [row(gpu, gpu.array(lr), lr=1e9, **hyper)]
+    options = {"types": types, "grad_scale": gpu.array(scale)}
+    launch(gpu, api, [on], rows, **options, found_inf=found)
+    assert_same_bits(gpu.numpy(on[0]), w, "found_inf")
+    launch(gpu, api, [on], rows, **options)
+    # Gradients are unscaled in the arithmetic's type, which is a gradient's type too.
+    wide = np.float64 if w.dtype == np.float64 else np.float32
+    with np.errstate(all="ignore"):
+        unscaled = g.astype(wide) * (wide(1) / wide(scale[0]))
+    sf.sgd_step(w, unscaled, m, lr=float(lr[0]), **hyper)
+    assert_same_bits(gpu.numpy(on[0]), w, "param")
+    assert_same_bits(gpu.numpy(on[2]), m, "momentum")
+
+
+def test_errors_come_back(gpu: Gpu, api: Api) -> None:
+    on = [gpu.array(x) for x in operands(5)[0]]
+    tensor = DenseTensor(*(gpu.address(x) for x in on), 5, 0, F32, False)
+    rows = (DenseRow * 1)(row(gpu, lr=0.1))
+    error = api.dense_step(99, None, tensor, 1, rows, DenseOptions())
+    assert error != 0 and "invalid" in text(api, error).lower()
