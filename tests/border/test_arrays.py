@@ -3,59 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 import subgrad_fast as sf
-from tests.oracles.dense import DTYPES, assert_same_bits, sgd, special_values
+from tests.bits import assert_same_bits
+from tests.cases import LAYOUTS, RULE, special_arrays
+from tests.oracles.dense import sgd
 
-RULE = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
-
-
-def layouts() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Functions that lay a C-ordered array out another way, without changing its values."""
-
-    def f_order(x: np.ndarray) -> np.ndarray:
-        return np.asfortranarray(x)
-
-    def every_other(x: np.ndarray) -> np.ndarray:
-        wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
-        wide[..., ::2] = x
-        return wide[..., ::2]
-
-    def reversed_rows(x: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(x[::-1])[::-1]
-
-    def reversed_all(x: np.ndarray) -> np.ndarray:
-        flip = (slice(None, None, -1),) * x.ndim
-        return np.ascontiguousarray(x[flip])[flip]
-
-    def window(x: np.ndarray) -> np.ndarray:
-        wide = np.zeros([n + 3 for n in x.shape], x.dtype)
-        inner = tuple(slice(1, n + 1) for n in x.shape)
-        wide[inner] = x
-        return wide[inner]
-
-    def unaligned(x: np.ndarray) -> np.ndarray:
-        raw = np.zeros(x.nbytes + 1, np.uint8)
-        out = raw[1:].view(x.dtype).reshape(x.shape)
-        out[...] = x
-        return out
-
-    return {
-        "c": np.ascontiguousarray,
-        "f": f_order,
-        "every_other": every_other,
-        "reversed_rows": reversed_rows,
-        "reversed_all": reversed_all,
-        "window": window,
-        "unaligned": unaligned,
-    }
-
-
-LAYOUTS = layouts()
+# Every pair of these is tried, so of layouts that are alike there is one.
+ORDERS = ("c", "f", "every_other", "reversed_rows", "reversed_all", "window", "unaligned")
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)], ids=str)
@@ -66,7 +24,7 @@ def test_one_element_that_is_not_aligned(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(6, 35), (3, 5, 7), (1, 513), (2, 1, 600)], ids=str)
-@pytest.mark.parametrize("layout", list(itertools.product(LAYOUTS, LAYOUTS)), ids="-".join)
+@pytest.mark.parametrize("layout", list(itertools.product(ORDERS, ORDERS)), ids="-".join)
 def test_layouts(isa: str, layout: tuple[str, str], shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     n = int(np.prod(shape))
@@ -75,7 +33,7 @@ def test_layouts(isa: str, layout: tuple[str, str], shape: tuple[int, ...]) -> N
         ("bfloat16", "float32", "float32"),
         ("float64", "float16", "float64"),
     ):
-        w, g, m = (special_values(DTYPES[t], n, rng).reshape(shape) for t in types)
+        w, g, m = (x.reshape(shape) for x in special_arrays(types, n, rng))
         if types[0] == "float64":
             w, g, m = w[:1, :20], g[:1, :20], m[:1, :20]  # a slow oracle
         want_w, want_m = sgd(w, g, m, **RULE)

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 import subgrad_fast as sf
-from tests.oracles.dense import assert_same_bits, sgd
-
-RULE = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+from tests.bits import assert_same_bits
+from tests.oracles.dense import sgd
 
 
 @pytest.fixture(params=["exchange", "attributes"])

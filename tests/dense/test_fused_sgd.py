@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import subgrad_fast as sf
-from tests.oracles.dense import DTYPES, assert_same_bits, special_values
-
-RULE = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+from tests.bits import assert_same_bits
+from tests.cases import DTYPES, special_values
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

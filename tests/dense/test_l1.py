@@ -8,20 +8,9 @@ import numpy as np
 import pytest
 
 import subgrad_fast as sf
-from tests.oracles.dense import COMBINATIONS, DTYPES, assert_same_bits, sgd, special_values
-
-L1_RULES = [
-    {"momentum": momentum, "nesterov": nesterov, "weight_decay": decay, "first_step": first}
-    | ({"decoupled_weight_decay": True} if decoupled else {})
-    for momentum, nesterov, first in (
-        (0.0, False, False),
-        (0.9, False, False),
-        (0.9, False, True),
-        (0.9, True, False),
-        (0.9, True, True),
-    )
-    for decay, decoupled in ((0.0, False), (0.02, False), (0.02, True))
-]
+from tests.bits import assert_same_bits
+from tests.cases import COMBINATIONS, L1_RULES, special_arrays
+from tests.oracles.dense import sgd
 
 
 @pytest.mark.parametrize("rule", L1_RULES, ids=lambda r: "-".join(f"{v}" for v in r.values()))
@@ -29,7 +18,7 @@ def test_l1_in_every_rule(isa: str, rule: dict[str, Any]) -> None:
     rng = np.random.default_rng(8)
     for combination in COMBINATIONS:
         for l1 in (3.0, 1e-44):  # the second makes lr * l1 vanish in float32
-            w, g, m = (special_values(DTYPES[name], 41, rng) for name in combination)
+            w, g, m = special_arrays(combination, 41, rng)
             buffers = m if rule["momentum"] else None
             want_w, want_m = sgd(w, g, buffers, lr=0.1, l1=l1, **rule)
             sf.sgd_step(w, g, buffers, lr=0.1, l1=l1, **rule)

@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
 import subgrad_fast as sf
-from tests.oracles.dense import (
+from tests.bits import assert_same_bits
+from tests.cases import (
     COMBINATIONS,
     DTYPES,
     LENGTHS,
-    assert_same_bits,
-    fma,
-    sgd,
-    special_values,
+    RULE_IDS,
+    RULES,
+    around_16_bit_values,
+    every_isa,
+    special_arrays,
 )
-
-
-def rules() -> list[dict[str, object]]:
-    """Every hyper-parameter combination that takes another path through the rule."""
-    found = []
-    grid = itertools.product(
-        (0.0, 0.9),
-        (0.0, 0.3),
-        (False, True),
-        (0.0, 0.02),
-        (False, True),
-        (False, True),
-        (False, True),
-    )
-    for momentum, dampening, nesterov, decay, decoupled, maximize, first in grid:
-        if nesterov and (momentum == 0.0 or dampening != 0.0):
-            continue
-        if momentum == 0.0 and (first or dampening != 0.0):
-            continue
-        if decoupled and decay == 0.0:
-            continue
-        found.append(
-            {
-                "lr": 0.1,
-                "momentum": momentum,
-                "dampening": dampening,
-                "nesterov": nesterov,
-                "weight_decay": decay,
-                "decoupled_weight_decay": decoupled,
-                "maximize": maximize,
-                "first_step": first,
-            }
-        )
-    return found
-
-
-RULES = rules()
-RULE_IDS = [
-    "-".join(f"{k[:4]}{v:g}" for k, v in rule.items() if v and k != "lr") or "plain"
-    for rule in RULES
-]
+from tests.oracles.dense import fma, sgd
 
 
 def step_and_check(
@@ -75,7 +35,7 @@ def step_and_check(
 def test_every_rule_and_dtype(isa: str, combination: tuple[str, str, str], rule: dict) -> None:
     rng = np.random.default_rng(1)
     n = 41  # full registers of every width, and a tail
-    w, g, m = (special_values(DTYPES[name], n, rng) for name in combination)
+    w, g, m = special_arrays(combination, n, rng)
     step_and_check(w, g, m if rule["momentum"] else None, rule, f"{isa} {combination}")
 
 
@@ -87,7 +47,7 @@ def test_every_length(isa: str, combination: tuple[str, str, str], n: int) -> No
     rng = np.random.default_rng(n)
     rule = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
     # A guard around the arrays shows a write outside them.
-    buffers = [special_values(DTYPES[name], n + 64, rng) for name in combination]
+    buffers = special_arrays(combination, n + 64, rng)
     w, g, m = (b[32 : 32 + n] for b in buffers)
     before = [b.copy() for b in buffers]
     step_and_check(w, g, m, rule, f"{isa} {combination} n={n}")
@@ -106,19 +66,7 @@ def test_every_16_bit_value_converts(isa: str, dtype: str) -> None:
     with np.errstate(invalid="ignore"):
         assert_same_bits(w, fma(np.float32(-1), every.astype(np.float32), np.zeros_like(w)))
     # Write: each value, its neighbours' midpoints and the f32 next to those, rounded to 16 bits.
-    with np.errstate(all="ignore"):
-        x = every.astype(np.float32)
-        up = (every.view(np.uint16) + np.uint16(1)).view(DTYPES[dtype]).astype(np.float32)
-        middle = (x.astype(np.float64) + up.astype(np.float64)).astype(np.float32) / np.float32(2)
-        values = np.concatenate(
-            [
-                x,
-                middle,
-                np.nextafter(middle, np.float32(-9e9)),
-                np.nextafter(middle, np.float32(9e9)),
-            ]
-        )
-        values = np.concatenate([values, np.float32([3e38, -3e38, 1e-45, -1e-45, 65519, 65520])])
+    values = around_16_bit_values(DTYPES[dtype])
     h = np.zeros(values.size, DTYPES[dtype])
     sf.sgd_step(h, values, lr=1.0, maximize=True)
     with np.errstate(all="ignore"):
@@ -127,19 +75,14 @@ def test_every_16_bit_value_converts(isa: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 def test_isas_agree_over_many_steps(combination: tuple[str, str, str]) -> None:
-    from subgrad_fast import _core
-
     results = []
-    for name in sf.available_isas():
-        _core.select_isa(name)
-        rng = np.random.default_rng(7)
-        w, g, m = (special_values(DTYPES[t], 1003, rng) for t in combination)
+    for name in every_isa():
+        w, g, m = special_arrays(combination, 1003, np.random.default_rng(7))
         for i in range(4):
             sf.sgd_step(
                 w, g, m, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, first_step=i == 0
             )
         results.append((name, w, m))
-    _core.select_isa(None)
     for name, w, m in results[1:]:
         assert_same_bits(w, results[0][1], f"{name} against {results[0][0]}")
         assert_same_bits(m, results[0][2], f"{name} against {results[0][0]}")

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import subgrad_fast as sf
-from tests.oracles.dense import COMBINATIONS, DTYPES, assert_same_bits, special_values
+from tests.bits import assert_same_bits
+from tests.cases import COMBINATIONS, DTYPES, special_values
+from tests.threads import run_threads
 
 
 def tensors(types: tuple[str, str, str], seed: int) -> list[list[np.ndarray]]:
@@ -111,22 +114,13 @@ def test_a_forked_child_steps_alone(threads: Callable[[int], None]) -> None:
 
 def test_concurrent_steps_on_different_tensors(threads: Callable[[int], None]) -> None:
     threads(2)
-    errors: list[BaseException] = []
 
     def work(seed: int) -> None:
-        try:
-            w = np.zeros(200_000, np.float32)
-            step = sf.FusedSGD(w, lr=1.0)
-            g = np.full(w.size, float(seed), np.float32)
-            for _ in range(20):
-                step(g)
-            assert (w == -20.0 * seed).all()
-        except BaseException as error:
-            errors.append(error)
+        w = np.zeros(200_000, np.float32)
+        step = sf.FusedSGD(w, lr=1.0)
+        g = np.full(w.size, float(seed), np.float32)
+        for _ in range(20):
+            step(g)
+        assert (w == -20.0 * seed).all()
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not errors
+    assert run_threads(*(partial(work, seed) for seed in range(4))) == []

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from subgrad_fast import _core
-from tests.oracles.dense import DTYPES, assert_same_bits
+from tests.bits import assert_same_bits
+from tests.cases import DTYPES
 
 
 def packed(

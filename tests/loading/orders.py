@@ -50,9 +50,3 @@ def numbers(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     """Random bytes as an array of any dtype, NaN and all."""
     size_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     return np.frombuffer(np.random.default_rng(0).bytes(size_bytes), dtype).reshape(shape)
-
-
-def assert_same_bytes(got: np.ndarray, expected: np.ndarray) -> None:
-    assert got.dtype == expected.dtype
-    assert got.shape == expected.shape
-    assert got.tobytes() == expected.tobytes()

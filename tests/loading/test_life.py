@@ -7,8 +7,8 @@ import itertools
 import multiprocessing
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import pytest
 
 import subgrad_fast as sf
 from subgrad_fast.loading import loader
-from tests.loading.orders import N, Order, StatefulOrder, assert_same_bytes, numbers
+from tests.bits import assert_same_bytes
+from tests.loading.orders import N, Order, StatefulOrder, numbers
+from tests.threads import run_threads
 
 # --- reused buffers -----------------------------------------------------------------------------
 
@@ -186,11 +188,7 @@ def test_loaders_in_many_threads(way: str) -> None:
                 if a.tobytes() != x[indices].tobytes() or b.tobytes() != y[indices].tobytes():
                     wrong.append(seed)
 
-    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    assert run_threads(*(partial(work, seed) for seed in range(6))) == []
     assert wrong == []
 
 

@@ -16,7 +16,8 @@ import pytest
 
 import subgrad_fast as sf
 from subgrad_fast import _core
-from tests.loading.orders import N, Order, assert_same_bytes, numbers
+from tests.bits import assert_same_bytes
+from tests.loading.orders import N, Order, numbers
 
 
 class Endless:

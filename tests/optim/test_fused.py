@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")  # what needs it is imported below
 from torch.nn import Parameter
 
 from subgrad_fast.optim import SGD
+from tests.cases import RULE
 from tests.optim.torch_twins import (
     assert_same,
     assert_twins,
@@ -24,8 +25,6 @@ from tests.optim.torch_twins import (
 
 pytestmark = pytest.mark.torch
 
-KWARGS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
-
 
 def fused_and_default(
     make: Callable[[], list[Any]], work: Callable[[Any, list[Any]], None]
@@ -34,7 +33,7 @@ def fused_and_default(
 
     def scenario(cls: type) -> Iterator[Any]:
         params = make()
-        optimizer = cls(params, **KWARGS, **({"fused": True} if cls is SGD else {}))
+        optimizer = cls(params, **RULE, **({"fused": True} if cls is SGD else {}))
         work(optimizer, params)
         yield params, [optimizer.state[p] for p in params]
 
@@ -85,7 +84,7 @@ def scaled_step(optimizer: Any, params: list[Any], bad: bool) -> None:
 
 def test_fused_keeps_no_momentum_of_a_first_step_with_inf() -> None:
     params = parameters((100,), (5,))
-    optimizer = SGD(params, **KWARGS, fused=True)
+    optimizer = SGD(params, **RULE, fused=True)
     before = snapshot(params)
     scaled_step(optimizer, params, bad=True)
     assert_same(snapshot(params), before)
@@ -96,7 +95,7 @@ def test_fused_keeps_no_momentum_of_a_first_step_with_inf() -> None:
 
 def test_fused_takes_an_unfused_checkpoint_under_a_grad_scaler() -> None:
     def work(optimizer: Any, params: list[Any]) -> None:
-        other = torch.optim.SGD(parameters((40,), (5,)), **KWARGS, fused=False)
+        other = torch.optim.SGD(parameters((40,), (5,)), **RULE, fused=False)
         optimizer.load_state_dict(other.state_dict())
         for bad in (False, True, False):
             scaled_step(optimizer, params, bad)

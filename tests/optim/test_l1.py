@@ -15,6 +15,7 @@ from torch.nn import Parameter
 
 import subgrad_fast as sf
 from subgrad_fast.optim import SGD
+from tests.cases import RULE
 from tests.optim.torch_twins import (
     TorchSteps,
     assert_same,
@@ -28,7 +29,6 @@ from tests.optim.torch_twins import (
 pytestmark = pytest.mark.torch
 
 SHAPES = [(), (7,), (33,), (3, 5), (4097,)]
-KWARGS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 
 
 def twins(dtype: torch.dtype = torch.float32) -> tuple[list[Parameter], list[Parameter]]:
@@ -57,7 +57,7 @@ def test_it_is_torchs_step_and_then_the_shrinkage(
     flags: dict[str, Any], dtype: torch.dtype
 ) -> None:
     a, b = twins(dtype)
-    ours, theirs = SGD(a, **KWARGS, **flags, l1=2.0), torch.optim.SGD(b, **KWARGS, foreach=False)
+    ours, theirs = SGD(a, **RULE, **flags, l1=2.0), torch.optim.SGD(b, **RULE, foreach=False)
     with TorchSteps() as steps:
         for _ in range(4):
             step_both(ours, theirs, a, b, 0.1 * 2.0)
@@ -193,7 +193,7 @@ def test_subclasses_and_shared_memory() -> None:
 
 def test_a_state_of_torchs_leaves_l1_as_it_is() -> None:
     a, b = twins()
-    ours, theirs = SGD(a, **KWARGS, l1=2.0), torch.optim.SGD(b, **KWARGS)
+    ours, theirs = SGD(a, **RULE, l1=2.0), torch.optim.SGD(b, **RULE)
     train(theirs, b)
     saved = theirs.state_dict()
     ours.load_state_dict(saved)
@@ -204,18 +204,18 @@ def test_a_state_of_torchs_leaves_l1_as_it_is() -> None:
 
 def test_a_state_of_ours_loads_into_torchs_and_back() -> None:
     a, b = twins()
-    ours, theirs = SGD(a, **KWARGS, l1=2.0), torch.optim.SGD(b, **KWARGS)
+    ours, theirs = SGD(a, **RULE, l1=2.0), torch.optim.SGD(b, **RULE)
     train(ours, a)
     theirs.load_state_dict(ours.state_dict())
     train(theirs, b, 1)
-    other = SGD(parameters(*SHAPES), **KWARGS)
+    other = SGD(parameters(*SHAPES), **RULE)
     other.load_state_dict(theirs.state_dict())
     assert other.param_groups[0]["l1"] == 2.0  # as lr would be
 
 
 def test_pickles_and_copies_go_on_with_the_same_bits() -> None:
     a, _ = twins()
-    optimizer = SGD(a, **KWARGS, l1=2.0)
+    optimizer = SGD(a, **RULE, l1=2.0)
     train(optimizer, a)
     buffer = io.BytesIO()
     torch.save(optimizer, buffer)

@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch")  # what needs it is imported below
 from torch.nn import Parameter
 
 from subgrad_fast.optim import SGD
+from tests.bits import assert_same_bits
+from tests.cases import RULE
 from tests.optim.torch_twins import (
     TorchSteps,
     assert_same,
@@ -22,11 +24,9 @@ from tests.optim.torch_twins import (
     to_numpy,
     train,
 )
-from tests.oracles.dense import assert_same_bits, sgd
+from tests.oracles.dense import sgd
 
 pytestmark = pytest.mark.torch
-
-KWARGS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 
 
 # --- negated and conjugated gradients -----------------------------------------------------------
@@ -42,7 +42,7 @@ def imaginary(shape: Any) -> Any:
 def test_negated_gradients(shape: tuple[int, ...]) -> None:
     def scenario(cls: type) -> Iterator[Any]:
         params = parameters(shape)
-        optimizer = cls(params, **KWARGS)
+        optimizer = cls(params, **RULE)
         train(optimizer, params, 2)
         params[0].grad = imaginary(shape)
         optimizer.step()
@@ -65,7 +65,7 @@ def test_negated_gradients_laid_out_as_their_parameter() -> None:
 def test_negated_parameters() -> None:
     def scenario(cls: type) -> Iterator[Any]:
         params = [Parameter(imaginary((40,))), *parameters((3,))]
-        optimizer = cls(params, **KWARGS)
+        optimizer = cls(params, **RULE)
         train(optimizer, params)
         yield params
 
@@ -76,7 +76,7 @@ def test_real_and_imaginary_parts_as_parameters() -> None:
     def scenario(cls: type) -> Iterator[Any]:
         z = torch.randn(40, dtype=torch.complex64)
         params = [Parameter(z.real), Parameter(z.imag)]
-        optimizer = cls(params, **KWARGS)
+        optimizer = cls(params, **RULE)
         train(optimizer, params)
         yield optimizer, z
 
@@ -98,7 +98,7 @@ def test_layouts_of_parameters_and_gradients(
     def scenario(cls: type) -> Iterator[Any]:
         for shape in ((4, 3, 5, 7), (1, 3, 1, 5), (2, 1, 1, 1)):
             p = Parameter(strided(param_layout, shape, dtype))
-            optimizer = cls([p], **KWARGS, nesterov=True)
+            optimizer = cls([p], **RULE, nesterov=True)
             for layout in (grad_layout, grad_layout, "contiguous", grad_layout):
                 p.grad = strided(layout, shape, dtype)
                 optimizer.step()
@@ -110,7 +110,7 @@ def test_layouts_of_parameters_and_gradients(
 def test_what_lies_between_a_sliced_parameter_is_left_alone() -> None:
     memory = torch.full((40, 6), 3.0)
     p = Parameter(memory[::2, 1:5])
-    optimizer = SGD([p], **KWARGS)
+    optimizer = SGD([p], **RULE)
     train(optimizer, [p])
     untouched = torch.ones(40, 6, dtype=torch.bool)
     untouched[::2, 1:5] = False
@@ -131,7 +131,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(
-    "kwargs", [{"lr": 0.1}, KWARGS, KWARGS | {"nesterov": True, "maximize": True}], ids=str
+    "kwargs", [{"lr": 0.1}, RULE, RULE | {"nesterov": True, "maximize": True}], ids=str
 )
 @pytest.mark.parametrize(("param", "grad"), PAIRS, ids=str)
 def test_every_pair_of_dtypes(param: Any, grad: Any, kwargs: dict[str, Any]) -> None:
@@ -169,7 +169,7 @@ def test_gradients_of_another_dtype_give_torchs_bits(
     def scenario(cls: type) -> Iterator[Any]:
         p = Parameter(torch.randn(77, dtype=param))
         p.grad_dtype = grad
-        optimizer = cls([p], **KWARGS | {"weight_decay": weight_decay})
+        optimizer = cls([p], **RULE | {"weight_decay": weight_decay})
         for _ in range(4):
             p.grad = torch.randn(77).to(grad)
             optimizer.step()

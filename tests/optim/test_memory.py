@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")  # what needs it is imported below
 from torch.nn import Parameter
 
 from subgrad_fast.optim import SGD
+from tests.cases import RULE
 from tests.optim.torch_twins import (
     assert_same,
     assert_twins,
@@ -27,8 +28,6 @@ from tests.optim.torch_twins import (
 )
 
 pytestmark = pytest.mark.torch
-
-KWARGS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 
 
 def aliases() -> dict[str, Callable[[], list[Parameter]]]:
@@ -56,7 +55,7 @@ def aliases() -> dict[str, Callable[[], list[Parameter]]]:
 def test_parameters_that_share_memory(kind: str) -> None:
     def scenario(cls: type) -> Iterator[Any]:
         params = aliases()[kind]() + parameters((3,))
-        optimizer = cls(params, **KWARGS)
+        optimizer = cls(params, **RULE)
         train(optimizer, params)
         yield optimizer
 
@@ -67,7 +66,7 @@ def test_parameters_that_share_memory(kind: str) -> None:
 def test_one_parameter_twice() -> None:
     def scenario(cls: type) -> Iterator[Any]:
         params = parameters((5,), (3,))
-        optimizer = cls([params[0], *params], **KWARGS)
+        optimizer = cls([params[0], *params], **RULE)
         for _ in range(3):
             give_gradients(params)
             optimizer.step()
@@ -121,7 +120,7 @@ def test_a_gradient_among_parameters(seed: int) -> None:
     def scenario(cls: type) -> Iterator[Any]:
         memory = torch.linspace(-1, 1, 200_000)
         params = [Parameter(memory[a:b]) for a, b in spans]
-        optimizer = cls(params, **KWARGS)
+        optimizer = cls(params, **RULE)
         train(optimizer, params, 3)
         give_gradients(params)
         params[which].grad = memory[start : start + size]
@@ -134,7 +133,7 @@ def test_a_gradient_among_parameters(seed: int) -> None:
 def test_one_gradient_for_two_parameters() -> None:
     def scenario(cls: type) -> Iterator[Any]:
         a, b = parameters((20,), (20,))
-        optimizer = cls([a, b], **KWARGS)
+        optimizer = cls([a, b], **RULE)
         a.grad = b.grad = torch.randn(20)
         for _ in range(3):
             optimizer.step()
@@ -145,7 +144,7 @@ def test_one_gradient_for_two_parameters() -> None:
 
 def test_an_expanded_parameter_raises_and_changes_nothing() -> None:
     params = [*parameters((3,)), Parameter(torch.ones(1).expand(5))]
-    optimizer = SGD(params, **KWARGS)
+    optimizer = SGD(params, **RULE)
     give_gradients(params)
     before = snapshot(params)
     with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):

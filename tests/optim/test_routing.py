@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")  # what needs it is imported below
 from torch.nn import Parameter
 
 from subgrad_fast.optim import SGD
+from tests.cases import RULE
 from tests.optim.torch_twins import (
     TorchSteps,
     assert_twins,
@@ -25,8 +26,6 @@ from tests.optim.torch_twins import (
 )
 
 pytestmark = pytest.mark.torch
-
-KWARGS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 
 
 class Tagged(torch.Tensor):
@@ -41,7 +40,7 @@ class Tagged(torch.Tensor):
 )
 def test_explicit_flags_run_torchs_path(flags: dict[str, Any]) -> None:
     params = parameters((40,), (3, 5))
-    optimizer = SGD(params, **KWARGS, **flags)
+    optimizer = SGD(params, **RULE, **flags)
     with TorchSteps() as steps:
         train(optimizer, params, 1)
     assert len(steps.params) == 2
@@ -49,7 +48,7 @@ def test_explicit_flags_run_torchs_path(flags: dict[str, Any]) -> None:
 
     def scenario(cls: type) -> Iterator[Any]:
         params = parameters((40,), (3, 5))
-        optimizer = cls(params, **KWARGS, **flags)
+        optimizer = cls(params, **RULE, **flags)
         train(optimizer, params)
         yield optimizer
 
@@ -58,7 +57,7 @@ def test_explicit_flags_run_torchs_path(flags: dict[str, Any]) -> None:
 
 def test_fused_true_runs_ours() -> None:
     params = parameters((40,))
-    optimizer = SGD(params, **KWARGS, fused=True)
+    optimizer = SGD(params, **RULE, fused=True)
     with TorchSteps() as steps:
         train(optimizer, params)
     assert not steps.kwargs
@@ -69,7 +68,7 @@ def test_differentiable() -> None:
         start = torch.randn(5, requires_grad=True)
         scale = torch.tensor(2.0, requires_grad=True)
         p = start.clone().detach().requires_grad_()
-        optimizer = cls([p], **KWARGS, differentiable=True)
+        optimizer = cls([p], **RULE, differentiable=True)
         p = optimizer.param_groups[0]["params"][0] = start.clone()
         p.retain_grad()
         p.grad = start.detach() * scale
@@ -150,7 +149,7 @@ def test_only_what_must_be_goes_to_torch() -> None:
     complex_ = Parameter(torch.randn(4, dtype=torch.complex64))
     tagged = torch.randn(5).as_subclass(Tagged).requires_grad_()
     params = [table, complex_, tagged, plain, late]
-    optimizer = SGD(params, **KWARGS | {"weight_decay": 0})
+    optimizer = SGD(params, **RULE | {"weight_decay": 0})
     with TorchSteps() as steps:
         for i in range(3):
             give_gradients(params)
@@ -169,7 +168,7 @@ def complexes() -> list[Parameter]:
 def test_complex_parameters() -> None:
     def scenario(cls: type) -> Iterator[Any]:
         params = [*complexes(), *parameters((5,))]
-        optimizer = cls(params, **KWARGS)
+        optimizer = cls(params, **RULE)
         train(optimizer, params)
         yield optimizer
 
@@ -180,7 +179,7 @@ def test_tensor_subclasses_as_parameters_and_gradients() -> None:
     def scenario(cls: type) -> Iterator[Any]:
         plain, tagged = torch.randn(40, requires_grad=True), torch.randn(4).as_subclass(Tagged)
         params = [plain, tagged.requires_grad_(), *parameters((3,))]
-        optimizer = cls(params, **KWARGS)
+        optimizer = cls(params, **RULE)
         train(optimizer, params)
         for kind in (Tagged, Parameter, torch.Tensor):
             for p in params:
@@ -195,7 +194,7 @@ def test_tensor_subclasses_as_parameters_and_gradients() -> None:
 def test_meta_tensors() -> None:
     def scenario(cls: type) -> Iterator[Any]:
         params = [Parameter(torch.empty(3, device="meta")), *parameters((4,))]
-        optimizer = cls(params, **KWARGS)
+        optimizer = cls(params, **RULE)
         train(optimizer, params)
         yield params[1], optimizer.state[params[1]]
         yield str(optimizer.state[params[0]]["momentum_buffer"].device)
@@ -232,7 +231,7 @@ def test_one_element_anywhere_in_memory() -> None:
 
     def scenario(cls: type) -> Iterator[Any]:
         params = parameters(*[(1,)] * 8)
-        optimizer = cls(params, **KWARGS)
+        optimizer = cls(params, **RULE)
         for _ in range(3):
             for i, param in enumerate(params):
                 param.grad = torch.randn(8)[i : i + 1]

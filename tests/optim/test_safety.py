@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 import weakref
 from typing import Any
 
@@ -24,27 +23,11 @@ from tests.optim.torch_twins import (
     snapshot,
     train,
 )
+from tests.threads import run_threads
 
 pytestmark = pytest.mark.torch
 
 # --- threads and memory --------------------------------------------------------------------------
-
-
-def run_threads(*targets: Any) -> list[BaseException]:
-    errors: list[BaseException] = []
-
-    def guarded(target: Any) -> None:
-        try:
-            target()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(t,)) for t in targets]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    return errors
 
 
 def test_two_optimizers_in_two_threads() -> None:

@@ -9,26 +9,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import ml_dtypes
 import numpy as np
-
-DTYPES = {
-    "float32": np.dtype(np.float32),
-    "float64": np.dtype(np.float64),
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-}
-
-# param, gradient, momentum: every combination the kernels promise.
-COMBINATIONS = [
-    (p, g, m)
-    for p in DTYPES
-    for g in dict.fromkeys((p, "float32", "bfloat16", "float16"))
-    for m in dict.fromkeys((p, "float32"))
-]
-
-# Sizes that straddle every register width, and one that straddles the split among threads.
-LENGTHS = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97, 4095, 4096, 4097]
 
 
 def _fma64(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -151,31 +132,3 @@ def sgd_rows(
         if m is not None and new_m is not None:
             m[row] = new_m[0]
     return w, m
-
-
-def assert_same_bits(got: np.ndarray, want: np.ndarray, what: str = "") -> None:
-    """Equal bit for bit, zeros' signs too; a NaN equals any NaN. Names the distance in ULPs."""
-    got, want = np.asarray(got), np.asarray(want)
-    assert got.dtype == want.dtype and got.shape == want.shape
-    integers = np.dtype(f"i{got.dtype.itemsize}")
-    a, b = np.ascontiguousarray(got).view(integers), np.ascontiguousarray(want).view(integers)
-    nan = np.isnan(got.astype(np.float64)) & np.isnan(want.astype(np.float64))
-    differ = (a != b) & ~nan
-    if differ.any():
-        i = tuple(np.argwhere(differ)[0])
-        ulps = int(np.abs(a.astype(object) - b.astype(object))[differ].max())
-        raise AssertionError(
-            f"{what}: {differ.sum()} of {got.size} elements differ, by up to {ulps} ULPs; "
-            f"first at {i}: got {got[i]!r}, want {want[i]!r}"
-        )
-
-
-def special_values(dtype: np.dtype, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of many sizes, salted with NaN, infinities, zeros of both signs and denormals."""
-    x = rng.standard_normal(n) * 10.0 ** rng.integers(-3, 4, n)
-    tiny = float(ml_dtypes.finfo(dtype).smallest_subnormal)
-    salt = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, tiny, -tiny, 3 * tiny, 1.0, -1.0])
-    where = rng.random(n) < 0.25
-    x[where] = rng.choice(salt, int(where.sum()))
-    with np.errstate(all="ignore"):
-        return x.astype(dtype)

@@ -1,13 +1,13 @@
 """The generator and the permutation from their definitions in NumPy: the oracle of the tests.
 
 Everything takes arrays of uint64, so that thousands of keys or positions are computed at a time.
-What the
-library does not offer can be chosen here: other numbers of rounds, and no exchange of the first two
-positions. These are the negative controls of the statistical tests.
+What the library does not offer can be chosen here: other numbers of rounds, and no exchange of the
+first two positions. These are the negative controls of the statistical tests.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,19 @@ HALF = U64(32)
 PERMUTATION, UNIFORM = 1, 2  # purposes of keys
 
 Array = Any  # uint64, any shape
+
+
+def known_answers() -> list[tuple[list[int], list[int], list[int]]]:
+    """The generator's published vectors: 32-bit words of counter, key and answer, lowest first."""
+    text = Path(__file__).with_name("philox4x32_10.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    rows = [[int(word, 16) for word in line.split()] for line in lines]
+    return [(row[:4], row[4:6], row[6:]) for row in rows]
+
+
+def join(words: list[int]) -> int:
+    """The number that 32-bit words are, the lowest first."""
+    return sum(word << 32 * i for i, word in enumerate(words))
 
 
 def philox(key: Array, low: Array, high: Array, rounds: int = 10) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Sparse weights written from their formulas in NumPy, and arrays in many orders."""
+"""Sparse weights written from their formulas in NumPy: the oracle."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.oracles.dense import fma, soft_threshold, special_values
+from tests.oracles.dense import fma, soft_threshold
 
 Array = np.ndarray[Any, Any]
 
@@ -60,18 +60,3 @@ def want_n_m(x: Array, n: int, m: int) -> Array:
 def want_hard(x: Array, density: float) -> Array:
     k = max(int(np.floor(density * x.size + 0.5)), min(x.size, 1))
     return want_largest(x.reshape(1, -1), k).reshape(x.shape)
-
-
-def strided(kind: str, dtype: np.dtype, rng: np.random.Generator) -> Array:
-    """An array of shape (12, 8, 20) in another order or distance in memory."""
-    if kind == "transposed":
-        return special_values(dtype, 1920, rng).reshape(20, 8, 12).T
-    if kind == "sliced":
-        return special_values(dtype, 24 * 16 * 60, rng).reshape(24, 16, 60)[::2, ::2, ::3]
-    if kind == "backwards":
-        return special_values(dtype, 1920, rng).reshape(12, 8, 20)[::-1, :, ::-1]
-    if kind == "unaligned":
-        raw = np.empty(1920 * dtype.itemsize + 1, np.uint8)[1:].view(dtype)
-        raw[:] = special_values(dtype, 1920, rng)
-        return raw.reshape(12, 8, 20)
-    return special_values(dtype, 1920, rng).reshape(12, 8, 20)

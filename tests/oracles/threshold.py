@@ -1,4 +1,4 @@
-"""The thresholded step written from its formula in NumPy: the oracle of the sparse tests."""
+"""The thresholded step written from its formula in NumPy: the oracle of its tests."""
 
 from __future__ import annotations
 
@@ -8,17 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.oracles.dense import fma
+from tests.oracles.select import keys, ranked
 
 Keep = Callable[[np.ndarray], np.ndarray]
-
-
-def keys(v: np.ndarray) -> np.ndarray:
-    """Unsigned integers that order as the magnitudes do; every NaN alike, above infinity."""
-    bits = v.dtype.itemsize * 8
-    unsigned = np.ascontiguousarray(v).view(f"u{v.dtype.itemsize}")
-    key = unsigned & np.array((1 << (bits - 1)) - 1, unsigned.dtype)
-    infinity = np.array(np.inf, v.dtype).view(unsigned.dtype)
-    return np.where(np.isnan(v), infinity + 1, key)
 
 
 def at_least(threshold: float) -> Keep:
@@ -35,9 +27,7 @@ def largest(k: int) -> Keep:
 
     def keep(v: np.ndarray) -> np.ndarray:
         kept = np.zeros(v.size, bool)
-        # A stable sort of descending keys: subtract from the largest key, as keys are unsigned.
-        key = keys(v.ravel())
-        kept[np.argsort(key.max(initial=0) - key, kind="stable")[:k]] = True
+        kept[ranked([v])[:k]] = True
         return kept.reshape(v.shape)
 
     return keep

@@ -7,9 +7,8 @@ import pytest
 
 import subgrad_fast as sf
 from subgrad_fast.rows import row_step
-from tests.oracles.dense import assert_same_bits
-
-RULE = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+from tests.bits import assert_same_bits
+from tests.cases import RULE
 
 
 def arrays() -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:

@@ -21,6 +21,8 @@ from torch.nn import Embedding, EmbeddingBag, Linear, Parameter
 from subgrad_fast import _core
 from subgrad_fast.optim import SGD
 from subgrad_fast.rows import row_step
+from tests.bits import assert_same_bits
+from tests.cases import RULE
 from tests.optim.torch_twins import (
     TorchSteps,
     assert_same,
@@ -30,11 +32,9 @@ from tests.optim.torch_twins import (
     snapshot,
     to_numpy,
 )
-from tests.oracles.dense import assert_same_bits, sgd_rows
+from tests.oracles.dense import sgd_rows
 
 pytestmark = pytest.mark.torch
-
-KWARGS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 
 
 def row_grad(rows: Any, values: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -123,7 +123,7 @@ def test_all_rows_named_is_the_dense_step() -> None:
     def run(sparse: bool) -> Any:
         torch.manual_seed(0)
         p = parameters((6, 3))[0]
-        optimizer = SGD([p], **KWARGS, dampening=0.2)
+        optimizer = SGD([p], **RULE, dampening=0.2)
         for _ in range(3):
             give_gradients([p])
             if sparse:
@@ -179,7 +179,7 @@ def trained(cls: type, steps: int = 30, **kwargs: Any) -> tuple[Model, Any, list
     return model, optimizer, losses
 
 
-@pytest.mark.parametrize("kwargs", [{"lr": 0.1}, KWARGS, {**KWARGS, "nesterov": True}], ids=str)
+@pytest.mark.parametrize("kwargs", [{"lr": 0.1}, RULE, {**RULE, "nesterov": True}], ids=str)
 def test_a_model_of_embeddings_trains(kwargs: dict[str, Any]) -> None:
     with TorchSteps() as steps:
         model, optimizer, losses = trained(SGD, **kwargs)
@@ -231,7 +231,7 @@ def test_coalesced_gradients() -> None:
 def test_the_state_is_bounded_by_the_dense_size() -> None:
     torch.manual_seed(0)
     p = parameters((1000, 4))[0]
-    optimizer = SGD([p], **KWARGS)
+    optimizer = SGD([p], **RULE)
     for _ in range(40):
         p.grad = random_grad(p, 300)
         optimizer.step()
@@ -257,7 +257,7 @@ def test_resuming_gives_the_same_bits() -> None:
     def run(resume: bool) -> Any:
         torch.manual_seed(0)
         p, dense = parameters((40, 5), (7,))
-        optimizer = SGD([p, dense], **KWARGS, dampening=0.3)
+        optimizer = SGD([p, dense], **RULE, dampening=0.3)
         for i in range(6):
             if resume and i == 3:
                 state = through_file(optimizer.state_dict())
@@ -275,7 +275,7 @@ def test_resuming_gives_the_same_bits() -> None:
 def test_copies_go_on_alike() -> None:
     torch.manual_seed(0)
     p = parameters((40, 5))[0]
-    first = SGD([p], **KWARGS)
+    first = SGD([p], **RULE)
     p.grad = random_grad(p, 12)
     first.step()
     second = copy.deepcopy(first)

@@ -13,17 +13,9 @@ from hypothesis import strategies as st
 
 import subgrad_fast as sf
 from subgrad_fast.rows import any_row_sparse, row_step
-from tests.dense.test_step import RULE_IDS, RULES
-from tests.oracles.dense import (
-    COMBINATIONS,
-    DTYPES,
-    assert_same_bits,
-    sgd,
-    sgd_rows,
-    special_values,
-)
-
-MOMENTUM = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+from tests.bits import assert_same_bits
+from tests.cases import COMBINATIONS, DTYPES, LAYOUTS, RULE, RULE_IDS, RULES, special_values
+from tests.oracles.dense import sgd, sgd_rows
 
 
 def arrays(
@@ -68,7 +60,7 @@ def test_every_dtype(isa: str, combination: tuple[str, str, str], width: int) ->
     w, g, m = arrays(combination, 8, width, 12, rng)
     rows = rng.integers(0, 8, 12)
     assert len(set(rows.tolist())) not in (1, len(rows)), "some rows twice, some once"
-    step_and_check(w, rows, g, m, nesterov=True, **MOMENTUM)
+    step_and_check(w, rows, g, m, nesterov=True, **RULE)
 
 
 @given(
@@ -102,7 +94,7 @@ def test_any_rows(
     )
     sf.set_num_threads(threads)
     try:
-        step_and_check(w, rows, g, m, dampening=dampening, first_step=first_step, **MOMENTUM)
+        step_and_check(w, rows, g, m, dampening=dampening, first_step=first_step, **RULE)
     finally:
         sf.set_num_threads(0)
 
@@ -126,7 +118,7 @@ def test_duplicates_are_added_in_the_order_in_which_they_come(isa: str) -> None:
 def test_rows_that_are_not_named_are_left_alone(isa: str) -> None:
     w, m = np.full((5, 3), np.nan, np.float32), np.full((5, 3), np.nan, np.float32)
     w[[1, 3]], m[[1, 3]] = 1, 1
-    row_step(w, ([3, 1, 3], np.ones((3, 3), np.float32)), m, **MOMENTUM)
+    row_step(w, ([3, 1, 3], np.ones((3, 3), np.float32)), m, **RULE)
     assert np.isfinite(w[[1, 3]]).all() and np.isfinite(m[[1, 3]]).all()
     assert np.isnan(w[[0, 2, 4]]).all() and np.isnan(m[[0, 2, 4]]).all()
 
@@ -148,7 +140,7 @@ def test_the_first_step_of_a_row_sets_its_momentum(isa: str, dtype: np.dtype) ->
 
 def test_first_step_clears_the_buffers(isa: str) -> None:
     w, m = np.ones((4, 3), np.float32), np.full((8, 3), np.nan, np.float32)
-    row_step(w, ([2], np.ones((1, 3), np.float32)), m[::2], first_step=True, **MOMENTUM)
+    row_step(w, ([2], np.ones((1, 3), np.float32)), m[::2], first_step=True, **RULE)
     assert np.isfinite(m[::2]).all() and np.isnan(m[1::2]).all()
     assert not m[[0, 2, 6]].any() and m[4].all()
 
@@ -158,8 +150,8 @@ def test_all_rows_once_is_the_dense_step(isa: str) -> None:
     w, g, m = (rng.standard_normal((50, 33)).astype(np.float32) for _ in range(3))
     order = rng.permutation(50)
     want_w, want_m = w.copy(), m.copy()
-    sf.sgd_step(want_w, g, want_m, **MOMENTUM)
-    row_step(w, (order, g[order]), m, **MOMENTUM)
+    sf.sgd_step(want_w, g, want_m, **RULE)
+    row_step(w, (order, g[order]), m, **RULE)
     assert_same_bits(w, want_w)
     assert_same_bits(m, want_m)
 
@@ -203,7 +195,7 @@ def test_bits_do_not_depend_on_threads(
         threads(k)
         w, m = start.copy(), np.zeros_like(start)
         for _ in range(2):
-            row_step(w, (rows, g), m, **MOMENTUM)
+            row_step(w, (rows, g), m, **RULE)
         results.append((w, m))
     for w, m in results[1:]:
         assert_same_bits(w, results[0][0])
@@ -214,7 +206,7 @@ def test_bits_do_not_depend_on_threads(
     named = np.unique(rows)
     w, m = start.copy(), np.zeros_like(start)
     for first in (True, False):
-        w[named], m[named] = sgd(w[named], total[named], m[named], first_step=first, **MOMENTUM)
+        w[named], m[named] = sgd(w[named], total[named], m[named], first_step=first, **RULE)
     assert_same_bits(results[0][0], w)
     assert_same_bits(results[0][1], m)
 
@@ -237,10 +229,10 @@ def test_a_list_of_parameters(threads: Callable[[int], None]) -> None:
     rows = [rng.integers(0, n, k) for n, _, k in sizes]
     g = [rng.standard_normal((k, *s)).astype(np.float32) for _, s, k in sizes]
     want = [
-        sgd_rows(x, r, v, b, **MOMENTUM)  # type: ignore[arg-type]
+        sgd_rows(x, r, v, b, **RULE)  # type: ignore[arg-type]
         for x, r, v, b in zip(w, rows, g, m, strict=True)
     ]
-    row_step(w, list(zip(rows, g, strict=True)), m, **MOMENTUM)
+    row_step(w, list(zip(rows, g, strict=True)), m, **RULE)
     for x, b, (want_x, want_b) in zip(w, m, want, strict=True):
         assert_same_bits(x, want_x)
         assert_same_bits(b, want_b)
@@ -255,14 +247,10 @@ def test_layouts() -> None:
     values = rng.standard_normal((3, 6)).astype(np.float32)
     want, _ = sgd_rows(np.ones((4, 6), np.float32), rows, values, lr=0.5)
     wide = np.ones((8, 10), np.float32)
-    unaligned = np.zeros(73, np.uint8)[1:].view(np.float32).reshape(3, 6)
-    unaligned[...] = values
-    double = np.zeros((3, 12), np.float32)
-    double[:, ::2] = values
     for w in (np.ones((4, 6), np.float32), wide[::2, 2:8], np.ones((4, 6), np.float32)[::-1]):
         row_step(w, (rows, values), lr=0.5)
         assert_same_bits(w, want)
-    for g in (np.asfortranarray(values), unaligned, double[:, ::2], values[::-1][::-1]):
+    for g in (lay(values) for lay in LAYOUTS.values()):
         w = np.ones((4, 6), np.float32)
         row_step(w, (rows, g), lr=0.5)
         assert_same_bits(w, want)
@@ -345,10 +333,8 @@ def test_bad_hyperparameters() -> None:
 def test_a_bad_second_gradient_leaves_the_first_parameter_alone() -> None:
     w, m = np.ones((4, 3), np.float32), np.ones((4, 3), np.float32)
     with pytest.raises(ValueError, match=r"^grads\[1\]: row 9"):
-        row_step(
-            [w, w.copy()], [([0], ONE), ([9], ONE)], [m, m.copy()], first_step=True, **MOMENTUM
-        )
+        row_step([w, w.copy()], [([0], ONE), ([9], ONE)], [m, m.copy()], first_step=True, **RULE)
     assert (w == 1).all() and (m == 1).all()
     # The control: without the bad one both are written.
-    row_step([w, w.copy()], [([0], ONE), ([3], ONE)], [m, m.copy()], first_step=True, **MOMENTUM)
+    row_step([w, w.copy()], [([0], ONE), ([3], ONE)], [m, m.copy()], first_step=True, **RULE)
     assert (w[0] != 1).all() and not m[1].any()

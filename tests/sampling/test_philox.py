@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from subgrad_fast import _core
 from tests.oracles import sampling as reference
-
-DATA = Path(__file__).parent / "philox4x32_10.txt"
-
-
-def known_answers() -> list[tuple[list[int], list[int], list[int]]]:
-    lines = DATA.read_text(encoding="utf-8").splitlines()
-    rows = [[int(word, 16) for word in line.split()] for line in lines if not line.startswith("#")]
-    return [(row[:4], row[4:6], row[6:]) for row in rows]
-
-
-def join(words: list[int]) -> int:
-    return sum(word << 32 * i for i, word in enumerate(words))
+from tests.oracles.sampling import join, known_answers
 
 
 def blocks(words: np.ndarray) -> list[list[int]]:

@@ -14,41 +14,17 @@ from hypothesis import strategies as st
 
 import subgrad_fast as sf
 from subgrad_fast import _core
-from tests.oracles.dense import DTYPES, LENGTHS, assert_same_bits, special_values
-
-ISAS = sf.available_isas()
-
-
-# --- The reference --------------------------------------------------------------------------------
-
-
-def computed(x: np.ndarray) -> np.ndarray:
-    """In the type that magnitudes are compared in."""
-    with np.errstate(all="ignore"):
-        return x.astype(np.float64 if x.dtype == np.float64 else np.float32).ravel()
-
-
-def keys(x: np.ndarray) -> np.ndarray:
-    """The order of magnitudes as integers; every NaN is one above infinity."""
-    x = computed(x)
-    bits = np.abs(x).view(np.dtype(f"u{x.itemsize}")).astype(np.int64)
-    infinity = np.array(np.inf, x.dtype).view(bits.dtype if x.itemsize == 8 else np.uint32)
-    return np.minimum(bits, int(infinity) + 1)
-
-
-def ranked(arrays: list[np.ndarray]) -> np.ndarray:
-    """Positions by descending magnitude: a stable sort leaves ties in their order."""
-    return np.argsort(-np.concatenate([keys(x) for x in arrays]), kind="stable")
-
-
-def top(arrays: list[np.ndarray], k: int) -> list[np.ndarray]:
-    """The indices of the k largest of all arrays, ascending."""
-    kept = np.sort(ranked(arrays)[:k])
-    ends = np.cumsum([x.size for x in arrays])
-    return [
-        kept[(kept >= end - x.size) & (kept < end)] - (end - x.size)
-        for x, end in zip(arrays, ends, strict=True)
-    ]
+from tests.bits import assert_same_bits
+from tests.cases import (
+    DTYPES,
+    LAYOUTS,
+    LENGTHS,
+    adversaries,
+    every_isa,
+    heavy_tailed,
+    special_values,
+)
+from tests.oracles.select import computed, ranked, top
 
 
 def check(selection: sf.Selection, x: np.ndarray, want: np.ndarray, what: object = "") -> None:
@@ -67,40 +43,6 @@ def check_top(x: np.ndarray, counts: tuple[int, ...], what: object = "") -> None
             assert_same_bits(np.float64(selection.threshold), np.float64(smallest))
 
 
-def heavy(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_t(2, n)
-
-
-def adversaries(n: int) -> dict[str, np.ndarray]:
-    """What a sample or a division by values could get wrong."""
-    rng = np.random.default_rng(5)
-    x = heavy(n)
-    one_huge = np.zeros(n)
-    one_huge[n // 3] = 1e30
-    period = np.full(n, 1e-3)
-    period[::16] = 1.0 + rng.random(len(period[::16]))
-    unseen = rng.random(n) * 1e-6
-    unseen[n // 2 : n // 2 + n // 50] = 1.0
-    salted = special_values(np.dtype(np.float32), n, rng).astype(np.float64)
-    return {
-        "heavy": x,
-        "equal": np.full(n, 2.7),
-        "zero": np.zeros(n),
-        "minus zero": np.where(rng.random(n) < 0.5, -0.0, 0.0),
-        "two": np.where(rng.random(n) < 0.5, 1.0, -3.0),
-        "few": np.round(x),
-        "ascending": np.sort(np.abs(x)),
-        "descending": -np.sort(-np.abs(x)),
-        "one huge": one_huge,
-        "period": period,
-        "a run": unseen,
-        "rounded up": np.where(rng.random(n) < 0.004, x * 1e3, 0.1),
-        "all nan": np.full(n, np.nan),
-        "infinite": np.where(rng.random(n) < 0.3, -np.inf, x),
-        "salted": salted,
-    }
-
-
 # --- Top k ----------------------------------------------------------------------------------------
 
 
@@ -117,7 +59,7 @@ def test_every_length(isa: str, dtype: str, n: int) -> None:
 def test_long_arrays(isa: str, dtype: str, threads: Callable[[int], None]) -> None:
     n = 140_003  # sampled, several blocks a thread, a tail
     threads(2)
-    x = heavy(n).astype(DTYPES[dtype])
+    x = heavy_tailed(n).astype(DTYPES[dtype])
     check_top(x, (0, 1, 2, 140, 14_000, n // 8, n // 8 + 1, 70_000, n - 1, n), (isa, dtype))
 
 
@@ -144,13 +86,9 @@ def test_any_lists(data: st.DataObject, dtype: str, lists: list[list[float]]) ->
         arrays = [np.array(values).astype(DTYPES[dtype]) for values in lists]
     k = data.draw(st.integers(0, sum(x.size for x in arrays)))
     want = top(arrays, k)
-    for isa in ISAS:
-        _core.select_isa(isa)
-        try:
-            got = sf.select(arrays, k=k, scope="global")
-            each = sf.select(arrays, density=0.5)
-        finally:
-            _core.select_isa(None)
+    for isa in every_isa():
+        got = sf.select(arrays, k=k, scope="global")
+        each = sf.select(arrays, density=0.5)
         for x, selection, indices in zip(arrays, got, want, strict=True):
             check(selection, x, indices, isa)
         for x, selection in zip(arrays, each, strict=True):
@@ -184,21 +122,18 @@ def test_every_nan_is_the_same_largest(isa: str, dtype: str) -> None:
 
 
 def test_threads_and_isas_do_not_change_it(threads: Callable[[int], None]) -> None:
-    x = heavy(600_001).astype(np.float32)
+    x = heavy_tailed(600_001).astype(np.float32)
     x[::7] = np.float32(1.25)  # ties across every block
     want = {k: top([x], k)[0] for k in (100, 60_000, 150_000)}
     first = None
-    for isa, count in itertools.product(ISAS, (1, 2, 3, 4)):
-        _core.select_isa(isa)
-        threads(count)
-        try:
+    for isa in every_isa():
+        for count in (1, 2, 3, 4):
+            threads(count)
             for k, indices in want.items():
                 check(sf.select(x, k=k), x, indices, (isa, count, k))
             energy = _core.energy(x, 40_000)
-        finally:
-            _core.select_isa(None)
-        first = first or energy
-        assert energy == first
+            first = first or energy
+            assert energy == first
 
 
 # --- Scope ----------------------------------------------------------------------------------------
@@ -209,7 +144,7 @@ def test_scopes(isa: str, threads: Callable[[int], None]) -> None:
     sizes = [3, 0, 70_001, 5000, 1, 40_000]
     kinds = itertools.cycle(["float32", "bfloat16", "float16"])
     arrays = [
-        (heavy(n, n).clip(-99, 99) * 2**i).astype(DTYPES[kind])
+        (heavy_tailed(n, n).clip(-99, 99) * 2**i).astype(DTYPES[kind])
         for i, (n, kind) in enumerate(zip(sizes, kinds, strict=False))
     ]
     for k in (0, 1, 300, 9000, 60_000, sum(sizes)):
@@ -279,7 +214,7 @@ def test_kth_magnitude() -> None:
 
 def test_energy(isa: str) -> None:
     for dtype, n in itertools.product(DTYPES, (1, 15, 16, 17, 100, 9001)):
-        x = heavy(n, 3).astype(DTYPES[dtype])
+        x = heavy_tailed(n, 3).astype(DTYPES[dtype])
         k = n // 3 + 1
         kept, rest = _core.energy(x, k)
         chosen = np.zeros(n, bool)
@@ -295,18 +230,19 @@ def test_energy(isa: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_strided_arrays(dtype: str) -> None:
-    base = heavy(60 * 70).reshape(60, 70).astype(DTYPES[dtype])
-    unaligned = np.zeros(101, np.dtype([("pad", "u1"), ("x", base.dtype)]))["x"]
-    unaligned[:] = base[0, :1]
-    unaligned[7] = base[3, 3]
-    for x in (base.T, base[::-2, ::3], base[:, 5], np.broadcast_to(base[1], (4, 70)), unaligned):
+    base = heavy_tailed(60 * 70).reshape(60, 70).astype(DTYPES[dtype])
+    two = np.full(101, base[0, 0])
+    two[7] = base[3, 3]
+    laid_out = [lay(x) for lay in LAYOUTS.values() for x in (base, two)]
+    views = [base.T, base[::-2, ::3], base[:, 5], np.broadcast_to(base[1], (4, 70))]
+    for x in (*views, *laid_out):
         flat = np.ascontiguousarray(x)
         for k in (1, x.size // 2):
             check(sf.select(x, k=k), flat, top([flat], k)[0])
 
 
 def test_index_dtype() -> None:
-    x = heavy(100_000).astype(np.float32)
+    x = heavy_tailed(100_000).astype(np.float32)
     for options in ({"k": 30}, {"k": 40_000}, {"threshold": 1.0}):
         long, short = (sf.select(x, **options, index_dtype=f"int{b}") for b in (64, 32))
         assert (long.indices.dtype, short.indices.dtype) == (np.int64, np.int32)
@@ -315,7 +251,7 @@ def test_index_dtype() -> None:
 
 
 def test_results_are_ordinary_arrays() -> None:
-    selection = sf.select(heavy(1_000_000).astype(np.float32), density=0.6)
+    selection = sf.select(heavy_tailed(1_000_000).astype(np.float32), density=0.6)
     for array in selection[:2]:
         assert type(array) is np.ndarray
         assert array.flags.writeable
@@ -327,7 +263,7 @@ def test_results_are_ordinary_arrays() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_torch(dtype: str) -> None:
     torch = pytest.importorskip("torch")
-    x = torch.from_numpy(heavy(2000)).to(getattr(torch, dtype)).reshape(40, 50)
+    x = torch.from_numpy(heavy_tailed(2000)).to(getattr(torch, dtype)).reshape(40, 50)
     x.requires_grad_()
     for view in (x, x.T, x[::2]):
         got = sf.select(view, k=20)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import subgrad_fast as sf
-from subgrad_fast import _core
-from tests.oracles.dense import DTYPES, LENGTHS, assert_same_bits, special_values
-from tests.oracles.sparsify import strided, want_group, want_hard, want_largest, want_n_m, want_soft
+from tests.bits import assert_same_bits
+from tests.cases import DTYPES, LAYOUTS, LENGTHS, every_isa, special_values
+from tests.oracles.sparsify import want_group, want_hard, want_largest, want_n_m, want_soft
 
 OPERATIONS: dict[str, Any] = {
     "soft": (lambda x: sf.soft_threshold_(x, 0.4), lambda x: want_soft(x, 0.4)),
@@ -46,17 +46,18 @@ def test_every_length(isa: str, dtype: str, operation: Any) -> None:
         assert_same_bits(buffer[32 + 4 * n :], before[32 + 4 * n :], "behind the array")
 
 
-@pytest.mark.parametrize("kind", ["transposed", "sliced", "backwards", "unaligned"])
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "c"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_order_in_memory(isa: str, dtype: str, kind: str, operation: Any) -> None:
+def test_every_order_in_memory(isa: str, dtype: str, layout: str, operation: Any) -> None:
     change, want = operation
-    x = strided(kind, DTYPES[dtype], np.random.default_rng(2))
+    values = special_values(DTYPES[dtype], 1920, np.random.default_rng(2)).reshape(12, 8, 20)
+    x = LAYOUTS[layout](values)
     if dtype == "float64":
         x = x[:3]
     assert not (x.flags.c_contiguous and x.flags.aligned)
     expected = want(np.ascontiguousarray(x))
     change(x)
-    assert_same_bits(x, expected, f"{isa} {dtype} {kind}")
+    assert_same_bits(x, expected, f"{isa} {dtype} {layout}")
 
 
 def test_many_threads_give_the_same_bits(isa: str, threads: Any, operation: Any) -> None:
@@ -211,13 +212,11 @@ def test_isas_agree() -> None:
     rng = np.random.default_rng(10)
     start = [special_values(d, 4096, rng).reshape(8, 512) for d in DTYPES.values()]
     results = []
-    for name in sf.available_isas():
-        _core.select_isa(name)
+    for _ in every_isa():
         arrays = [a.copy() for a in start]
         for change, _ in OPERATIONS.values():
             change(arrays)
         results.append(arrays)
-    _core.select_isa(None)
     for arrays in results[1:]:
         for got, want in zip(arrays, results[0], strict=True):
             assert_same_bits(got, want)

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import subgrad_fast as sf
-from tests.oracles.dense import assert_same_bits
-from tests.oracles.threshold import Keep, Stepped, at_least, keys, largest, threshold_step
+from tests.bits import assert_same_bits
+from tests.cases import heavy_tailed
+from tests.oracles.select import keys
+from tests.oracles.threshold import Keep, Stepped, at_least, largest, threshold_step
 
 VALUES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.5, 2.0, -2.0, 1e-45, np.inf, -np.inf, np.nan])
 
@@ -86,13 +88,8 @@ def test_selectors_keep_what_numpy_keeps(
     assert result.sizes == sizes
 
 
-def heavy_tailed(n: int, seed: int = 0) -> np.ndarray:
-    """Student's t with two degrees of freedom: the tail of gradients."""
-    return np.random.default_rng(seed).standard_t(2, n).astype(np.float32)
-
-
 def test_a_sample_of_everything_is_exact(isa: str) -> None:
-    g = heavy_tailed(60_000)
+    g = heavy_tailed(60_000).astype(np.float32)
     for k in (1, 600, 60_000):
         w, v = np.zeros_like(g), np.zeros_like(g)
         result = sf.threshold_step(w, g, v, lr=1.0, density=k / g.size, selector="sampled")
@@ -102,7 +99,7 @@ def test_a_sample_of_everything_is_exact(isa: str) -> None:
 
 @pytest.mark.parametrize("scope", ["tensor", "global"])
 def test_sampled_density(scope: str) -> None:
-    grads = [heavy_tailed(n, n) for n in (700_001, 3, 2_500_000)]
+    grads = [heavy_tailed(n, n).astype(np.float32) for n in (700_001, 3, 2_500_000)]
     w, v = ([np.zeros_like(g) for g in grads] for _ in range(2))
     result = sf.threshold_step(w, grads, v, lr=1.0, selector=sf.Sampled(0.01), scope=scope)
     # 65,536 elements and more are looked at, of which 655 are wanted: 4 percent is a deviation.
@@ -140,7 +137,7 @@ def test_reused_threshold_is_corrected_and_estimated_anew() -> None:
     w, v = np.zeros(n, np.float32), np.zeros(n, np.float32)
     estimates = 0
     for i in range(30):
-        g = heavy_tailed(n, i) * (1000 if i == 20 else 1)
+        g = heavy_tailed(n, i).astype(np.float32) * (1000 if i == 20 else 1)
         last = list(selector.thresholds)
         result = sf.threshold_step(w, g, v, lr=1.0, selector=selector)
         if last in ([], [None]):

@@ -17,6 +17,7 @@ from torch.nn import Parameter
 
 import subgrad_fast as sf
 from subgrad_fast.optim import ThresholdSGD
+from tests.bits import assert_same_bits
 from tests.optim.torch_twins import (
     assert_same,
     give_gradients,
@@ -25,7 +26,6 @@ from tests.optim.torch_twins import (
     to_numpy,
     train,
 )
-from tests.oracles.dense import assert_same_bits
 from tests.oracles.threshold import at_least, largest, threshold_step
 
 pytestmark = pytest.mark.torch

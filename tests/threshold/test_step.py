@@ -12,22 +12,19 @@ import pytest
 
 import subgrad_fast as sf
 from subgrad_fast import _core
-from tests.dense.test_step import RULES
-from tests.oracles.dense import COMBINATIONS, DTYPES, LENGTHS, assert_same_bits, special_values
+from tests.bits import assert_same_bits
+from tests.cases import (
+    DTYPES,
+    LAYOUTS,
+    LENGTHS,
+    RULE,
+    RULES,
+    THRESHOLD_RULES,
+    THRESHOLD_TYPES,
+    special_values,
+    threshold_arrays,
+)
 from tests.oracles.threshold import Keep, Stepped, at_least, largest, threshold_step
-
-# Momentum and residual have the type that is computed in.
-TYPES = [(p, g) for p, g, m in COMBINATIONS if m == ("float64" if p == "float64" else "float32")]
-MODES = [
-    {"momentum_correction": correction, "momentum_masking": masking}
-    for correction, masking in ((True, True), (True, False), (False, True))
-]
-
-
-def tensors(types: tuple[str, str], n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Parameter, gradient, momentum and residual."""
-    wide = "float64" if types[0] == "float64" else "float32"
-    return [special_values(DTYPES[t], n, rng) for t in (*types, wide, wide)]
 
 
 def step_and_check(
@@ -51,19 +48,17 @@ def step_and_check(
 # --- the formula ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("types", TYPES, ids="-".join)
+@pytest.mark.parametrize("types", THRESHOLD_TYPES, ids="-".join)
 def test_every_rule_and_dtype(isa: str, types: tuple[str, str]) -> None:
     rng = np.random.default_rng(1)
     n = 21 if types[0] == "float64" else 41  # the float64 oracle is exact rationals: slow
-    for rule, mode in itertools.product(RULES, MODES):
-        if not rule["momentum"] and mode is not MODES[0]:
-            continue
-        what = f"{isa} {types} {rule} {mode}"
-        step_and_check(tensors(types, n, rng), at_least(0.5), {"threshold": 0.5}, rule | mode, what)
+    for rule in THRESHOLD_RULES:
+        arrays = threshold_arrays(types, n, rng)
+        step_and_check(arrays, at_least(0.5), {"threshold": 0.5}, rule, f"{isa} {types} {rule}")
 
 
 @pytest.mark.parametrize("n", LENGTHS)
-@pytest.mark.parametrize("types", TYPES[::3], ids="-".join)
+@pytest.mark.parametrize("types", THRESHOLD_TYPES[::3], ids="-".join)
 def test_every_length(isa: str, types: tuple[str, str], n: int) -> None:
     if types[0] == "float64" and n > 100:
         n = 127 + n % 3
@@ -71,7 +66,7 @@ def test_every_length(isa: str, types: tuple[str, str], n: int) -> None:
     rule = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
     for keep, choice in ((at_least(1.0), {"threshold": 1.0}), (largest(n // 3), {"k": n // 3})):
         # A guard around the arrays shows a write outside them.
-        buffers = tensors(types, n + 64, rng)
+        buffers = threshold_arrays(types, n + 64, rng)
         before = [b.copy() for b in buffers]
         step_and_check([b[32 : 32 + n] for b in buffers], keep, choice, rule, f"{isa} n={n}")
         for b, old in zip(buffers, before, strict=True):
@@ -84,7 +79,7 @@ def test_every_length(isa: str, types: tuple[str, str], n: int) -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_without_error_feedback(isa: str, choice: dict[str, Any], momentum: float) -> None:
     rng = np.random.default_rng(3)
-    w, g, m, _ = tensors(("float32", "float32"), 1500, rng)
+    w, g, m, _ = threshold_arrays(("float32", "float32"), 1500, rng)
     keep = at_least(1.0) if "threshold" in choice else largest(choice.get("k", 0))
     want = threshold_step(w, g, m, None, keep, lr=0.1, momentum=momentum)
     result = sf.threshold_step(
@@ -125,7 +120,7 @@ def test_a_gradient_may_be_its_own_parameter(isa: str) -> None:
 # --- the same as dense steps ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("types", TYPES, ids="-".join)
+@pytest.mark.parametrize("types", THRESHOLD_TYPES, ids="-".join)
 @pytest.mark.parametrize("choice", [{"threshold": 0.0}, {"density": 1.0}], ids=str)
 def test_keeping_all_is_the_dense_step(
     isa: str, types: tuple[str, str], choice: dict[str, Any]
@@ -134,7 +129,7 @@ def test_keeping_all_is_the_dense_step(
     for rule, correction in itertools.product(RULES, (True, False)):
         if rule["first_step"]:
             continue
-        arrays = tensors(types, 83, rng)
+        arrays = threshold_arrays(types, 83, rng)
         w, _, m, _ = (a.copy() for a in arrays)
         v = np.full(83, np.nan, m.dtype)
         ours_w, ours_m = w.copy(), m.copy()
@@ -251,12 +246,7 @@ def test_what_was_not_asked_for_is_none() -> None:
 # --- layouts, instruction sets, threads ----------------------------------------------------------
 
 SHAPE = (6, 5, 70)
-ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "c": lambda x: x,
-    "f": np.asfortranarray,
-    "every other": lambda x: np.repeat(x, 2, axis=2)[..., ::2],
-    "reversed": lambda x: x[::-1, :, ::-1].copy()[::-1, :, ::-1],
-}
+ORDERS = ("c", "f", "every_other", "reversed_ends")
 
 
 @pytest.mark.parametrize("choice", ["threshold", "k", "sampled"])
@@ -264,22 +254,21 @@ ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def test_layouts(orders: tuple[str, str], choice: str) -> None:
     rng = np.random.default_rng(6)
     n = math.prod(SHAPE)
-    w, g, m, v = (x.reshape(SHAPE) for x in tensors(("float32", "bfloat16"), n, rng))
+    w, g, m, v = (x.reshape(SHAPE) for x in threshold_arrays(("float32", "bfloat16"), n, rng))
     g = np.nan_to_num(g.astype(np.float32), nan=1, posinf=2, neginf=3).astype(g.dtype)
     m, v = (np.nan_to_num(x, nan=1, posinf=2, neginf=3) for x in (m, v))
-    first, second = (ORDERS[o] for o in orders)
+    first, second = (LAYOUTS[o] for o in orders)
     w, g, m, v = first(w), second(g), second(m), first(v)
-    rule = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
     if choice == "sampled":  # of so few elements the sample is all
-        held = threshold_step(w, g, m, v, at_least(0), **rule).held
+        held = threshold_step(w, g, m, v, at_least(0), **RULE).held
         threshold = np.sort(np.abs(held), axis=None)[-n // 10]
-        want = threshold_step(w, g, m, v, at_least(threshold), **rule)
-        result = sf.threshold_step(w, g, v, m, density=0.1, selector="sampled", **rule)
+        want = threshold_step(w, g, m, v, at_least(threshold), **RULE)
+        result = sf.threshold_step(w, g, v, m, density=0.1, selector="sampled", **RULE)
         assert result.thresholds == [threshold]
         assert_same_bits(w, want.w)
         return
     keep, number = (at_least(2.0), 2.0) if choice == "threshold" else (largest(300), 300)
-    step_and_check([w, g, m, v], keep, {choice: number}, rule, f"{orders}")
+    step_and_check([w, g, m, v], keep, {choice: number}, RULE, f"{orders}")
 
 
 def test_a_whole_tensor_in_another_order_is_not_packed() -> None:
@@ -315,7 +304,7 @@ def test_bits_depend_on_neither_isa_nor_threads(
         threads(n)
         rng = np.random.default_rng(11)
         sizes = [1, 70_001, 0, 17, 130_007, *([5] * 50), 3_333]
-        w, g, m, v = zip(*(tensors(types, size, rng) for size in sizes), strict=True)
+        w, g, m, v = zip(*(threshold_arrays(types, size, rng) for size in sizes), strict=True)
         w[4][::7] = np.float32(0.25)
         v[4][:] = np.float32(0.25)  # ties
         w = [*w[:4], w[4][::-1], *w[5:]]  # a strided one among them

@@ -9,34 +9,30 @@ import numpy as np
 import pytest
 
 import subgrad_fast as sf
-from subgrad_fast import _core
 from tests import ROOT
+from tests.bits import assert_same_bits
+from tests.cases import (
+    COMBINATIONS,
+    DTYPES,
+    L1_RULES,
+    RULES,
+    around_16_bit_values,
+    every_isa,
+    special_arrays,
+)
 from tests.cuda.machines import Gpu
-from tests.dense.test_l1 import L1_RULES
-from tests.dense.test_step import RULES
-from tests.oracles.dense import COMBINATIONS, DTYPES, assert_same_bits, special_values
 
 EVERY_RULE = [*RULES, *({"lr": 0.1, "l1": 3.0, **rule} for rule in L1_RULES)]
 TILE = 2048  # elements that a block takes at once, of any types
-
-
-def cpu_steps(w, g, m, rule) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
-    """What each instruction set makes of copies of the operands."""
-    results = []
-    for isa in sf.available_isas():
-        _core.select_isa(isa)
-        new_w, new_m = w.copy(), None if m is None else m.copy()
-        sf.sgd_step(new_w, g, new_m, **rule)
-        results.append((isa, new_w, new_m))
-    _core.select_isa(None)
-    return results
 
 
 def step_and_check(gpu: Gpu, w, g, m, rule, what: str, offsets=(0, 0, 0)) -> None:
     on_w, on_g = gpu.array(w, offsets[0]), gpu.array(g, offsets[1])
     on_m = None if m is None else gpu.array(m, offsets[2])
     sf.sgd_step(on_w, on_g, on_m, **rule)
-    for isa, want_w, want_m in cpu_steps(w, g, m, rule):
+    for isa in every_isa():
+        want_w, want_m = w.copy(), None if m is None else m.copy()
+        sf.sgd_step(want_w, g, want_m, **rule)
         assert_same_bits(gpu.numpy(on_w), want_w, f"{what} param against {isa}")
         if m is not None:
             assert_same_bits(gpu.numpy(on_m), want_m, f"{what} momentum against {isa}")
@@ -44,8 +40,7 @@ def step_and_check(gpu: Gpu, w, g, m, rule, what: str, offsets=(0, 0, 0)) -> Non
 
 
 def operands(combination: tuple[str, str, str], n: int, seed: int = 0) -> list[np.ndarray]:
-    rng = np.random.default_rng((seed, n))
-    return [special_values(DTYPES[name], n, rng) for name in combination]
+    return special_arrays(combination, n, np.random.default_rng((seed, n)))
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
@@ -79,7 +74,7 @@ def rows_without(rules: list[dict[str, Any]]) -> set[tuple[str, ...]]:
 
 def test_every_rule_of_the_table_is_in_the_grid() -> None:
     assert rows_without(EVERY_RULE) == set()
-    # The control: without those of test_l1, all that have l1 are missing.
+    # The control: without the rules with l1, all that have l1 are missing.
     assert len(rows_without(RULES)) == 15
     assert {row[3] for row in rows_without(RULES)} == {"l1"}
 
@@ -116,12 +111,7 @@ def test_every_alignment(gpu: Gpu, combination: tuple[str, str, str]) -> None:
 def test_every_16_bit_value_converts(gpu: Gpu, dtype: str) -> None:
     every = np.arange(2**16, dtype=np.uint16).view(DTYPES[dtype])
     step_and_check(gpu, np.zeros(every.size, np.float32), every, None, {"lr": 1.0}, "read")
-    with np.errstate(all="ignore"):
-        x = every.astype(np.float32)
-        up = (every.view(np.uint16) + np.uint16(1)).view(DTYPES[dtype]).astype(np.float32)
-        middle = (x.astype(np.float64) + up.astype(np.float64)).astype(np.float32) / np.float32(2)
-        about = [np.nextafter(middle, np.float32(side)) for side in (-9e9, 9e9)]
-    values = np.concatenate([middle, *about, np.float32([3e38, -3e38, 1e-45, 65519, 65520])])
+    values = around_16_bit_values(DTYPES[dtype])
     zeros = np.zeros(values.size, DTYPES[dtype])
     step_and_check(gpu, zeros, values, None, {"lr": 1.0, "maximize": True}, "written")
 

@@ -12,9 +12,10 @@ import pytest
 
 import subgrad_fast as sf
 from tests import ROOT
+from tests.bits import assert_same_bits
+from tests.cases import special_arrays
 from tests.cuda.fake_cuda import Api, DenseOptions, DenseRow, DenseTensor, SgdParams, api_of
 from tests.cuda.machines import Gpu
-from tests.oracles.dense import DTYPES, assert_same_bits, special_values
 
 LIST = (ROOT / "csrc" / "rules" / "table.h").read_text("utf-8")
 NAMES = {"f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16"}
@@ -67,7 +68,7 @@ def launch(
 
 def operands(n: int, count: int = 1) -> list[list[np.ndarray]]:
     rng = np.random.default_rng(n)
-    return [[special_values(DTYPES["float32"], n, rng) for _ in range(3)] for _ in range(count)]
+    return [special_arrays(["float32"] * 3, n, rng) for _ in range(count)]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 9, 70])
@@ -126,7 +127,7 @@ def test_gradients_are_unscaled(gpu: Gpu, api: Api, scale: float) -> None:
 @pytest.mark.parametrize("types", range(len(TYPES)), ids=lambda i: "-".join(TYPES[i]))
 def test_what_lies_on_the_device_in_every_type(gpu: Gpu, api: Api, types: int) -> None:
     rng = np.random.default_rng(types)
-    w, g, m = (special_values(DTYPES[name], 70, rng) for name in TYPES[types])
+    w, g, m = special_arrays(TYPES[types], 70, rng)
     hyper = {"momentum": 0.9, "weight_decay": 0.1, "l1": 0.01}
     scale, lr = np.float32([3.0]), np.float32([0.037])
     on = [gpu.array(x) for x in (w, g, m)]

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import subgrad_fast as sf
+from tests.cases import COMBINATIONS, DTYPES
 from tests.cuda.alone import run_alone
 from tests.cuda.machines import EmulatedGpu, Gpu
-from tests.oracles.dense import COMBINATIONS, DTYPES
 
 TILE = 2048
 LENGTHS = [4, 520, 1024, 1032, TILE, TILE + 1024, 3 * TILE + 5]

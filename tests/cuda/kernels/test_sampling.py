@@ -10,8 +10,9 @@ import pytest
 
 import subgrad_fast as sf
 from subgrad_fast import _core
+from tests.cases import every_isa
 from tests.cuda.machines import Gpu
-from tests.sampling.test_philox import join, known_answers
+from tests.oracles.sampling import join, known_answers
 
 OUTSIDE = -(2**63)
 # A block has 256 threads, and a grid as many as fit the device twice: 2048 under the interpreter.
@@ -26,22 +27,13 @@ BLOCKS: list[dict[str, Any]] = [
 ]
 
 
-def on_every_isa(compute: Callable[[], np.ndarray]) -> list[tuple[str, np.ndarray]]:
-    results = []
-    for isa in sf.available_isas():
-        _core.select_isa(isa)
-        results.append((isa, compute()))
-    _core.select_isa(None)
-    return results
-
-
 def empty(gpu: Gpu, count: int, offset: int = 0) -> Any:
     return gpu.array(np.full(count, 77, np.int64), offset)
 
 
 def check(gpu: Gpu, got: Any, compute: Callable[[], np.ndarray], what: str = "") -> None:
-    for isa, wanted in on_every_isa(compute):
-        assert gpu.numpy(got).tolist() == wanted.tolist(), f"{what} against {isa}"
+    for isa in every_isa():
+        assert gpu.numpy(got).tolist() == compute().tolist(), f"{what} against {isa}"
 
 
 # --- the generator -------------------------------------------------------------------------------

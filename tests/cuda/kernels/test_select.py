@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,11 @@ import pytest
 
 import subgrad_fast as sf
 from subgrad_fast import _core
+from tests.bits import assert_same_bits
+from tests.cases import DTYPES, adversaries, every_isa, special_values
 from tests.cuda.machines import FULL, Gpu
-from tests.oracles.dense import DTYPES, assert_same_bits, special_values
 
 TILE = 2048  # elements that a block takes at once
-TYPES = ["float32", "float64", "float16", "bfloat16"]
-
-
-def on_every_isa(call: Callable[[], Any]) -> list[tuple[str, Any]]:
-    results = []
-    for isa in sf.available_isas():
-        _core.select_isa(isa)
-        results.append((isa, call()))
-    _core.select_isa(None)
-    return results
 
 
 def number(x: Any) -> float:
@@ -38,7 +28,8 @@ def same_number(got: Any, want: float) -> bool:
 def select_and_check(gpu: Gpu, arrays: list[np.ndarray], what: str, offset: int = 0, **how) -> None:
     on = [gpu.array(x, offset) for x in arrays]
     got = sf.select(on, **how)
-    for isa, want in on_every_isa(lambda: sf.select(arrays, **how)):
+    for isa in every_isa():
+        want = sf.select(arrays, **how)
         for i, (a, b) in enumerate(zip(got, want, strict=True)):
             where = f"{what} {how} array {i} against {isa}"
             np.testing.assert_array_equal(gpu.numpy(a.indices), b.indices, err_msg=where)
@@ -50,7 +41,7 @@ def amounts(n: int) -> list[int]:
     return sorted({0, min(1, n), n // 100, n // 3, max(0, n - 1), n})
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_every_length(gpu: Gpu, dtype: str) -> None:
     for n in (0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 33, 255, 257, 1023, TILE - 1, TILE, TILE + 1, 9001):
         x = special_values(DTYPES[dtype], n, np.random.default_rng(n))
@@ -58,25 +49,6 @@ def test_every_length(gpu: Gpu, dtype: str) -> None:
         for k in few:
             select_and_check(gpu, [x], f"{dtype} n={n}", k=k)
         select_and_check(gpu, [x], f"{dtype} n={n}", offset=1, threshold=1.0)
-
-
-def adversaries(n: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(7)
-    ramp = np.linspace(-3, 5, n)
-    huge = rng.standard_normal(n) * 1e-3
-    huge[n // 2] = 1e30
-    return {
-        "all equal": np.full(n, -1.5),
-        "all zero": np.where(rng.random(n) < 0.5, 0.0, -0.0),
-        "two values": np.where(rng.random(n) < 0.5, 1.0, -2.0),
-        "sorted": ramp,
-        "descending": ramp[::-1].copy(),
-        "one huge": huge,
-        "nan": np.where(rng.random(n) < 0.1, np.nan, ramp),
-        "all nan": np.full(n, np.nan),
-        "infinities": np.where(rng.random(n) < 0.1, -np.inf, ramp),
-        "denormals": ramp * 1e-40,
-    }
 
 
 @pytest.mark.parametrize("name", adversaries(4))
@@ -109,7 +81,7 @@ def test_lists(gpu: Gpu, scope: str) -> None:
     select_and_check(gpu, arrays, scope, scope=scope, threshold=2.0, index_dtype="int32")
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_kth_magnitude(gpu: Gpu, dtype: str) -> None:
     x = special_values(DTYPES[dtype], 3 * TILE - 5, np.random.default_rng(2))
     on = gpu.array(x)

@@ -14,10 +14,10 @@ import pytest
 
 import subgrad_fast as sf
 from subgrad_fast import _core
+from tests.cases import DTYPES
 from tests.cuda.alone import run_alone
 from tests.cuda.device_arrays import STREAM
 from tests.cuda.machines import EmulatedGpu, Gpu
-from tests.oracles.dense import DTYPES
 
 SPY = r"""
 #include <dlfcn.h>
