@@ -13,7 +13,8 @@ def run_alone(module: str, **environment: str) -> str:
     """What `module.main()` prints in a process of its own, with the kernels of this session."""
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        f"import tests.cuda.kernels.conftest, {module}; {module}.main()"
+        "from tests.cuda.machines import find_machine\n"
+        f"find_machine()\nimport {module}; {module}.main()"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program],

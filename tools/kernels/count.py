@@ -78,13 +78,14 @@ def count(module: Path, arch: str) -> list[Counted]:
 
 
 def main() -> None:
-    import tests.cuda.kernels.conftest  # noqa: F401  (loads the kernels the environment names)
     from kernels.launches import KERNELS
-    from tests.cuda.machines import EmulatedGpu
+    from tests.cuda.machines import find_machine
 
+    machine = find_machine()
+    assert machine is not None
     statistics = Path(os.environ["PTXEMU_STATS_FILE"])
     for name, kernel in KERNELS.items():
-        for work in kernel.works(EmulatedGpu()):
+        for work in kernel.works(machine()):
             statistics.write_text("")
             work.run()
             line = {

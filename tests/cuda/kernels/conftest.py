@@ -7,35 +7,32 @@ for it. Where there is neither, nothing is collected here.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from subgrad_fast import _core
-from tests.cuda import machines
+from tests.cuda.fake_cuda import Api, api_of
+from tests.cuda.machines import Gpu, find_machine
 
-if path := os.environ.get("SUBGRAD_CUDA_MODULE"):
-    spec = importlib.util.spec_from_file_location("subgrad_fast._cuda", path)
-    assert spec is not None and spec.loader is not None
-    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[spec.name])
-    assert _core.cuda_problem(0) is None, _core.cuda_problem(0)
-    machine: type[machines.Gpu] | None = machines.EmulatedGpu
-else:
-    machine = machines.find_gpu()
+machine = find_machine()
 collect_ignore_glob = [] if machine else ["*.py"]
-if path and "SUBGRAD_CUDA_TORCH" not in os.environ:
+if "SUBGRAD_CUDA_MODULE" in os.environ and "SUBGRAD_CUDA_TORCH" not in os.environ:
     # These need a session of their own: they change torch.
     collect_ignore_glob = ["test_loader*", "test_optim*", "test_threshold_sgd*"]
 
 
 @pytest.fixture
-def gpu() -> Iterator[machines.Gpu]:
+def gpu() -> Iterator[Gpu]:
     """Where arrays are put. Afterwards, nothing around them may have been written."""
     assert machine is not None
     gpu = machine()
     yield gpu
     gpu.check_guards()
+
+
+@pytest.fixture
+def api() -> Api:
+    """The launchers, to be called without the bindings."""
+    return api_of(importlib.import_module("subgrad_fast._cuda"))

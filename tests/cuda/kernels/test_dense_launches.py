@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import re
 from typing import Any
 
@@ -14,7 +13,7 @@ import subgrad_fast as sf
 from tests import ROOT
 from tests.bits import assert_same_bits
 from tests.cases import special_arrays
-from tests.cuda.fake_cuda import Api, DenseOptions, DenseRow, DenseTensor, SgdParams, api_of
+from tests.cuda.fake_cuda import Api, DenseOptions, DenseRow, DenseTensor, SgdParams
 from tests.cuda.machines import Gpu
 
 LIST = (ROOT / "csrc" / "rules" / "table.h").read_text("utf-8")
@@ -25,11 +24,6 @@ TYPES = [
     for row in re.findall(r"\{DType::(\w+), DType::(\w+), DType::(\w+)\}", LIST)
 ]
 F32 = TYPES.index(("float32", "float32", "float32"))
-
-
-@pytest.fixture
-def api() -> Api:
-    return api_of(importlib.import_module("subgrad_fast._cuda"))
 
 
 def text(api: Api, error: int) -> str:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 from typing import Any
 
 import numpy as np
 import pytest
 
 from subgrad_fast import _core
-from tests.cuda.fake_cuda import Api, GatherArray, api_of
+from tests.cuda.fake_cuda import Api, GatherArray
 from tests.cuda.machines import Gpu
-
-
-@pytest.fixture
-def api() -> Api:
-    return api_of(importlib.import_module("subgrad_fast._cuda"))
 
 
 class Field:

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from subgrad_fast.optim import SGD, sgd  # noqa: E402
 from tests.cuda.disguise import DEVICE, DISGUISED  # noqa: E402
+from tests.cuda.twins import SHAPES, Twins  # noqa: E402
 
 if DISGUISED:
     sgd.new_buffer = lambda like: torch.empty_like(like.detach())
@@ -40,32 +41,9 @@ def by_torch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-class Twins:
-    """The same parameters twice: on the device for us, on the CPU for torch's optimizer."""
-
-    def __init__(self, shapes: list[tuple[int, ...]], dtype: torch.dtype = torch.float32) -> None:
-        self.generator = torch.Generator().manual_seed(len(shapes))
-        self.theirs = [self.random(s).to(dtype).requires_grad_() for s in shapes]
-        self.ours = [p.detach().clone().to(DEVICE).requires_grad_() for p in self.theirs]
-
-    def random(self, shape: tuple[int, ...]) -> torch.Tensor:
-        return torch.randn(shape, generator=self.generator)
-
-    def backward(self) -> None:
-        for ours, theirs in zip(self.ours, self.theirs, strict=True):
-            theirs.grad = self.random(tuple(theirs.shape)).to(theirs.dtype)
-            ours.grad = theirs.grad.clone().to(DEVICE)
-
-    def same(self) -> bool:
-        return all(torch.equal(a.cpu(), b) for a, b in zip(self.ours, self.theirs, strict=True))
-
-
 def groups(params: list[torch.Tensor]) -> list[dict]:
     """Two groups of other hyper-parameters."""
     return [{"params": params[:3]}, {"params": params[3:], "lr": 0.5, "weight_decay": 0.1}]
-
-
-SHAPES = [(3, 5), (1,), (0,), (700,), (4, 1), (), (33, 65)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -81,14 +59,14 @@ SHAPES = [(3, 5), (1,), (0,), (700,), (4, 1), (), (33, 65)]
 )
 def test_torchs_bits(no_torch: None, arguments: dict, dtype: torch.dtype) -> None:
     twins = Twins(SHAPES, dtype)
-    ours = SGD(groups(twins.ours), lr=0.1, **arguments)
-    theirs = torch.optim.SGD(groups(twins.theirs), lr=0.1, foreach=False, **arguments)
+    ours = SGD(groups(twins.on_device), lr=0.1, **arguments)
+    theirs = torch.optim.SGD(groups(twins.on_cpu), lr=0.1, foreach=False, **arguments)
     for _ in range(4):
         twins.backward()
         ours.step()
         theirs.step()
         assert twins.same()
-    for a, b in zip(twins.ours, twins.theirs, strict=True):
+    for a, b in zip(twins.on_device, twins.on_cpu, strict=True):
         assert ours.state[a].keys() == theirs.state[b].keys()
         for name, value in theirs.state[b].items():
             assert torch.equal(ours.state[a][name].cpu(), value)
@@ -96,14 +74,14 @@ def test_torchs_bits(no_torch: None, arguments: dict, dtype: torch.dtype) -> Non
 
 def test_a_state_is_resumed(no_torch: None) -> None:
     twins = Twins(SHAPES)
-    ours = SGD(twins.ours, lr=0.1, momentum=0.9)
-    theirs = torch.optim.SGD(twins.theirs, lr=0.1, momentum=0.9, foreach=False)
+    ours = SGD(twins.on_device, lr=0.1, momentum=0.9)
+    theirs = torch.optim.SGD(twins.on_cpu, lr=0.1, momentum=0.9, foreach=False)
     for i in range(4):
         twins.backward()
         ours.step()
         theirs.step()
         if i == 1:
-            again = SGD(twins.ours, lr=0.7, momentum=0.1)
+            again = SGD(twins.on_device, lr=0.7, momentum=0.1)
             again.load_state_dict(ours.state_dict())
             ours = again
     assert twins.same()
@@ -112,8 +90,8 @@ def test_a_state_is_resumed(no_torch: None) -> None:
 def test_a_learning_rate_on_the_device_is_read_there(no_torch: None) -> None:
     twins = Twins(SHAPES)
     lr = torch.tensor(0.1, device=DEVICE)
-    ours = SGD(twins.ours, lr=lr, momentum=0.9)
-    theirs = torch.optim.SGD(twins.theirs, lr=0.1, momentum=0.9, foreach=False)
+    ours = SGD(twins.on_device, lr=lr, momentum=0.9)
+    theirs = torch.optim.SGD(twins.on_cpu, lr=0.1, momentum=0.9, foreach=False)
     for value in (0.1, 0.05, 0.3):
         lr.fill_(value)
         theirs.param_groups[0]["lr"] = torch.tensor(value).item()  # rounded to float32
@@ -125,12 +103,13 @@ def test_a_learning_rate_on_the_device_is_read_there(no_torch: None) -> None:
 
 def test_strides_are_left_to_torch(by_torch: list[int]) -> None:
     twins = Twins([(4, 6), (4, 6), (4, 6), (4, 6)])
-    twins.ours[0] = torch.zeros(4, 12, device=DEVICE)[:, ::2].copy_(twins.ours[0].detach())
-    ours = SGD([p.requires_grad_() for p in twins.ours], lr=0.1, momentum=0.9)
-    theirs = torch.optim.SGD(twins.theirs, lr=0.1, momentum=0.9, foreach=False)
+    holed = torch.zeros(4, 12, device=DEVICE)[:, ::2]
+    twins.on_device[0] = holed.copy_(twins.on_device[0].detach())
+    ours = SGD([p.requires_grad_() for p in twins.on_device], lr=0.1, momentum=0.9)
+    theirs = torch.optim.SGD(twins.on_cpu, lr=0.1, momentum=0.9, foreach=False)
     for _ in range(3):
         twins.backward()
-        twins.ours[1].grad = twins.ours[1].grad.t().contiguous().t()
+        twins.on_device[1].grad = twins.on_device[1].grad.t().contiguous().t()
         ours.step()
         theirs.step()
         assert twins.same()
@@ -141,8 +120,8 @@ def test_strides_are_left_to_torch(by_torch: list[int]) -> None:
 def test_a_step_can_be_captured(no_torch: None) -> None:
     twins = Twins(SHAPES)
     lr = torch.tensor(0.1, device=DEVICE)
-    ours = SGD(twins.ours, lr=lr, momentum=0.9)
-    theirs = torch.optim.SGD(twins.theirs, lr=0.1, momentum=0.9, foreach=False)
+    ours = SGD(twins.on_device, lr=lr, momentum=0.9)
+    theirs = torch.optim.SGD(twins.on_cpu, lr=0.1, momentum=0.9, foreach=False)
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):
         for _ in range(2):  # the first makes the momentum, the second the plan
@@ -156,9 +135,9 @@ def test_a_step_can_be_captured(no_torch: None) -> None:
     for value in (0.1, 0.05):
         lr.fill_(value)
         theirs.param_groups[0]["lr"] = torch.tensor(value).item()
-        grads = [p.grad for p in twins.ours]
+        grads = [p.grad for p in twins.on_device]
         twins.backward()
-        for p, grad in zip(twins.ours, grads, strict=True):  # a graph knows addresses
+        for p, grad in zip(twins.on_device, grads, strict=True):  # a graph knows addresses
             grad.copy_(p.grad)
             p.grad = grad
         graph.replay()

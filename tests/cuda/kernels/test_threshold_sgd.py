@@ -1,6 +1,6 @@
 """optim.ThresholdSGD on a device: the bits of the CPU, in torch's stream, without a wait.
 
-In the session of test_optim.py, in which torch's tensors say that they are on a GPU.
+Under the interpreter these are torch's CPU tensors in a disguise (disguise.py).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ torch = pytest.importorskip("torch")
 import subgrad_fast as sf  # noqa: E402
 from subgrad_fast import _core  # noqa: E402
 from subgrad_fast.optim import ThresholdSGD, threshold_work  # noqa: E402
-from tests.cuda.kernels.test_optim import DEVICE, DISGUISED  # noqa: E402
-
-SHAPES = [(3, 5), (1,), (0,), (700,), (4, 1), (), (33, 65)]
+from tests.cuda import twins as base  # noqa: E402
+from tests.cuda.disguise import DEVICE, DISGUISED  # noqa: E402
+from tests.cuda.twins import SHAPES  # noqa: E402
 
 
 @contextlib.contextmanager
@@ -31,15 +31,13 @@ def host() -> Iterator[None]:
     _core.use_exchange_api(old)
 
 
-class Twins:
-    """The same parameters twice, on the device and on the CPU, each with an optimizer."""
+class Twins(base.Twins):
+    """Each with an optimizer."""
 
     def __init__(
         self, dtype: torch.dtype = torch.float32, groups: bool = False, **how: Any
     ) -> None:
-        self.generator = torch.Generator().manual_seed(1)
-        self.on_cpu = [self.random(s).to(dtype).requires_grad_() for s in SHAPES]
-        self.on_device = [p.detach().clone().to(DEVICE).requires_grad_() for p in self.on_cpu]
+        super().__init__(SHAPES, dtype)
         self.optimizers = [
             ThresholdSGD(self.split(params) if groups else params, **how)
             for params in (self.on_device, self.on_cpu)
@@ -50,13 +48,8 @@ class Twins:
         more = {"lr": 0.5, "threshold": 1.0, "momentum": 0.0}
         return [{"params": params[:3]}, {"params": params[3:5], **more}, {"params": params[5:]}]
 
-    def random(self, shape: tuple[int, ...]) -> torch.Tensor:
-        return torch.randn(shape, generator=self.generator)
-
     def step(self) -> None:
-        for a, b in zip(self.on_device, self.on_cpu, strict=True):
-            b.grad = self.random(tuple(b.shape)).to(b.dtype)
-            a.grad = b.grad.clone().to(DEVICE)
+        self.backward()
         self.optimizers[0].step()
         with host():
             self.optimizers[1].step()
@@ -144,9 +137,7 @@ def test_places_are_stepped_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     for more in ({"emit": "int32", "measure": True}, {}):
         twins = Twins(lr=0.1, density=0.1, momentum=0.9, groups=True, **more)
         for _ in range(3):
-            for a, b in zip(twins.on_device, twins.on_cpu, strict=True):
-                b.grad = twins.random(tuple(b.shape))
-                a.grad = b.grad.clone().to(DEVICE)
+            twins.backward()
             twins.optimizers[0].step()
             with host():
                 twins.optimizers[1].step()
@@ -157,9 +148,7 @@ def test_places_are_stepped_apart(monkeypatch: pytest.MonkeyPatch) -> None:
             assert ours.sizes == [p.numel() for p in twins.on_device]
             assert (ours.energies is None) == (ours.selections is None) == (not more)
             assert len(ours.selections or SHAPES) == len(SHAPES)
-            assert all(
-                torch.equal(a.cpu(), b) for a, b in zip(twins.on_device, twins.on_cpu, strict=True)
-            )
+            assert twins.same()
         assert [group["steps"] for group in twins.optimizers[0].param_groups] == [3, 3, 3]
     assert counts == [4, 3] * 12
 
@@ -219,7 +208,7 @@ def test_a_bad_tensor_leaves_everything_as_it_was() -> None:
     with pytest.raises(ValueError, match=r"grads\[6\]: on cuda:0 an array must be contiguous"):
         ours.step()
     assert not ours.state and ours.last_result is None
-    assert all(torch.equal(a.cpu(), b) for a, b in zip(twins.on_device, twins.on_cpu, strict=True))
+    assert twins.same()
 
 
 def test_selection_of_tensors() -> None:
