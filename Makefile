@@ -53,7 +53,7 @@ test-slow: $(VENV)/.have-test $(VENV)/.installed
 	$(PY) -m pytest -m slow
 
 test-cuda: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
-	$(PY) -m pytest tests/cuda tests/test_cuda.py tests/test_cuda_devices.py
+	$(PY) -m pytest tests/cuda
 
 cuda-mutants: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 	$(PY) tools/cuda_mutants.py

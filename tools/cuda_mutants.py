@@ -17,9 +17,10 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-from cuda_sessions import INNER, session  # noqa: E402
+sys.path.insert(0, str(ROOT))
 from mutants import Mutant, dense, loading, sampling, threshold  # noqa: E402
+
+from tests.cuda.sessions import INNER, session  # noqa: E402
 
 # One level lower than the build that the tests take their kernels from.
 WORK = ROOT / "build" / "mutants" / "build"
@@ -72,7 +73,7 @@ def build() -> Path:
 
 
 def test(module: Path, *names: str) -> CompletedProcess[str]:
-    """Runs those files of tests/cuda/. A kernel that would never end is stopped."""
+    """Runs those files of tests/cuda/kernels/. A kernel that would never end is stopped."""
     files = [str(INNER / name) for name in names]
     return session(module, "90", "random", *files, PTXEMU_LIMIT=str(10**8))
 

@@ -19,13 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-from cuda_sessions import emulated_module  # noqa: E402
+sys.path.insert(0, str(ROOT))
 from kernels.count import Counted, count  # noqa: E402
 from kernels.launches import KERNELS  # noqa: E402
 from kernels.objects import Compiled, cubins, demangled, disassemble, kernels_in  # noqa: E402
 from kernels.occupancy import LIMITS  # noqa: E402
 from kernels.page import Line, findings, markdown  # noqa: E402
+
+from tests.cuda.sessions import emulated_module  # noqa: E402
 
 PAGE = ROOT / "docs" / "cuda_report.md"
 LEFT_OUT = {"probe"}  # empty: it is there to be found

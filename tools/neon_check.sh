@@ -30,7 +30,7 @@ fi
 diff build/neon/hashes_here.txt build/neon/hashes.txt ||
   { echo "test-neon: the cases above differ" >&2; exit 1; }
 
-# tests/test_hygiene.py says why, and checks the objects of this machine.
+# tests/project/test_hygiene.py says why, and checks the objects of this machine.
 find build/neon -name 'isa_neon.cpp.o' -exec nm --defined-only --format=posix {} + |
   awk '$2 ~ /^[WVu]$/ && $1 !~ /8isa_neon/ && $1 !~ /^DW\.ref\./ { print; found = 1 }
        END { exit found }' ||

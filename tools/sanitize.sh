@@ -26,7 +26,7 @@ ASAN_OPTIONS=detect_leaks=0 \
 UBSAN_OPTIONS=print_stacktrace=1 \
 LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)" \
   python -m pytest -n 2 --dist loadfile -p no:cacheprovider -m "not slow and not torch" \
-  tests/test_update.py tests/test_philox.py tests/test_permutation.py tests/test_weighted.py \
-  tests/test_threads.py tests/test_dispatch.py tests/test_arrays.py tests/test_fused_sgd.py \
-  tests/test_rows.py tests/test_sparse_step.py tests/test_sparsity.py tests/test_masks.py \
-  tests/test_l1.py tests/test_entries.py
+  tests/dense tests/border/test_arrays.py tests/rows/test_step.py tests/threshold/test_step.py \
+  tests/sparsify/test_functions.py tests/sparsify/test_masks.py tests/exchange/test_entries.py \
+  tests/sampling/test_philox.py tests/sampling/test_permutation.py tests/sampling/test_weighted.py \
+  tests/project/test_dispatch.py

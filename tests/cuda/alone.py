@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from tests import ROOT
 
 
 def run_alone(module: str, **environment: str) -> str:
     """What `module.main()` prints in a process of its own, with the kernels of this session."""
     program = (
-        f"import sys; sys.path[:0] = [{str(HERE)!r}, {str(HERE.parent)!r}]\n"
-        f"import conftest, {module}; {module}.main()"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from tests.cuda.machines import find_machine\n"
+        f"find_machine()\nimport {module}; {module}.main()"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program],

@@ -9,7 +9,8 @@ import ctypes
 import os
 
 import torch
-from device_arrays import API, AS_TENSOR, CUDA, Device, ExchangeAPI, capsule
+
+from tests.cuda.device_arrays import API, AS_TENSOR, CUDA, Device, ExchangeAPI, capsule
 
 DISGUISED = "SUBGRAD_CUDA_MODULE" in os.environ
 DEVICE = "cpu" if DISGUISED else "cuda"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
+import sys
 import weakref
 from typing import Any
 
 import numpy as np
-from device_arrays import DeviceArray
 
 from subgrad_fast import _core
+from tests.cuda.device_arrays import DeviceArray
 
 # Interpreting takes time, so what the architectures have in common is done in full for one.
 FULL = os.environ.get("PTXEMU_ARCH", "90") == "90"
@@ -113,8 +115,19 @@ class RealGpu(Gpu):
         return int(array.data_ptr())
 
 
-def find_gpu() -> type[Gpu] | None:
-    """The GPU of this machine, if it and torch can be used."""
+def find_machine() -> type[Gpu] | None:
+    """What runs kernels in this process, if anything does.
+
+    It is the interpreter if SUBGRAD_CUDA_MODULE names a _cuda module that was built for it, which
+    is loaded here; else the GPU of this machine, if it and torch can be used.
+    """
+    if path := os.environ.get("SUBGRAD_CUDA_MODULE"):
+        spec = importlib.util.spec_from_file_location("subgrad_fast._cuda", path)
+        assert spec is not None and spec.loader is not None
+        sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[spec.name])
+        assert _core.cuda_problem(0) is None, _core.cuda_problem(0)
+        return EmulatedGpu
     try:
         import torch
     except ImportError:

@@ -56,7 +56,7 @@ def launches_in(statistics: str) -> dict[str, tuple[int, int, int]]:
 
 def count(module: Path, arch: str) -> list[Counted]:
     """All kernels of the table in launches.py, for one architecture."""
-    from cuda_sessions import environment
+    from tests.cuda.sessions import environment
 
     with tempfile.TemporaryDirectory() as directory:
         statistics = str(Path(directory, "statistics"))
@@ -78,14 +78,14 @@ def count(module: Path, arch: str) -> list[Counted]:
 
 
 def main() -> None:
-    import conftest  # noqa: F401  (loads the kernels that the environment names)
-    from machines import EmulatedGpu
-
     from kernels.launches import KERNELS
+    from tests.cuda.machines import find_machine
 
+    machine = find_machine()
+    assert machine is not None
     statistics = Path(os.environ["PTXEMU_STATS_FILE"])
     for name, kernel in KERNELS.items():
-        for work in kernel.works(EmulatedGpu()):
+        for work in kernel.works(machine()):
             statistics.write_text("")
             work.run()
             line = {
@@ -98,5 +98,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT / d) for d in ("tests/cuda", "tests", "tools")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
     main()

@@ -2,7 +2,7 @@
 
 The limits are those of the CUDA C++ Programming Guide, "Technical Specifications per Compute
 Capability"; in what units registers and shared memory are handed out is in `cuda_occupancy.h` of
-the CUDA toolkit, with which tests/test_cuda_report.py compares this.
+the CUDA toolkit, with which tests/cuda/test_report.py compares this.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The faults that `make cuda-mutants` puts into the CUDA kernels: a module for each kernel.
 
-A module has the list MUTANTS, and TESTS: the files of tests/cuda/ that must find every one of them.
+A module has the list MUTANTS, and TESTS: the files of tests/cuda/kernels/ that must find every one
+of them.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 from . import Mutant
 
 TESTS = (
-    "test_dense_cuda.py",
+    "test_dense.py",
     "test_dense_launches.py",
     "test_dense_traffic.py",
     "test_streams.py",

@@ -2,7 +2,7 @@
 
 from . import Mutant
 
-TESTS = ("test_gather_cuda.py",)
+TESTS = ("test_gather.py",)
 LOADING = "cuda/loading.cu"
 MUTANTS = [
     Mutant(

@@ -2,7 +2,7 @@
 
 from . import Mutant
 
-TESTS = ("test_sample_cuda.py",)
+TESTS = ("test_sampling.py",)
 SAMPLING = "cuda/sampling.cu"
 MUTANTS = [
     Mutant("walk-ends-too-early", SAMPLING, "if (x < p.n) {", "if (x <= p.n) {"),

@@ -2,7 +2,7 @@
 
 from . import Mutant
 
-TESTS = ("test_select_cuda.py", "test_sparse_cuda.py")
+TESTS = ("test_select.py", "test_threshold.py")
 BLOCKS, KEY, SPANS, SELECT, TILES = (
     f"cuda/{name}" for name in ("blocks.cuh", "kth_key.cu", "spans.cuh", "select.cu", "select.cuh")
 )

@@ -1,0 +1,81 @@
+"""Starts test sessions under the PTX interpreter, which ends a process at the first fault."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+INNER = ROOT / "tests" / "cuda" / "kernels"
+INTERPRETER = ROOT / "build" / "ptxemu" / "libcudart.so.13"
+ARCHITECTURES = ("75", "90", "120")
+ORDERS = {"forward": "0", "reverse": "1", "random": "2"}
+
+
+def emulated_module() -> Path | None:
+    """The newest kernels built for the interpreter and for this Python."""
+    name = "_cuda_emulated" + str(sysconfig.get_config_var("EXT_SUFFIX"))
+    found = [*ROOT.glob(f"build/*/{name}")]
+    if "SUBGRAD_CUDA_BUILD" in os.environ:
+        found = [*Path(os.environ["SUBGRAD_CUDA_BUILD"]).glob(name)]
+    return max(found, key=lambda f: f.stat().st_mtime, default=None)
+
+
+def require_emulated() -> Path:
+    """The kernels to be tested. Skips where there can be none; fails where they are out of date."""
+    module = emulated_module()
+    if module is None or not INTERPRETER.is_file():
+        reason = (
+            "the kernels or the interpreter are not built: run `make test-cuda`"
+            if shutil.which("nvcc")
+            else "no nvcc on this machine: the CUDA kernels are not tested"
+        )
+        # .ci/run sets this where there is an nvcc.
+        if os.environ.get("SUBGRAD_REQUIRE_CUDA_TESTS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    layers = ("core", "rules", "samplers", "cuda")
+    sources = [f for layer in layers for f in (ROOT / "csrc" / layer).iterdir()]
+    newest = max(sources, key=lambda f: f.stat().st_mtime)
+    if newest.stat().st_mtime > module.stat().st_mtime:
+        pytest.fail(f"{module.name} is older than {newest.name}: run `make test-cuda`")
+    return module
+
+
+def environment(module: Path, arch: str, order: str, **more: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "SUBGRAD_CUDA_MODULE": str(module),
+        "LD_LIBRARY_PATH": f"{INTERPRETER.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}",
+        "PTXEMU_ARCH": arch,
+        "PTXEMU_ORDER": ORDERS[order],
+        "PTXEMU_MEMCHECK": "1",
+        "PTXEMU_GRACE": "1",
+        "PTXEMU_WARPRACE": "1",
+        "PTXEMU_SMS": "1",
+        **more,
+    }
+
+
+def session(
+    module: Path, arch: str, order: str, *arguments: str, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs the tests of tests/cuda/kernels under the interpreter."""
+    # The interpreter's last words go to the file descriptor, so that one must not be captured.
+    options = ["-q", "-x", "-p", "no:cacheprovider", "--capture=sys"]
+    command = [sys.executable, "-m", "pytest", *options, *arguments]
+    return subprocess.run(
+        command,
+        env=environment(module, arch, order, **more),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1,0 +1,79 @@
+"""The CUDA kernels, executed by interpreting their PTX: nothing here has run on a GPU.
+
+tests/cuda/kernels/ has the tests themselves, which also run on a GPU where there is one. Here they
+are run for three architectures, in three orders of blocks, warps and lanes, with checks of every
+address, of races between blocks and between threads, and of memory that was never written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests import ROOT
+from tests.cuda.sessions import ARCHITECTURES, INNER, ORDERS, require_emulated, session
+
+Sessions = dict[tuple[str, str], "Future[CompletedProcess[str]]"]
+
+
+@pytest.fixture(scope="module")
+def module() -> Path:
+    return require_emulated()
+
+
+@pytest.fixture(scope="module")
+def sessions(module: Path, request: pytest.FixtureRequest) -> Iterator[Sessions]:
+    """The sessions that tests will ask for, on all cores."""
+    tests = [t for t in request.session.items if getattr(t, "originalname", "") == "test_kernels"]
+    wanted = [t.callspec.params for t in tests]  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {
+            (w["arch"], w["order"]): pool.submit(session, module, w["arch"], w["order"], str(INNER))
+            for w in wanted
+        }
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_kernels(sessions: Sessions, arch: str, order: str) -> None:
+    ran = sessions[arch, order].result()
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
+    assert re.search(r"\d{2,} passed", ran.stdout), ran.stdout
+    assert "skipped" not in ran.stdout, ran.stdout
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("name", "skipped"), [("optim", 1), ("threshold_sgd", 1), ("loader", 2)])
+def test_torchs_tensors(module: Path, name: str, skipped: int) -> None:
+    pytest.importorskip("torch")
+    # torch's memory is not known to the interpreter, so addresses are not checked.
+    test = str(INNER / f"test_{name}.py")
+    ran = session(module, "90", "forward", test, PTXEMU_MEMCHECK="0", SUBGRAD_CUDA_TORCH="1")
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
+    assert re.search(rf"\d{{2,}} passed, {skipped} skipped", ran.stdout), ran.stdout
+
+
+def test_a_fault_ends_a_session(module: Path, tmp_path: Path) -> None:
+    # The control: memory that was not put where kernels may touch it.
+    test = tmp_path / "test_fault.py"
+    test.write_text(
+        "import numpy as np, sys\n"
+        f"sys.path.append({str(ROOT)!r})\n"
+        "import subgrad_fast as sf\n"
+        "from tests.cuda.device_arrays import DeviceArray\n"
+        "from tests.cuda.machines import find_machine\n"
+        "find_machine()\n"
+        "def test_fault():\n"
+        "    x = DeviceArray(np.ones(4, np.float32))\n"
+        "    sf.sgd_step(x, x, lr=0.1)\n"
+    )
+    ran = session(module, "90", "forward", str(test))
+    assert ran.returncode != 0
+    said = r"ptxemu: kernel .*dense_step.* dense\.cu:\d+\).* access outside every allocation"
+    assert re.search(said, ran.stderr), ran.stderr
