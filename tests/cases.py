@@ -42,10 +42,10 @@ def every_isa() -> Iterator[str]:
     """The name of each instruction set of this machine, which is in force until the next one."""
     try:
         for isa in _core.available_isas():
-            _core.select_isa(isa)
+            _core.testing.select_isa(isa)
             yield isa
     finally:
-        _core.select_isa(None)
+        _core.testing.select_isa(None)
 
 
 # --- hyper-parameters -----------------------------------------------------------------------------

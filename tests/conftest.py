@@ -14,10 +14,10 @@ from subgrad_fast.loading import loader
 @pytest.fixture(params=_core.available_isas())
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of the instruction set in force during the test."""
-    _core.select_isa(request.param)
-    assert _core.isa() == request.param
+    _core.testing.select_isa(request.param)
+    assert _core.testing.isa() == request.param
     yield request.param
-    _core.select_isa(None)
+    _core.testing.select_isa(None)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ COLD = 2
 
 def no_gpu() -> str | None:
     """Why there is nothing to measure on; None if there is a GPU for torch and for our kernels."""
-    problem = _core.cuda_problem(0)
+    problem = _core.cuda.problem(0)
     if problem is None and not torch.cuda.is_available():
         return f"torch {torch.__version__} finds none"
     return problem

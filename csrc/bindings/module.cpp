@@ -1,24 +1,32 @@
-// The extension module's table of contents.
+// The extension module's table of contents: a submodule for each word.
 #include <pybind11/pybind11.h>
 
-#include "bindings/registrars.h"
+#include "bindings/border/registrars.h"
+
+namespace {
+
+struct Submodule {
+  const char* name;
+  void (*fill)(pybind11::module_&);
+};
+
+constexpr Submodule kSubmodules[] = {
+    {"cuda", &subgrad::register_cuda},           {"dense", &subgrad::register_dense},
+    {"exchange", &subgrad::register_exchange},   {"loading", &subgrad::register_loading},
+    {"optimizer", &subgrad::register_optimizer}, {"rows", &subgrad::register_rows},
+    {"sampling", &subgrad::register_sampling},   {"select", &subgrad::register_select},
+    {"sparsify", &subgrad::register_sparsify},   {"testing", &subgrad::register_testing},
+    {"threshold", &subgrad::register_threshold},
+};
+
+}  // namespace
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled kernels of subgrad_fast. Private: import subgrad_fast instead.";
-  subgrad::register_exchange(m);
-  subgrad::register_loading(m);
-  subgrad::register_rows(m);
   subgrad::register_runtime(m);
-  subgrad::register_dense(m);
-  subgrad::register_sampling(m);
-  subgrad::register_select(m);
-  subgrad::register_threshold(m);
-  subgrad::register_sparsify(m);
-  subgrad::register_weighted(m);
-  subgrad::register_cuda_sampling(m);  // adds to what sample and weighted have
-  subgrad::register_cuda_select(m);
-  subgrad::register_cuda_threshold(m);  // after register_threshold, whose types it takes
-
-  auto testing = m.def_submodule("testing", "What only tests and tools ask for.");
-  subgrad::register_testing(testing);
+  subgrad::register_sgd_params(m);
+  for (const Submodule& submodule : kSubmodules) {
+    pybind11::module_ made = m.def_submodule(submodule.name);
+    submodule.fill(made);
+  }
 }

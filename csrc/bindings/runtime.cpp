@@ -4,9 +4,9 @@
 #include <optional>
 #include <string>
 
-#include "bindings/border/arrays.h"
+#include "bindings/border/generic_array.h"
+#include "bindings/border/registrars.h"
 #include "bindings/cuda/backend.h"
-#include "bindings/registrars.h"
 #include "cpu/kernel_table.h"
 #include "cpu/support/parallel.h"
 
@@ -65,42 +65,21 @@ void register_runtime(py::module_& m) {
   m.attr("__version__") = SGF_VERSION;
   m.def("build_info", &build_info);
   m.def("available_isas", &available_isas);
-  m.def("cuda_info", &cuda_info);
+  m.def("set_num_threads", &set_threads, "n"_a);
+  m.def("get_num_threads", &num_threads);
+}
+
+void register_cuda(py::module_& m) {
+  using namespace py::literals;
+  m.def("info", &cuda_info);
   m.def(
-      "cuda_problem",
+      "problem",
       [](int device) -> std::optional<std::string> {
-        const std::string& problem = cuda_problem(device);
+        const std::string problem = cuda_problem(device);
         return problem.empty() ? std::nullopt : std::optional(problem);
       },
       "device"_a);
-  m.def("isa", [] { return kernels().isa; });
-  m.def(
-      "select_isa",
-      [](const std::optional<std::string>& name) {
-        select_isa(name.has_value() ? name->c_str() : nullptr);
-      },
-      "name"_a);
-  m.def("set_num_threads", &set_threads, "n"_a);
-  m.def("get_num_threads", &num_threads);
-  m.def("use_exchange_api", &use_exchange_api, "on"_a);
-  m.def(
-      "array_source",
-      [](const py::object& array) {
-        switch (source_of(array)) {
-          case Source::numpy:
-            return "numpy array struct";
-          case Source::exchange:
-            return "DLPack exchange API";
-          case Source::attributes:
-            return "tensor attributes";
-          case Source::dlpack:
-            return "DLPack capsule";
-          case Source::unknown:
-            break;
-        }
-        return "not an array";
-      },
-      "array"_a);
+  m.def("device_of", &device_of, "array"_a);
 }
 
 }  // namespace subgrad

@@ -1,4 +1,4 @@
-// Plain data shared by the bindings, the kernels and CUDA: element types and parameter blocks.
+// Element types, shared by the bindings, the kernels and CUDA.
 #pragma once
 
 #include <cstddef>
@@ -61,18 +61,5 @@ struct Compute<double> {
 };
 template <class T>
 using compute_t = typename Compute<T>::type;
-
-// Hyper-parameters of one SGD step as the user gave them; torch's names and meanings. Rules turn
-// them into the coefficients that their arithmetic needs.
-struct SgdParams {
-  double lr = 0.0;
-  double momentum = 0.0;
-  double dampening = 0.0;
-  double weight_decay = 0.0;
-  bool nesterov = false;
-  bool maximize = false;
-  bool decoupled_weight_decay = false;
-  double l1 = 0.0;
-};
 
 }  // namespace subgrad

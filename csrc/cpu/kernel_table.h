@@ -38,7 +38,7 @@ using TakeKernel = std::int64_t (*)(void* residual, void* taken, std::int64_t n,
                                     const KeptLanes& to);
 struct ReleaseKernels {
   ReleaseKernel plain;
-  ReleaseKernel shrinking;  // with decoupled weight decay
+  ReleaseKernel decaying;  // with decoupled weight decay
 };
 
 // Philox blocks `low`, `low` + 1, ... of the counters whose upper half is `high`: two words each.

@@ -45,13 +45,13 @@ struct Segment {
 template <int kBytes>
 struct DenseList {
   static constexpr int kRows = kBytes / 512;
-  static constexpr int kFixed = 32 + kRows * int{sizeof(CudaDenseRow)};
+  static constexpr int kFixed = 32 + kRows * int{sizeof(DenseGroup)};
   static constexpr int kSegments = (kBytes - kFixed) / int{sizeof(Segment) + sizeof(std::int32_t)};
 
   CudaDenseOptions options;
   std::int32_t count;
   std::int32_t chunk;  // elements, a multiple of the tile
-  CudaDenseRow rows[kRows];
+  DenseGroup rows[kRows];
   Segment segments[kSegments];
   std::int32_t first_block[kSegments];  // of each segment; apart, as blocks search in it
 };
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   // devices have little.
   __shared__ SgdCoefficients<C> coefficients;
   if (threadIdx.x == 0) {
-    const CudaDenseRow& row = list.rows[s.row];
+    const DenseGroup& row = list.rows[s.row];
     SgdParams params = row.params;
     if (row.lr != nullptr) params.lr = *row.lr;
     coefficients = SgdCoefficients<C>::of(params);
@@ -188,7 +188,7 @@ const void* kernel_of(int types_row, std::integer_sequence<int, types...>) {
   return kernels[types_row];
 }
 
-bool packed(const CudaDenseTensor& t, const DenseTypes& types) {
+bool packed(const DenseTensor& t, const DenseTypes& types) {
   const auto lanes = static_cast<std::size_t>(lanes_of(types));
   return aligned_to(t.param, lanes * size_of(types.param)) &&
          aligned_to(t.grad, lanes * size_of(types.grad)) &&
@@ -222,11 +222,11 @@ class Launches {
     list_.count = 0;
   }
 
-  cudaError_t add(const CudaDenseTensor& t, const CudaDenseRow& row) {
-    const bool new_row = t.params_row != last_row_ || list_.count == 0;
+  cudaError_t add(const DenseTensor& t, const DenseGroup& row) {
+    const bool new_row = t.group != last_row_ || list_.count == 0;
     if (list_.count == List::kSegments || (new_row && rows_ == List::kRows)) SGF_CUDA_TRY(run());
-    if (t.params_row != last_row_ || list_.count == 0) {
-      last_row_ = t.params_row;
+    if (t.group != last_row_ || list_.count == 0) {
+      last_row_ = t.group;
       list_.rows[rows_++] = row;
     }
     const int rule = sgd_rule(row.params, t.first);
@@ -259,29 +259,29 @@ class Launches {
 };
 
 template <class List>
-cudaError_t step_types(int types_row, const CudaDenseTensor* tensors, std::size_t count,
-                       const CudaDenseRow* rows, const CudaDenseOptions& options,
-                       int multiprocessors, cudaStream_t stream) {
+cudaError_t step_types(int types_row, const DenseTensor* tensors, std::size_t count,
+                       const DenseGroup* rows, const CudaDenseOptions& options, int multiprocessors,
+                       cudaStream_t stream) {
   Launches<List> launches(types_row, options, multiprocessors, stream);
   for (std::size_t i = 0; i < count; ++i) {
-    const CudaDenseTensor& t = tensors[i];
-    if (t.n == 0 || t.types_row != types_row) continue;
-    SGF_CUDA_TRY(launches.add(t, rows[t.params_row]));
+    const DenseTensor& t = tensors[i];
+    if (t.n == 0 || t.types != types_row) continue;
+    SGF_CUDA_TRY(launches.add(t, rows[t.group]));
   }
   return launches.run();
 }
 
 }  // namespace
 
-extern "C" int subgrad_cuda_dense_step(int device, void* stream, const CudaDenseTensor* tensors,
-                                       std::size_t count, const CudaDenseRow* rows,
+extern "C" int subgrad_cuda_dense_step(int device, void* stream, const DenseTensor* tensors,
+                                       std::size_t count, const DenseGroup* rows,
                                        const CudaDenseOptions* options) {
   const OnDevice on(device);
   SGF_CUDA_TRY(on.error());
   int processors = 0;
   SGF_CUDA_TRY(multiprocessors(device, processors));
   std::size_t tensors_of[kDenseTypeRows] = {};
-  for (std::size_t i = 0; i < count; ++i) ++tensors_of[tensors[i].types_row];
+  for (std::size_t i = 0; i < count; ++i) ++tensors_of[tensors[i].types];
   for (int types = 0; types < kDenseTypeRows; ++types) {
     if (tensors_of[types] == 0) continue;
     const bool few = tensors_of[types] <= SmallList::kSegments;

@@ -1,6 +1,6 @@
 // The CUDA launchers, each written once as SGF_LAUNCHER(result, name, parameters). Whoever includes
 // this file defines what becomes of a line: api.h makes declarations and a table of pointers,
-// bindings/cuda/module.cpp fills the table, bindings/testing.cpp describes it to the tests.
+// bindings/cuda/module.cpp fills the table, bindings/testing/tables.cpp describes it to the tests.
 
 // The driver's version as major * 1000 + minor * 10; 0 without a driver.
 SGF_LAUNCHER(int, driver_version, (int* version))
@@ -11,8 +11,8 @@ SGF_LAUNCHER(int, check_device, (int device))
 SGF_LAUNCHER(const char*, error_text, (int error))
 
 SGF_LAUNCHER(int, dense_step,
-             (int device, void* stream, const CudaDenseTensor* tensors, std::size_t count,
-              const CudaDenseRow* rows, const CudaDenseOptions* options))
+             (int device, void* stream, const DenseTensor* tensors, std::size_t count,
+              const DenseGroup* groups, const CudaDenseOptions* options))
 
 // Sampling. Indices are int64, aligned to 8 bytes.
 
@@ -51,33 +51,33 @@ SGF_LAUNCHER(int, send_indices,
 // Copies source row indices[i] of every array to row i of its output. The indices have been
 // checked.
 SGF_LAUNCHER(int, gather,
-             (int device, void* stream, const CudaGatherArray* arrays, std::size_t count,
+             (int device, void* stream, const GatherArray* arrays, std::size_t count,
               const std::int64_t* indices, std::int64_t rows))
 
 // Selection in two parts, which share scratch memory on the device. The first finds what is kept
 // and counts it; the second writes it, when the caller has made room.
 SGF_LAUNCHER(int, select_bytes,
-             (const CudaSpan* spans, std::size_t count, const CudaScope* scopes,
+             (const SelectSpan* spans, std::size_t count, const Selector* scopes,
               std::size_t scope_count, std::size_t* bytes))
 SGF_LAUNCHER(int, select_find,
-             (int device, void* stream, const CudaSpan* spans, std::size_t count,
-              const CudaScope* scopes, std::size_t scope_count, void* scratch,
-              const CudaSelectReport* report))
+             (int device, void* stream, const SelectSpan* spans, std::size_t count,
+              const Selector* scopes, std::size_t scope_count, void* scratch,
+              const CudaReport* report))
 SGF_LAUNCHER(int, select_write,
-             (int device, void* stream, const CudaSpan* spans, std::size_t count,
-              const CudaScope* scopes, std::size_t scope_count, void* scratch, int index_bytes))
+             (int device, void* stream, const SelectSpan* spans, std::size_t count,
+              const Selector* scopes, std::size_t scope_count, void* scratch, int index_bytes))
 
 // A thresholded step, likewise. Where nothing is reported the second part follows at once.
 SGF_LAUNCHER(int, threshold_bytes,
-             (const CudaThresholdTensor* tensors, std::size_t count, const CudaScope* scopes,
-              std::size_t scope_count, const CudaThresholdOptions* options, std::size_t* bytes))
+             (const ThresholdTensor* tensors, std::size_t count, const Selector* scopes,
+              std::size_t scope_count, const ThresholdOptions* options, std::size_t* bytes))
 SGF_LAUNCHER(int, threshold_begin,
-             (int device, void* stream, const CudaThresholdTensor* tensors, std::size_t count,
-              const CudaThresholdRow* rows, const CudaScope* scopes, std::size_t scope_count,
-              const CudaThresholdOptions* options, void* scratch, const CudaSelectReport* report))
+             (int device, void* stream, const ThresholdTensor* tensors, std::size_t count,
+              const ThresholdGroup* groups, const Selector* scopes, std::size_t scope_count,
+              const ThresholdOptions* options, void* scratch, const CudaReport* report))
 SGF_LAUNCHER(int, threshold_finish,
-             (int device, void* stream, const CudaThresholdTensor* tensors, std::size_t count,
-              const CudaThresholdRow* rows, const CudaScope* scopes, std::size_t scope_count,
-              const CudaThresholdOptions* options, void* scratch, const CudaSelectReport* report))
+             (int device, void* stream, const ThresholdTensor* tensors, std::size_t count,
+              const ThresholdGroup* groups, const Selector* scopes, std::size_t scope_count,
+              const ThresholdOptions* options, void* scratch, const CudaReport* report))
 
 #undef SGF_LAUNCHER

@@ -123,11 +123,11 @@ __global__ void __launch_bounds__(kThreads)
 
 // --- The launchers -------------------------------------------------------------------------------
 
-int width_of(const CudaGatherArray& array) {
-  const auto all = reinterpret_cast<std::uintptr_t>(array.source) |
+int width_of(const GatherArray& array) {
+  const auto all = reinterpret_cast<std::uintptr_t>(array.source.data) |
                    reinterpret_cast<std::uintptr_t>(array.out) |
-                   static_cast<std::uintptr_t>(array.stride) |
-                   static_cast<std::uintptr_t>(array.row_bytes) | std::uintptr_t{16};
+                   static_cast<std::uintptr_t>(array.source.stride) |
+                   static_cast<std::uintptr_t>(array.source.row_bytes) | std::uintptr_t{16};
   return static_cast<int>(all & (~all + 1));  // the lowest bit that is set in any
 }
 
@@ -177,7 +177,7 @@ extern "C" int subgrad_cuda_send_indices(int device, void* stream, const std::in
   return cudaSuccess;
 }
 
-extern "C" int subgrad_cuda_gather(int device, void* stream, const CudaGatherArray* arrays,
+extern "C" int subgrad_cuda_gather(int device, void* stream, const GatherArray* arrays,
                                    std::size_t count, const std::int64_t* indices,
                                    std::int64_t rows) {
   const OnDevice on(device);
@@ -188,15 +188,16 @@ extern "C" int subgrad_cuda_gather(int device, void* stream, const CudaGatherArr
   list.indices = indices;
   list.count = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    const CudaGatherArray& a = arrays[i];
-    if (a.row_bytes == 0 || rows == 0) continue;
+    const GatherArray& a = arrays[i];
+    if (a.source.row_bytes == 0 || rows == 0) continue;
     if (list.count == GatherList::kParts) {
       SGF_CUDA_TRY(run(list, processors, static_cast<cudaStream_t>(stream)));
       list.count = 0;
     }
     const int width = width_of(a);
-    const std::int64_t per_row = a.row_bytes / width;
-    list.parts[list.count++] = {a.source, a.out, a.stride, per_row, per_row * rows, 0, width};
+    const std::int64_t per_row = a.source.row_bytes / width;
+    list.parts[list.count++] = {a.source.data, a.out, a.source.stride, per_row, per_row * rows, 0,
+                                width};
   }
   if (list.count == 0) return cudaSuccess;
   return run(list, processors, static_cast<cudaStream_t>(stream));

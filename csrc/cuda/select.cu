@@ -21,7 +21,8 @@ __device__ std::uint64_t key_of(double threshold) {
 
 struct ScopeList {
   struct Scope {
-    CudaScope scope;
+    double threshold;
+    const double* threshold_on_device;
     ScopeState state;
   };
   static constexpr int kScopes = 50;
@@ -35,8 +36,8 @@ static_assert(sizeof(ScopeList) <= 4096, "the limit of parameters");
 __global__ void set_scopes(const __grid_constant__ ScopeList list) {
   const int i = static_cast<int>(threadIdx.x);
   if (i >= list.count) return;
-  const CudaScope& scope = list.scopes[i].scope;
-  ScopeState state = list.scopes[i].state;
+  const ScopeList::Scope& scope = list.scopes[i];
+  ScopeState state = scope.state;
   if (!state.exact) {
     const double* from = scope.threshold_on_device;
     const double threshold = from != nullptr ? *from : scope.threshold;
@@ -163,7 +164,7 @@ bool Selecting::any_counted() const {
 }
 
 bool Selecting::any_exact() const {
-  return std::any_of(scopes_, scopes_ + scope_count_, [](const CudaScope& s) { return s.k >= 0; });
+  return std::any_of(scopes_, scopes_ + scope_count_, [](const Selector& s) { return s.counts(); });
 }
 
 void Selecting::carve(Carver& carver) {
@@ -192,10 +193,10 @@ cudaError_t Selecting::set_scopes(cudaStream_t stream) const {
         tile += tiles_of(spans_[at].n);
       }
       state.end_tile = static_cast<int>(tile);
-      const std::int64_t k = scopes_[first + i].k;
-      state.left = state.exact ? k : kCudaUnlimited;
-      if (k == 0) state.key = state.f64 ? Keys<double>::nothing : Keys<float>::nothing;
-      list.scopes[i] = {scopes_[first + i], state};
+      const Selector& scope = scopes_[first + i];
+      state.left = state.exact ? scope.k : KeptRoom::kUnlimited;
+      if (state.left == 0) state.key = state.f64 ? Keys<double>::nothing : Keys<float>::nothing;
+      list.scopes[i] = {scope.threshold, scope.threshold_on_device, state};
     }
     SGF_CUDA_TRY(launch(&subgrad::set_scopes, 1, 64, stream, list));
   }
@@ -221,7 +222,7 @@ cudaError_t Selecting::scan(cudaStream_t stream) const {
   return launch(&scan_tiles, scope_count_, kScanThreads, stream, scratch_);
 }
 
-cudaError_t Selecting::report(const CudaSelectReport& to, cudaStream_t stream) const {
+cudaError_t Selecting::report(const CudaReport& to, cudaStream_t stream) const {
   if (to.thresholds != nullptr) {
     SGF_CUDA_TRY(launch(&report_thresholds, (scope_count_ + 63) / 64, 64, stream, scratch_.scopes,
                         scope_count_, to.thresholds));
@@ -247,12 +248,12 @@ cudaError_t Selecting::write(int index_bytes, cudaStream_t stream) const {
 
 namespace {
 
-Selecting selecting_from(const CudaSpan* spans, std::size_t count, const CudaScope* scopes,
+Selecting selecting_from(const SelectSpan* spans, std::size_t count, const Selector* scopes,
                          std::size_t scope_count, Carver& carver) {
   Selecting selecting(scopes, scope_count, nullptr);
   for (std::size_t i = 0; i < count; ++i) {
-    const CudaSpan& s = spans[i];
-    selecting.add({s.data, s.n, s.kept, 0, s.scope, static_cast<int>(i), s.dtype});
+    const SelectSpan& s = spans[i];
+    selecting.add({s.span.data, s.span.n, s.kept, 0, s.scope, static_cast<int>(i), s.span.dtype});
   }
   selecting.carve(carver);
   return selecting;
@@ -262,7 +263,7 @@ Selecting selecting_from(const CudaSpan* spans, std::size_t count, const CudaSco
 
 extern "C" {
 
-int subgrad_cuda_select_bytes(const CudaSpan* spans, std::size_t count, const CudaScope* scopes,
+int subgrad_cuda_select_bytes(const SelectSpan* spans, std::size_t count, const Selector* scopes,
                               std::size_t scope_count, std::size_t* bytes) {
   Carver carver(nullptr);
   selecting_from(spans, count, scopes, scope_count, carver);
@@ -270,9 +271,9 @@ int subgrad_cuda_select_bytes(const CudaSpan* spans, std::size_t count, const Cu
   return cudaSuccess;
 }
 
-int subgrad_cuda_select_find(int device, void* stream, const CudaSpan* spans, std::size_t count,
-                             const CudaScope* scopes, std::size_t scope_count, void* scratch,
-                             const CudaSelectReport* report) {
+int subgrad_cuda_select_find(int device, void* stream, const SelectSpan* spans, std::size_t count,
+                             const Selector* scopes, std::size_t scope_count, void* scratch,
+                             const CudaReport* report) {
   const OnDevice on(device);
   SGF_CUDA_TRY(on.error());
   int processors = 0;
@@ -291,8 +292,8 @@ int subgrad_cuda_select_find(int device, void* stream, const CudaSpan* spans, st
   return selecting.report(*report, s);
 }
 
-int subgrad_cuda_select_write(int device, void* stream, const CudaSpan* spans, std::size_t count,
-                              const CudaScope* scopes, std::size_t scope_count, void* scratch,
+int subgrad_cuda_select_write(int device, void* stream, const SelectSpan* spans, std::size_t count,
+                              const Selector* scopes, std::size_t scope_count, void* scratch,
                               int index_bytes) {
   const OnDevice on(device);
   SGF_CUDA_TRY(on.error());

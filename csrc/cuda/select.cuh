@@ -66,7 +66,7 @@ class Carver {
 struct SpanItem {
   const void* data;
   std::int64_t n;
-  CudaKept kept;
+  KeptRoom kept;
   int first_tile, scope;
   int number;  // of the array in the call
   DType dtype;
@@ -76,7 +76,7 @@ struct SpanItem {
 class Selecting {
  public:
   // `counted`: by scope, whether its tiles are counted and written; null: all are.
-  Selecting(const CudaScope* scopes, std::size_t scope_count, const bool* counted)
+  Selecting(const Selector* scopes, std::size_t scope_count, const bool* counted)
       : scopes_(scopes), scope_count_(static_cast<int>(scope_count)), counted_(counted) {}
 
   void add(SpanItem span);  // in the order of the scopes
@@ -84,7 +84,7 @@ class Selecting {
   const SelectScratch& scratch() const { return scratch_; }
   const std::vector<SpanItem>& spans() const { return spans_; }
   std::int64_t tiles() const { return tiles_; }
-  bool exact(int scope) const { return scopes_[scope].k >= 0; }
+  bool exact(int scope) const { return scopes_[scope].counts(); }
 
   cudaError_t set_scopes(cudaStream_t stream) const;
   cudaError_t find_keys(int processors, cudaStream_t stream) const;  // of exact scopes
@@ -92,7 +92,7 @@ class Selecting {
   cudaError_t count_all_tiles(cudaStream_t stream) const;
   cudaError_t scan(cudaStream_t stream) const;  // of counted tiles
   // What is kept by array, of counted scopes; and by scope the thresholds.
-  cudaError_t report(const CudaSelectReport& to, cudaStream_t stream) const;
+  cudaError_t report(const CudaReport& to, cudaStream_t stream) const;
   cudaError_t write(int index_bytes, cudaStream_t stream) const;
 
  private:
@@ -100,7 +100,7 @@ class Selecting {
   bool any_counted() const;
   cudaError_t count(bool exact_only, cudaStream_t stream) const;
 
-  const CudaScope* scopes_;
+  const Selector* scopes_;
   int scope_count_;
   const bool* counted_;
   std::vector<SpanItem> spans_;
@@ -151,7 +151,7 @@ __device__ inline std::int64_t kept_before(const SelectScratch& scratch, int sco
   return tile == scratch.scopes[scope].first_tile ? 0 : scratch.through[tile - 1];
 }
 
-__device__ inline void put_index(const CudaKept& to, int index_bytes, std::int64_t at,
+__device__ inline void put_index(const KeptRoom& to, int index_bytes, std::int64_t at,
                                  std::int64_t index) {
   if (index_bytes == 4) {
     static_cast<std::int32_t*>(to.indices)[at] = static_cast<std::int32_t>(index);

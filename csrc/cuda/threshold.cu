@@ -209,13 +209,13 @@ __global__ void __launch_bounds__(kBlockThreads)
 // --- The launches --------------------------------------------------------------------------------
 
 template <int types>
-cudaError_t step_types(const ThresholdCall& call, const CudaThresholdRow* rows, std::int64_t* kept,
+cudaError_t step_types(const ThresholdCall& call, const ThresholdGroup* rows, std::int64_t* kept,
                        cudaStream_t stream) {
   constexpr DenseTypes t = kDenseTypes[types];
   if constexpr (t.momentum != compute_dtype(t.param)) {
     return cudaSuccess;  // no thresholded step has these types
   } else {
-    const auto wanted = [](const CudaThresholdTensor& tensor) { return tensor.types_row == types; };
+    const auto wanted = [](const ThresholdTensor& tensor) { return tensor.types == types; };
     return call.each_list(rows, kept, false, wanted, [&](const ThresholdList& list, int blocks) {
       return launch(&threshold_step<types>, blocks, kBlockThreads, stream, list);
     });
@@ -224,7 +224,7 @@ cudaError_t step_types(const ThresholdCall& call, const CudaThresholdRow* rows, 
 
 template <int... types>
 cudaError_t step_tensors(std::integer_sequence<int, types...>, const ThresholdCall& call,
-                         const CudaThresholdRow* rows, std::int64_t* kept, cudaStream_t stream) {
+                         const ThresholdGroup* rows, std::int64_t* kept, cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
   static_cast<void>(
       (... && ((error = step_types<types>(call, rows, kept, stream)) == cudaSuccess)));
@@ -232,9 +232,9 @@ cudaError_t step_tensors(std::integer_sequence<int, types...>, const ThresholdCa
 }
 
 template <DType type>
-cudaError_t release_type(const ThresholdCall& call, const CudaThresholdRow* rows,
+cudaError_t release_type(const ThresholdCall& call, const ThresholdGroup* rows,
                          cudaStream_t stream) {
-  const auto wanted = [&](const CudaThresholdTensor& t) {
+  const auto wanted = [&](const ThresholdTensor& t) {
     return call.types_of(t).param == type && call.two_passes(t);
   };
   return call.each_list(rows, nullptr, true, wanted, [&](const ThresholdList& list, int blocks) {
@@ -248,18 +248,18 @@ cudaError_t release_type(const ThresholdCall& call, const CudaThresholdRow* rows
 
 extern "C" {
 
-int subgrad_cuda_threshold_bytes(const CudaThresholdTensor* tensors, std::size_t count,
-                                 const CudaScope* scopes, std::size_t scope_count,
-                                 const CudaThresholdOptions* options, std::size_t* bytes) {
+int subgrad_cuda_threshold_bytes(const ThresholdTensor* tensors, std::size_t count,
+                                 const Selector* scopes, std::size_t scope_count,
+                                 const ThresholdOptions* options, std::size_t* bytes) {
   *bytes = ThresholdCall(tensors, count, scopes, scope_count, *options, nullptr).bytes();
   return cudaSuccess;
 }
 
-int subgrad_cuda_threshold_begin(int device, void* stream, const CudaThresholdTensor* tensors,
-                                 std::size_t count, const CudaThresholdRow* rows,
-                                 const CudaScope* scopes, std::size_t scope_count,
-                                 const CudaThresholdOptions* options, void* scratch,
-                                 const CudaSelectReport* report) {
+int subgrad_cuda_threshold_begin(int device, void* stream, const ThresholdTensor* tensors,
+                                 std::size_t count, const ThresholdGroup* rows,
+                                 const Selector* scopes, std::size_t scope_count,
+                                 const ThresholdOptions* options, void* scratch,
+                                 const CudaReport* report) {
   const OnDevice on(device);
   SGF_CUDA_TRY(on.error());
   int processors = 0;
@@ -277,11 +277,11 @@ int subgrad_cuda_threshold_begin(int device, void* stream, const CudaThresholdTe
   return selecting.report(*report, s);
 }
 
-int subgrad_cuda_threshold_finish(int device, void* stream, const CudaThresholdTensor* tensors,
-                                  std::size_t count, const CudaThresholdRow* rows,
-                                  const CudaScope* scopes, std::size_t scope_count,
-                                  const CudaThresholdOptions* options, void* scratch,
-                                  const CudaSelectReport* report) {
+int subgrad_cuda_threshold_finish(int device, void* stream, const ThresholdTensor* tensors,
+                                  std::size_t count, const ThresholdGroup* rows,
+                                  const Selector* scopes, std::size_t scope_count,
+                                  const ThresholdOptions* options, void* scratch,
+                                  const CudaReport* report) {
   const OnDevice on(device);
   SGF_CUDA_TRY(on.error());
   const auto s = static_cast<cudaStream_t>(stream);
@@ -292,7 +292,7 @@ int subgrad_cuda_threshold_finish(int device, void* stream, const CudaThresholdT
   SGF_CUDA_TRY(release_type<DType::f16>(call, rows, s));
   if (!options->measure || report->energies == nullptr) return cudaSuccess;
   SGF_CUDA_TRY(cudaMemsetAsync(report->energies, 0, 2 * count * sizeof *report->energies, s));
-  const auto every = [](const CudaThresholdTensor&) { return true; };
+  const auto every = [](const ThresholdTensor&) { return true; };
   return call.each_list(rows, nullptr, false, every, [&](const ThresholdList& list, int) {
     return launch(&sum_energies, list.count, kBlockThreads, s, list, report->energies);
   });

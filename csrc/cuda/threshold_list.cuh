@@ -28,7 +28,7 @@ struct ThresholdItem {
   void* momentum;
   void* residual;  // null: nothing is held from step to step
   std::int64_t n;
-  CudaKept kept;
+  KeptRoom kept;
   int first_tile, scope;
   int number;                          // of the tensor in the call
   std::int16_t row;                    // of the list's hyper-parameters
@@ -52,10 +52,10 @@ struct ThresholdList {
 };
 static_assert(sizeof(ThresholdList) <= 4096, "the limit of parameters");
 
-inline bool is_packed(const CudaThresholdTensor& t, const void* residual, DenseTypes types) {
+inline bool is_packed(const ThresholdTensor& t, const void* residual, DenseTypes types) {
   const std::size_t lanes = 16 / size_of(types.momentum);
-  return aligned_to(t.param, lanes * size_of(types.param)) &&
-         aligned_to(t.grad, lanes * size_of(types.grad)) && aligned_to(t.momentum, 16) &&
+  return aligned_to(t.param.data, lanes * size_of(types.param)) &&
+         aligned_to(t.grad.data, lanes * size_of(types.grad)) && aligned_to(t.momentum.data, 16) &&
          aligned_to(residual, 16);
 }
 
@@ -63,26 +63,26 @@ inline bool is_packed(const CudaThresholdTensor& t, const void* residual, DenseT
 // arguments, so that the second finds in the scratch memory what the first has put there.
 class ThresholdCall {
  public:
-  ThresholdCall(const CudaThresholdTensor* tensors, std::size_t count, const CudaScope* scopes,
-                std::size_t scope_count, const CudaThresholdOptions& options, void* scratch)
+  ThresholdCall(const ThresholdTensor* tensors, std::size_t count, const Selector* scopes,
+                std::size_t scope_count, const ThresholdOptions& options, void* scratch)
       : tensors_(tensors),
         count_(count),
         options_(options),
         two_passes_(new bool[scope_count]),
         selecting_(scopes, scope_count, two_passes_.get()) {
     for (std::size_t i = 0; i < scope_count; ++i) {
-      two_passes_[i] = scopes[i].k >= 0 || options.index_bytes != 0;
+      two_passes_[i] = scopes[i].counts() || options.index_bytes != 0;
     }
     Carver carver(scratch);
     for (std::size_t i = 0; i < count; ++i) {
-      const CudaThresholdTensor& t = tensors[i];
+      const ThresholdTensor& t = tensors[i];
       const DType type = types_of(t).momentum;
-      void* v = t.residual;
+      void* v = t.residual.data;
       if (v == nullptr && two_passes_[t.scope]) {
         v = carver.take<char>(t.n * static_cast<std::int64_t>(size_of(type)));
       }
-      CudaKept kept = t.kept;
-      if (options.index_bytes == 0) kept.capacity = kCudaUnlimited;
+      KeptRoom kept = t.kept;
+      if (options.index_bytes == 0) kept.capacity = KeptRoom::kUnlimited;
       selecting_.add({v, t.n, kept, 0, t.scope, static_cast<int>(i), type});
     }
     selecting_.carve(carver);
@@ -92,12 +92,12 @@ class ThresholdCall {
 
   std::size_t bytes() const { return bytes_; }
   const Selecting& selecting() const { return selecting_; }
-  static DenseTypes types_of(const CudaThresholdTensor& t) { return kDenseTypes[t.types_row]; }
-  bool two_passes(const CudaThresholdTensor& t) const { return two_passes_[t.scope]; }
+  static DenseTypes types_of(const ThresholdTensor& t) { return kDenseTypes[t.types]; }
+  bool two_passes(const ThresholdTensor& t) const { return two_passes_[t.scope]; }
 
   // Calls run(list, blocks) for the tensors that are wanted, in lists as long as a launch takes.
   template <class Wanted, class Run>
-  cudaError_t each_list(const CudaThresholdRow* rows, std::int64_t* kept, bool second,
+  cudaError_t each_list(const ThresholdGroup* rows, std::int64_t* kept, bool second,
                         const Wanted& wanted, const Run& run) const {
     ThresholdList list;
     list.scratch = selecting_.scratch();
@@ -107,20 +107,20 @@ class ThresholdCall {
     list.count = list.row_count = 0;
     int blocks = 0, last_row = -1;
     for (std::size_t i = 0; i < count_; ++i) {
-      const CudaThresholdTensor& t = tensors_[i];
+      const ThresholdTensor& t = tensors_[i];
       if (t.n == 0 || !wanted(t)) continue;
       if (list.count == ThresholdList::kSegments ||
-          (t.params_row != last_row && list.row_count == ThresholdList::kRows)) {
+          (t.group != last_row && list.row_count == ThresholdList::kRows)) {
         SGF_CUDA_TRY(run(list, blocks));
         list.count = list.row_count = blocks = 0;
         last_row = -1;
       }
-      const CudaThresholdRow& row = rows[t.params_row];
-      if (t.params_row != last_row) {
+      const ThresholdGroup& row = rows[t.group];
+      if (t.group != last_row) {
         const ThresholdParts parts =
             threshold_parts(row.params, row.momentum_correction, row.momentum_masking);
         list.rows[list.row_count++] = {parts.direction, parts.application, row.lr};
-        last_row = t.params_row;
+        last_row = t.group;
       }
       ThresholdItem& s = list.segments[list.count];
       s = segment(i, row, second);
@@ -133,17 +133,17 @@ class ThresholdCall {
 
  private:
   // The entry of tensor number i in the list of the first or of the second kernel.
-  ThresholdItem segment(std::size_t i, const CudaThresholdRow& row, bool second) const {
-    const CudaThresholdTensor& t = tensors_[i];
+  ThresholdItem segment(std::size_t i, const ThresholdGroup& row, bool second) const {
+    const ThresholdTensor& t = tensors_[i];
     const SpanItem& span = selecting_.spans()[i];
     const bool exact = selecting_.exact(t.scope), two = two_passes_[t.scope];
     ThresholdParts parts =
         threshold_parts(row.params, row.momentum_correction, row.momentum_masking);
     const bool momentum = row.params.momentum != 0.0;
     ThresholdItem s = {};
-    s.param = t.param;
-    s.grad = t.grad;
-    s.momentum = t.momentum;
+    s.param = t.param.data;
+    s.grad = t.grad.data;
+    s.momentum = t.momentum.data;
     s.residual = const_cast<void*>(span.data);
     s.n = t.n;
     s.kept = span.kept;
@@ -156,7 +156,7 @@ class ThresholdCall {
     s.fused = !two;
     s.counts = two && !exact;
     s.reads_param = kSgdRows[s.direction].decay == Decay::coupled;
-    s.fresh = t.fresh || t.residual == nullptr;
+    s.fresh = t.fresh || t.residual.data == nullptr;
     // The momentum is read by the kernel that has its equation, unless it holds nothing yet. The
     // kernel that masks it reads it too, if the other has written it.
     const bool has_equation = momentum && (s.fused || second != parts.releases);
@@ -168,9 +168,9 @@ class ThresholdCall {
     return s;
   }
 
-  const CudaThresholdTensor* tensors_;
+  const ThresholdTensor* tensors_;
   std::size_t count_;
-  const CudaThresholdOptions options_;
+  const ThresholdOptions options_;
   std::unique_ptr<bool[]> two_passes_;  // by scope
   Selecting selecting_;
   double2* energies_ = nullptr;

@@ -6,6 +6,7 @@
 
 #include "core/macros.h"
 #include "core/math.h"
+#include "core/sgd_params.h"
 #include "core/types.h"
 #include "rules/prox.h"
 

@@ -7,7 +7,9 @@ set, every thread count and every resume.
 package works without PyTorch.
 """
 
+import importlib
 import sys
+from types import ModuleType
 
 try:
     from subgrad_fast._core import (
@@ -19,6 +21,7 @@ try:
     )
     from subgrad_fast.dense import FusedSGD, sgd_step
     from subgrad_fast.loading.loader import BatchLoader
+    from subgrad_fast.rows import row_step
     from subgrad_fast.sampling import (
         BatchSampler,
         ClassBalancedSampler,
@@ -39,7 +42,6 @@ try:
         n_m_,
         soft_threshold_,
     )
-    from subgrad_fast.threshold.device import DeviceThresholdResult
     from subgrad_fast.threshold.result import ThresholdResult
     from subgrad_fast.threshold.step import threshold_step
 except ImportError:
@@ -53,7 +55,6 @@ __all__ = [
     "BatchLoader",
     "BatchSampler",
     "ClassBalancedSampler",
-    "DeviceThresholdResult",
     "Exact",
     "FusedSGD",
     "GroupSampler",
@@ -76,9 +77,19 @@ __all__ = [
     "hard_threshold_",
     "kth_magnitude",
     "n_m_",
+    "row_step",
     "select",
     "set_num_threads",
     "sgd_step",
     "soft_threshold_",
     "threshold_step",
 ]
+
+_TORCHS_FACES = ("distributed", "optim")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Imports what needs torch at the first use."""
+    if name in _TORCHS_FACES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -45,7 +45,7 @@ def library_facts() -> Facts:
     yield "subgrad_fast", f"{sf.__version__} ({Path(core.__file__ or '').parent})"
     yield "ISA", f"{build['isa']}{forced}; available: {', '.join(sf.available_isas())}"
     yield "threads", sf.get_num_threads()
-    yield "CUDA", cuda_text(core.cuda_info())
+    yield "CUDA", cuda_text(core.cuda.info())
     yield from ((key, value) for key, value in build.items() if key not in SAID_ABOVE)
 
 

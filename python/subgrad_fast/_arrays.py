@@ -83,13 +83,6 @@ def raw_view(array: Array, name: str) -> npt.NDArray[Any]:
         raise TypeError(f"{name}: its memory cannot be reached: {error}") from None
 
 
-def new_indices(like: Array, rows: int) -> Array:
-    """A new int64 tensor of `rows` elements on the device of `like`."""
-    torch = sys.modules["torch"]
-    with torch.inference_mode(False):
-        return torch.empty(rows, dtype=torch.int64, device=like.device)
-
-
 def empty_rows(array: Array, rows: int, *, pin: bool = False) -> Array:
     """A new array like `array`, of its library and dtype, with `rows` rows. `pin`: page-locked."""
     shape = (rows, *array.shape[1:])

@@ -9,24 +9,8 @@ import numpy as np
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch, zeros_like
 
-
-def _check_hyperparameters(
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    l1: float = 0.0,
-) -> None:
-    # Asked so that NaN is refused too.
-    if not (lr >= 0.0 and momentum >= 0.0 and weight_decay >= 0.0 and l1 >= 0.0):
-        named = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "l1": l1}
-        name, value = next((n, v) for n, v in named.items() if not v >= 0.0)
-        raise ValueError(f"{name}: expected a number >= 0, got {value!r}")
-    if dampening != dampening:
-        raise ValueError("dampening: expected a number, got nan")
-    if nesterov and (momentum == 0.0 or dampening != 0.0):
-        raise ValueError("nesterov: needs momentum > 0 and dampening == 0")
+SgdParams = _core.SgdParams
+_core_step = _core.dense.step  # looked up once: a small step is over in less than a microsecond
 
 
 def sgd_step(
@@ -89,23 +73,19 @@ def sgd_step(
             then.
         RuntimeError: CUDA reports an error.
     """
-    _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov, l1)
-    if momentum != 0.0 and momentum_buffers is None:
-        raise ValueError("momentum_buffers: needed, since momentum is not 0")
-    _core.sgd_step(
-        params,
-        grads,
-        momentum_buffers,
+    hyper = SgdParams(
         lr,
-        momentum,
-        dampening,
-        weight_decay,
-        nesterov,
-        maximize,
-        decoupled_weight_decay,
-        l1,
-        first_step,
+        momentum=momentum,
+        dampening=dampening,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        maximize=maximize,
+        decoupled_weight_decay=decoupled_weight_decay,
+        l1=l1,
     )
+    if momentum_buffers is None and momentum != 0.0:
+        raise ValueError("momentum_buffers: needed, since momentum is not 0")
+    _core_step(params, grads, momentum_buffers, hyper, first_step)
 
 
 class FusedSGD:
@@ -140,7 +120,6 @@ class FusedSGD:
     ) -> None:
         if momentum_dtype not in (None, "float32"):
             raise ValueError(f"momentum_dtype: expected None or 'float32', got {momentum_dtype!r}")
-        _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov, l1)
         self.lr = lr
         self.momentum = momentum
         self.dampening = dampening
@@ -154,7 +133,8 @@ class FusedSGD:
         self._first_step = True
         self._single = not isinstance(params := as_sequence(params), list | tuple)
         self._params = as_list(params)
-        self._plan = _core.HeldPlan(params, None)
+        self._hyper()  # so that wrong numbers are errors here
+        self._plan = _core.dense.Plan(params, None)
         if momentum != 0.0:
             self._make_momentum_buffers()
 
@@ -168,6 +148,18 @@ class FusedSGD:
         """The momentum buffers, one like each parameter; empty while `momentum` is 0."""
         return self._momentum_buffers
 
+    def _hyper(self) -> SgdParams:
+        return SgdParams(
+            self.lr,
+            momentum=self.momentum,
+            dampening=self.dampening,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+            maximize=self.maximize,
+            decoupled_weight_decay=self.decoupled_weight_decay,
+            l1=self.l1,
+        )
+
     def _make_momentum_buffers(self) -> None:
         self._momentum_buffers = [zeros_like(p, self._momentum_dtype) for p in self._params]
         self._hold(self._momentum_buffers)
@@ -175,7 +167,7 @@ class FusedSGD:
 
     def _hold(self, buffers: list[Array]) -> None:
         unpack = self._single
-        self._plan = _core.HeldPlan(
+        self._plan = _core.dense.Plan(
             self._params[0] if unpack else self._params, buffers[0] if unpack else buffers
         )
 
@@ -185,24 +177,11 @@ class FusedSGD:
         Raises:
             TypeError, ValueError: as `sgd_step` does; nothing has been written then.
         """
-        _check_hyperparameters(
-            self.lr, self.momentum, self.dampening, self.weight_decay, self.nesterov, self.l1
-        )
-        if self.momentum != 0.0 and not self._momentum_buffers:
+        hyper = self._hyper()
+        if hyper.momentum != 0.0 and not self._momentum_buffers:
             self._make_momentum_buffers()
-        self._plan.step(
-            grads,
-            self.lr,
-            self.momentum,
-            self.dampening,
-            self.weight_decay,
-            self.nesterov,
-            self.maximize,
-            self.decoupled_weight_decay,
-            self.l1,
-            self._first_step,
-        )
-        if self.momentum != 0.0:
+        self._plan.step(grads, hyper, self._first_step)
+        if hyper.momentum != 0.0:
             self._first_step = False
 
     def state_dict(self) -> dict[str, Any]:

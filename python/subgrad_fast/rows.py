@@ -18,7 +18,6 @@ from subgrad_fast._arrays import (
     raw_view,
     torch_tensors,
 )
-from subgrad_fast.dense import _check_hyperparameters
 
 
 def any_row_sparse(grads: Sequence[Any]) -> bool:
@@ -92,15 +91,18 @@ def make_row_step(
     params: list[Array],
     grads: list[Any],
     momentum_buffers: list[Array],
+    hyper: _core.SgdParams,
+    *,
     single: bool = False,
-    **hyper: Any,
-) -> _core.RowStep:
+    first_step: bool = False,
+) -> _core.rows.RowStep:
     """A checked step that has written nothing yet; ``run()`` takes it.
 
     Args:
         params, grads, momentum_buffers: as in `row_step`, in lists; no buffers without momentum.
+        hyper: the terms of the step.
         single: messages name the arguments without an index.
-        hyper: the hyper-parameters of `row_step`, all of them.
+        first_step: as in `row_step`.
     """
     rows, values = [], []
     for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
@@ -108,7 +110,7 @@ def make_row_step(
         numbers, value = row_parts(grad, getattr(param, "shape", ()), name)
         rows.append(numbers)
         values.append(_with_contiguous_rows(value))
-    return _core.RowStep(params, rows, values, momentum_buffers, single, **hyper)
+    return _core.rows.RowStep(params, rows, values, momentum_buffers, single, hyper, first_step)
 
 
 def row_step(
@@ -164,7 +166,16 @@ def row_step(
             another, or a hyper-parameter is out of range. The message names the argument and its
             index. Nothing has been written then.
     """
-    _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov, l1)
+    hyper = _core.SgdParams(
+        lr,
+        momentum=momentum,
+        dampening=dampening,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        maximize=maximize,
+        decoupled_weight_decay=decoupled_weight_decay,
+        l1=l1,
+    )
     single = not isinstance(params := as_sequence(params), list | tuple)
     param_list = as_list(params)
     grad_list = [grads] if single else list(grads)
@@ -177,17 +188,5 @@ def row_step(
         if (name == "grads" or momentum != 0.0) and len(given) != len(param_list):
             raise ValueError(f"{name}: expected {len(param_list)} like params, got {len(given)}")
     make_row_step(
-        param_list,
-        grad_list,
-        buffer_list,
-        single,
-        lr=lr,
-        momentum=momentum,
-        dampening=dampening,
-        weight_decay=weight_decay,
-        nesterov=nesterov,
-        maximize=maximize,
-        decoupled_weight_decay=decoupled_weight_decay,
-        l1=l1,
-        first_step=first_step,
+        param_list, grad_list, buffer_list, hyper, single=single, first_step=first_step
     ).run()

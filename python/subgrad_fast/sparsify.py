@@ -39,7 +39,7 @@ def soft_threshold_(x: Arrays, lam: float) -> None:
             then.
     """
     _check_penalty("lam", lam)
-    _core.shrink(as_sequence(x), lam, 1.0)
+    _core.sparsify.shrink(as_sequence(x), lam, 1.0)
 
 
 def elastic_net_(x: Arrays, l1: float, l2: float) -> None:
@@ -60,7 +60,7 @@ def elastic_net_(x: Arrays, l1: float, l2: float) -> None:
     """
     _check_penalty("l1", l1)
     _check_penalty("l2", l2)
-    _core.shrink(as_sequence(x), l1, 1.0 / (1.0 + l2))
+    _core.sparsify.shrink(as_sequence(x), l1, 1.0 / (1.0 + l2))
 
 
 def group_soft_threshold_(x: Arrays, lam: float) -> None:
@@ -81,7 +81,7 @@ def group_soft_threshold_(x: Arrays, lam: float) -> None:
         TypeError, ValueError: as `soft_threshold_` does.
     """
     _check_penalty("lam", lam)
-    _core.shrink_rows(as_sequence(x), lam)
+    _core.sparsify.shrink_rows(as_sequence(x), lam)
 
 
 def hard_threshold_(
@@ -114,7 +114,7 @@ def hard_threshold_(
             and `threshold` is given and in range.
     """
     amount = check_amount("hard_threshold_", threshold, density, k)
-    _core.hard_threshold(as_sequence(x), *amount, is_together(scope))
+    _core.sparsify.hard_threshold(as_sequence(x), *amount, is_together(scope))
 
 
 def n_m_(x: Arrays, n: int = 2, m: int = 4) -> None:
@@ -132,11 +132,11 @@ def n_m_(x: Arrays, n: int = 2, m: int = 4) -> None:
     Raises:
         TypeError, ValueError: as `soft_threshold_` does, and where a shape does not fit.
     """
-    if not 1 <= m <= _core.MAX_PATTERN:
-        raise ValueError(f"m: expected 1 <= m <= {_core.MAX_PATTERN}, got {m!r}")
+    if not 1 <= m <= _core.sparsify.MAX_PATTERN:
+        raise ValueError(f"m: expected 1 <= m <= {_core.sparsify.MAX_PATTERN}, got {m!r}")
     if not 0 <= n <= m:
         raise ValueError(f"n: expected 0 <= n <= m = {m}, got {n!r}")
-    _core.keep_pattern(as_sequence(x), n, m)
+    _core.sparsify.keep_pattern(as_sequence(x), n, m)
 
 
 def apply_mask_(x: Arrays, mask: Arrays) -> None:
@@ -153,7 +153,7 @@ def apply_mask_(x: Arrays, mask: Arrays) -> None:
     single = not isinstance(x, list | tuple)
     masks = as_list(mask)
     names = ["mask" if single else f"mask[{i}]" for i in range(len(masks))]
-    _core.apply_masks(x, [raw_view(m, name) for m, name in zip(masks, names, strict=True)])
+    _core.sparsify.apply_masks(x, [raw_view(m, name) for m, name in zip(masks, names, strict=True)])
 
 
 def _support(array: Array) -> Array:

@@ -17,9 +17,9 @@ def door(request: pytest.FixtureRequest):
     pytest.importorskip("torch")
     from subgrad_fast import _core
 
-    old = _core.use_exchange_api(request.param == "exchange")
+    old = _core.testing.use_exchange_api(request.param == "exchange")
     yield request.param
-    _core.use_exchange_api(old)
+    _core.testing.use_exchange_api(old)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
@@ -30,7 +30,7 @@ def test_torch_tensors(door: str, dtype: str) -> None:
 
     w = torch.randn(5, 7).to(getattr(torch, dtype))
     if hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
-        assert _core.array_source(w) == (
+        assert _core.testing.array_source(w) == (
             "DLPack exchange API" if door == "exchange" else "tensor attributes"
         )
 

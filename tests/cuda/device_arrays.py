@@ -10,6 +10,7 @@ import ctypes
 from collections.abc import Callable
 from ctypes import c_int, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 
+import ml_dtypes
 import numpy as np
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
@@ -38,6 +39,23 @@ class Tensor(ctypes.Structure):
     )
 
 
+class ManagedTensor(ctypes.Structure):
+    """DLManagedTensorVersioned."""
+
+    _fields_ = (
+        ("major", c_uint32),
+        ("minor", c_uint32),
+        ("context", c_void_p),
+        ("deleter", c_void_p),
+        ("flags", c_uint64),
+        ("tensor", Tensor),
+    )
+
+
+ALLOCATE = ctypes.PYFUNCTYPE(
+    c_int, ctypes.POINTER(Tensor), ctypes.POINTER(c_void_p), c_void_p, c_void_p
+)
+TO_OBJECT = ctypes.PYFUNCTYPE(c_int, c_void_p, ctypes.POINTER(c_void_p))
 AS_TENSOR = ctypes.PYFUNCTYPE(c_int, ctypes.py_object, ctypes.POINTER(Tensor))
 WORK_STREAM = ctypes.PYFUNCTYPE(c_int, c_int32, c_int32, ctypes.POINTER(c_void_p))
 
@@ -49,9 +67,9 @@ class ExchangeAPI(ctypes.Structure):
         ("major", c_uint32),
         ("minor", c_uint32),
         ("previous", c_void_p),
-        ("allocate", c_void_p),
+        ("allocate", ALLOCATE),
         ("from_object", c_void_p),
-        ("to_object", c_void_p),
+        ("to_object", TO_OBJECT),
         ("as_tensor", AS_TENSOR),
         ("current_work_stream", WORK_STREAM),
     )
@@ -75,15 +93,10 @@ class DeviceArray:
         self.shape_ = (c_int64 * array.ndim)(*array.shape)
         self.strides_ = (c_int64 * array.ndim)(*(s // array.itemsize for s in array.strides))
 
-    # What the package asks of arrays on a device, by torch's names.
-
+    # How new ones are made.
     make_empty: Callable[[tuple[int, ...], np.dtype], DeviceArray]
 
-    def new_empty(self, shape: tuple[int, ...], dtype: str | None = None) -> DeviceArray:
-        return DeviceArray.make_empty(shape, self.array.dtype if dtype is None else np.dtype(dtype))
-
-    def data_ptr(self) -> int:
-        return self.array.ctypes.data
+    # What the package asks of arrays on a device, by torch's names.
 
     def tolist(self) -> list:
         DeviceArray.reads += 1
@@ -123,7 +136,33 @@ def current_work_stream(kind: int, number: int, out: ctypes._Pointer) -> int:
     return 0
 
 
-API = ExchangeAPI(1, 3, None, None, None, None, as_tensor, current_work_stream)
+MADE: dict[int, tuple[ManagedTensor, DeviceArray]] = {}  # that nobody has taken yet, by address
+
+
+@ALLOCATE
+def allocate(prototype: ctypes._Pointer, out: ctypes._Pointer, context: int, tell: int) -> int:
+    wanted = prototype.contents
+    kind = {0: "int", 1: "uint", 2: "float", 4: "bfloat"}[wanted.dtype.code]
+    name = f"{kind}{wanted.dtype.bits}"
+    dtype = np.dtype(ml_dtypes.bfloat16 if kind == "bfloat" else name)
+    shape = tuple(wanted.shape[d] for d in range(wanted.ndim))
+    made = DeviceArray.make_empty(shape, dtype)
+    managed = ManagedTensor(1, 3, None, None, 0)
+    as_tensor(made, ctypes.byref(managed.tensor))
+    MADE[ctypes.addressof(managed)] = managed, made
+    out[0] = ctypes.addressof(managed)
+    return 0
+
+
+@TO_OBJECT
+def to_object(address: int, out: ctypes._Pointer) -> int:
+    _, made = MADE.pop(address)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
+    out[0] = id(made)
+    return 0
+
+
+API = ExchangeAPI(1, 3, None, allocate, None, to_object, as_tensor, current_work_stream)
 
 
 def capsule(api: ExchangeAPI) -> object:

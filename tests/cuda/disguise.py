@@ -10,11 +10,25 @@ import os
 
 import torch
 
-from tests.cuda.device_arrays import API, AS_TENSOR, CUDA, Device, ExchangeAPI, capsule
+from tests.cuda.device_arrays import (
+    ALLOCATE,
+    API,
+    AS_TENSOR,
+    CPU,
+    CUDA,
+    Device,
+    ExchangeAPI,
+    capsule,
+)
 
 DISGUISED = "SUBGRAD_CUDA_MODULE" in os.environ
 DEVICE = "cpu" if DISGUISED else "cuda"
 HOST: list[torch.Tensor] = []  # tensors that say the truth, for tests
+
+
+def is_honest(x: torch.Tensor) -> bool:
+    """Whether a tensor says the truth; tests replace it."""
+    return any(x is host for host in HOST)
 
 
 def disguise() -> ExchangeAPI:
@@ -27,10 +41,17 @@ def disguise() -> ExchangeAPI:
 
     def as_device_tensor(x: object, out: ctypes._Pointer) -> int:
         error = as_tensor(x, out)
-        if not any(x is host for host in HOST):
+        if not is_honest(x):
             out.contents.device = Device(CUDA, 0)
         return int(error)
 
+    their_allocate = ALLOCATE(ctypes.cast(api.allocate, ctypes.c_void_p).value)
+
+    def allocate(prototype: ctypes._Pointer, *others: object) -> int:
+        prototype.contents.device = Device(CPU, 0)
+        return int(their_allocate(prototype, *others))
+
+    api.allocate = ALLOCATE(allocate)
     api.as_tensor = AS_TENSOR(as_device_tensor)
     api.current_work_stream = API.current_work_stream
     torch.Tensor.__dlpack_c_exchange_api__ = capsule(api)

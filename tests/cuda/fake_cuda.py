@@ -25,10 +25,10 @@ def struct(name: str) -> np.dtype:
     return np.dtype(spec)  # type: ignore[call-overload]
 
 
-DENSE_TENSOR = struct("CudaDenseTensor")
-DENSE_ROW = struct("CudaDenseRow")
+DENSE_TENSOR = struct("DenseTensor")
+DENSE_ROW = struct("DenseGroup")
 DENSE_OPTIONS = struct("CudaDenseOptions")
-GATHER_ARRAY = struct("CudaGatherArray")
+GATHER_ARRAY = struct("GatherArray")
 DEVICE_INFO = struct("CudaDeviceInfo")
 
 # Addresses are numbers, 0 for null.

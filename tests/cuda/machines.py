@@ -126,11 +126,11 @@ def find_machine() -> type[Gpu] | None:
         assert spec is not None and spec.loader is not None
         sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[spec.name])
-        assert _core.cuda_problem(0) is None, _core.cuda_problem(0)
+        assert _core.cuda.problem(0) is None, _core.cuda.problem(0)
         return EmulatedGpu
     try:
         import torch
     except ImportError:
         return None
-    usable = torch.cuda.is_available() and _core.cuda_problem(0) is None
+    usable = torch.cuda.is_available() and _core.cuda.problem(0) is None
     return RealGpu if usable else None

@@ -239,6 +239,6 @@ def test_why_there_is_no_gpu(
 ) -> None:
     core = importlib.import_module("subgrad_fast._core")
     monkeypatch.setattr(cuda_device, "_core", mock.create_autospec(core))
-    cuda_device._core.cuda_problem.return_value = problem
+    cuda_device._core.cuda.problem.return_value = problem
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     assert cuda_device.no_gpu() == said

@@ -22,6 +22,11 @@ from subgrad_fast import _core
 from tests.cuda.device_arrays import *
 from tests.cuda.fake_cuda import FakeCuda
 
+def allocate(shape, dtype):
+    return DeviceArray(np.zeros(shape, dtype), number)
+DeviceArray.make_empty = allocate
+number = 0  # of the device that new arrays are on
+
 def ones(number=0, kind=CUDA, shape=4):
     return DeviceArray(np.ones(shape, np.float32), number, kind)
 
@@ -148,7 +153,7 @@ def test_why_there_are_no_kernels(fake: str, message: str) -> None:
         f"""
 fake = FakeCuda(sf.__version__, {fake}).install()
 refused([ones()], [ones()])
-print(_core.cuda_problem(0), len(fake.launches))
+print(_core.cuda.problem(0), len(fake.launches))
 """
     )
     assert said == [f"ValueError: params[0]: is on cuda:0, but {message}", f"{message} 0"]
@@ -159,7 +164,7 @@ def test_kernels_of_another_version_are_refused() -> None:
         """
 FakeCuda('0.0.0').install()
 refused(ones(), ones())
-info = _core.cuda_info()
+info = _core.cuda.info()
 print(info["architectures"], info["devices"], info["problem"])
 """
     ) == [
@@ -205,9 +210,9 @@ fake = FakeCuda(sf.__version__).install()
 order.slice(0, 5, out=out)
 sf.choose(10, 5, out=out)
 order._order.positions(out)
-_core.uniform_draws(9, 0, 0, 0, out)
-_core.cuda_send_indices([1, 2, 3, 4, 5], 9, out)
-_core.cuda_gather([ones(1, shape=(9, 2))], [ones(1, shape=(5, 2))], out)
+_core.sampling.uniform_draws(9, 0, 0, 0, out)
+_core.testing.send_indices([1, 2, 3, 4, 5], 9, out)
+_core.testing.gather([ones(1, shape=(9, 2))], [ones(1, shape=(5, 2))], out)
 for launch in fake.launches:
     where, count = launch["arguments"][-2:]
     print(launch["name"], launch["device"], launch["stream"], count,
@@ -228,10 +233,10 @@ FakeCuda(sf.__version__, broken_device=1).install()
 tell(lambda: order.slice(0, 5, out=out),
      lambda: sf.choose(9, 5, out=out),
      lambda: order._order.indices(out),
-     lambda: _core.cuda_gather([], [], out))
+     lambda: _core.testing.gather([ones(1)], [ones(1)], out))
 """
     )
-    names = ("out", "out", "values", "indices")
+    names = ("out", "out", "values", "sources[0]")
     assert said == [f"ValueError: {name}: is on cuda:1, but error 209" for name in names]
 
 
@@ -240,18 +245,18 @@ def test_a_batch_comes_from_one_device() -> None:
         SAMPLING
         + """
 FakeCuda(sf.__version__, launch_error=719).install()
-tell(lambda: _core.cuda_gather([ones(0)], [ones(1)], out),
-     lambda: _core.cuda_gather([ones(1)], [ones(0)], out),
+tell(lambda: _core.testing.gather([ones(0)], [ones(1)], out),
+     lambda: _core.testing.gather([ones(1)], [ones(0)], out),
      lambda: order.slice(0, 5, out=out),
      lambda: sf.WeightedSampler(np.ones(5)).draw(5, out=out),
      lambda: sf.BatchLoader(ones(), [[0]]),
      lambda: sf.BatchLoader((ones(), ones(1)), [[0]]))
 """
     ) == [
-        "ValueError: sources[0]: expected contiguous rows on cuda:1",
+        "ValueError: sources[0]: expected 4 contiguous rows on cuda:1",
         "ValueError: outputs[0]: does not fit its source",
         "RuntimeError: CUDA on cuda:1: error 719",
-        "TypeError: out: expected a torch tensor, got DeviceArray",
+        "RuntimeError: CUDA on cuda:1: error 719",
         "TypeError: arrays: expected a torch tensor, got DeviceArray",
         "ValueError: arrays[1]: expected memory on cuda:0 like arrays[0], got cuda:1",
     ]
@@ -273,15 +278,15 @@ info()
 def test_other_functions_refuse_memory_on_a_device() -> None:
     array = DeviceArray(np.ones(4, np.float32))
     with pytest.raises(ValueError, match="like: expected CPU memory, got a tensor on cuda:0"):
-        _core.new_buffer(array)
+        _core.optimizer.new_buffer(array)
 
 
 def test_without_a_driver_the_host_still_works() -> None:
-    if _core.cuda_problem(0) is None:
+    if _core.cuda.problem(0) is None:
         pytest.skip("there is a GPU")
     with pytest.raises(ValueError, match=r"params: is on cuda:0, but "):
         sf.sgd_step(DeviceArray(np.ones(3, np.float32)), np.ones(3, np.float32), lr=1.0)
-    assert _core.cuda_info()["devices"] == []
+    assert _core.cuda.info()["devices"] == []
     w = np.ones(3, np.float32)
     sf.sgd_step(w, DeviceArray(w.copy(), kind=CPU), lr=1.0)
     assert (w == 0).all()
@@ -293,18 +298,14 @@ def test_torchs_own_code_takes_devices_without_kernels() -> None:
     torch = pytest.importorskip("torch")
     from subgrad_fast.optim import tensors
 
-    if _core.cuda_problem(0) is None:
+    if _core.cuda.problem(0) is None:
         pytest.skip("there is a GPU")
     assert tensors._has_kernels(torch.device("cpu"))
     assert not tensors._has_kernels(torch.device("cuda", 0))
     assert not tensors._has_kernels(torch.device("meta"))
 
 
-SPARSE = """
-def allocate(shape, dtype):
-    return DeviceArray(np.zeros(shape, dtype), number)
-DeviceArray.make_empty = allocate
-
+THRESHOLD = """
 def tried(call):
     try:
         call()
@@ -321,7 +322,7 @@ def step(*devices, **how):
 
 def test_the_threshold_step_and_selection_run_where_their_arrays_are() -> None:
     assert says(
-        SPARSE
+        THRESHOLD
         + """
 number = 1
 fake = FakeCuda(sf.__version__).install()
@@ -338,14 +339,31 @@ for launch in fake.launches:
     ]
 
 
-def test_the_threshold_step_and_selection_refuse_several_devices() -> None:
-    wanted = "expected one float64 on cuda:0"
+def test_the_tensors_of_a_threshold_step_are_grouped_by_device() -> None:
     assert says(
-        SPARSE
+        THRESHOLD
         + """
-number = 0
 fake = FakeCuda(sf.__version__).install()
-tried(lambda: step(0, 1))
+step(1, 0, 1)
+for launch in fake.launches:
+    print(launch["name"], launch["device"], launch["stream"], launch["arguments"][1])
+"""
+    ) == [
+        f"threshold_begin 1 {STREAM} 2",
+        f"threshold_begin 0 {STREAM} 1",
+        f"threshold_finish 1 {STREAM} 2",
+        f"threshold_finish 0 {STREAM} 1",
+    ]
+
+
+def test_one_threshold_and_selection_refuse_several_devices() -> None:
+    wanted = "expected one float64 on cuda:0"
+    where = "params[0] is on cuda:0 and params[1] on cuda:1"
+    assert says(
+        THRESHOLD
+        + """
+fake = FakeCuda(sf.__version__).install()
+tried(lambda: step(0, 1, scope="global"))
 tried(lambda: sf.select([ones(0), ones(1)], k=2))
 tried(lambda: sf.kth_magnitude([ones(1), np.ones(4, np.float32)], 1))
 tried(lambda: sf.threshold_step(np.ones(4, np.float32), ones(0), ones(0), lr=0.1, k=1))
@@ -353,10 +371,10 @@ tried(lambda: step(0, threshold=DeviceArray(np.ones(1), 1), k=None))
 print(fake.launches)
 """
     ) == [
-        "ValueError: params[1]: expected memory on cuda:0 like params[0], got cuda:1",
+        f"ValueError: scope: one threshold needs one device, and of its parameters {where}",
         "ValueError: x[1]: expected memory on cuda:0 like x[0], got cuda:1",
         "ValueError: x[1]: expected memory on cuda:1 like x[0], got cpu",
-        "ValueError: grads: expected CPU memory, got a tensor on cuda:0",
+        "ValueError: grads: expected memory on cpu like params, got cuda:0",
         f"ValueError: threshold: {wanted}, got float64 of shape (1,) on cuda:1",
         "[]",
     ]
@@ -365,9 +383,8 @@ print(fake.launches)
 def test_why_there_is_no_threshold_step() -> None:
     reason = "but this build has no CUDA kernels (see SUBGRAD_CUDA)"
     assert says(
-        SPARSE
+        THRESHOLD
         + """
-number = 0
 sys.modules["subgrad_fast._cuda"] = None
 tried(lambda: step(0))
 tried(lambda: sf.select(ones(0), k=2))
@@ -378,9 +395,8 @@ tried(lambda: sf.select(ones(0), k=2))
     ]
     assert (
         says(
-            SPARSE
+            THRESHOLD
             + """
-number = 0
 FakeCuda(sf.__version__, launch_error=719).install()
 tried(lambda: step(0))
 tried(lambda: sf.select(ones(0), threshold=0.5))

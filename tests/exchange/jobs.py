@@ -283,8 +283,8 @@ def complaint(group: Any, rank: int, *, case: str) -> str:
     if case == "settings":
         state.threshold = 0.1
     broken = ValueError("broken on purpose") if case == "merge" else None
-    merge = mock.Mock(side_effect=broken, wraps=_core.merge_entries)
-    with mock.patch.object(_core, "merge_entries", merge):
+    merge = mock.Mock(side_effect=broken, wraps=_core.exchange.merge)
+    with mock.patch.object(_core.exchange, "merge", merge):
         try:
             model(batch).abs().sum().backward()
         except Exception as error:

@@ -42,7 +42,7 @@ def test_merge(threads: Any, n: int, dtype: str, wide: bool) -> None:
         threads(count)
         out = np.full(n, 7, t)
         counts = [i.size for i in indices]
-        _core.merge_entries(out, packed(indices, values, t, wide), counts, wide, 1 / 3)
+        _core.exchange.merge(out, packed(indices, values, t, wide), counts, wide, 1 / 3)
         assert_same_bits(out, want.astype(t))
 
 
@@ -55,13 +55,13 @@ def test_merge_refuses_what_would_write_elsewhere(indices: list[int]) -> None:
     out = np.full(10, 7, np.float32)[1:9]
     rows = packed([good, np.array(indices)], [values, values], f32, False)
     with pytest.raises(ValueError, match="what rank 1 sent is not 3 ascending indices below 8"):
-        _core.merge_entries(out, rows, [3, 3], False, 0.5)
+        _core.exchange.merge(out, rows, [3, 3], False, 0.5)
     with pytest.raises(ValueError, match="what rank 0 sent is not 17 ascending"):
-        _core.merge_entries(out, rows, [17, 3], False, 0.5)
+        _core.exchange.merge(out, rows, [17, 3], False, 0.5)
     with pytest.raises(ValueError, match="one row of bytes per count"):
-        _core.merge_entries(out, rows, [3], False, 0.5)
+        _core.exchange.merge(out, rows, [3], False, 0.5)
     assert (out.base == 7).all()
-    _core.merge_entries(out, packed([good], [values], f32, False), [3], False, 0.5)
+    _core.exchange.merge(out, packed([good], [values], f32, False), [3], False, 0.5)
     assert out.tolist() == [0.5, 0, 0, 0.5, 0, 0, 0, 0.5]
 
 
@@ -77,7 +77,7 @@ def test_packing_keeps_what_rounding_loses(dtype: str) -> None:
     residual = np.concatenate([v, np.float32([5])])
     indices = np.arange(8, dtype=np.int32)
     payload = np.zeros(16 * 6, np.uint8)
-    _core.pack_entries(payload, np.zeros(50, t), False, [(indices, v, 40, residual)])
+    _core.exchange.pack(payload, np.zeros(50, t), False, [(indices, v, 40, residual)])
     assert payload[:32].view(np.int32).tolist() == list(range(40, 48))
     assert_same_bits(payload[64:80].view(t), sent)
     assert_same_bits(residual, np.concatenate([rest, np.float32([5])]))
@@ -88,15 +88,15 @@ def test_pack_refuses_what_does_not_fit() -> None:
     indices, values = np.arange(17, dtype=np.int32), np.ones(17, np.float32)
     payload = np.zeros(16 * 8, np.uint8)
     with pytest.raises(ValueError, match="payload: no room for 17 entries"):
-        _core.pack_entries(payload, like, False, [(indices, values, 0, residual)])
+        _core.exchange.pack(payload, like, False, [(indices, values, 0, residual)])
     for part in (
         (indices[:3], values[:2], 0, residual),
         (indices[:3].astype(np.int64), values[:3], 0, residual),
         (indices[:3], values[:3].astype(np.float64), 0, residual),
     ):
         with pytest.raises(ValueError, match=r"parts\[0\]: entries do not fit"):
-            _core.pack_entries(payload, like, False, [part])
+            _core.exchange.pack(payload, like, False, [part])
     wrong = residual.astype(np.float64)
     with pytest.raises(TypeError, match=r"residual\[0\]: expected float32"):
-        _core.pack_entries(payload, like, False, [(indices[:3], values[:3], 0, wrong)])
+        _core.exchange.pack(payload, like, False, [(indices[:3], values[:3], 0, wrong)])
     assert not payload.any() and not residual.any()

@@ -262,7 +262,7 @@ def test_bad_batches(batch: Any, error: type[Exception], message: str, way: str)
 
 def test_nothing_is_copied_of_a_bad_batch() -> None:
     source, output = np.arange(10), np.full(3, -7)
-    ring = _core.GatherRing([source], 10, 1)
+    ring = _core.loading.Ring([source], 10, 1, source)
     ring.bind(0, [output], 3)
     for fill in (ring.gather, ring.submit):
         with pytest.raises(IndexError):
@@ -288,10 +288,10 @@ def test_errors_of_the_sampler_reach_the_caller_in_turn(way: str) -> None:
 def test_the_ring_checks_what_it_is_given() -> None:
     x = np.zeros((10, 4), np.float32)
     with pytest.raises(ValueError, match=r"sources\[0\]: expected 10 contiguous rows"):
-        _core.GatherRing([x[:, ::2]], 10, 1)
+        _core.loading.Ring([x[:, ::2]], 10, 1, x)
     with pytest.raises(ValueError, match=r"sources\[1\]"):
-        _core.GatherRing([x, x[:9]], 10, 1)
-    ring = _core.GatherRing([x], 10, 1)
+        _core.loading.Ring([x, x[:9]], 10, 1, x)
+    ring = _core.loading.Ring([x], 10, 1, x)
     frozen = np.zeros((3, 4), np.float32)
     frozen.flags.writeable = False
     wrong = [np.zeros((3, 5), "f4"), np.zeros((2, 4), "f4"), np.zeros((3, 8), "f4")[:, ::2], frozen]

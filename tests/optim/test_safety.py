@@ -186,6 +186,6 @@ def test_torchs_code_is_not_entered_on_the_common_path() -> None:
 
 
 def test_a_plan_without_its_constructor_raises() -> None:
-    plan = _core.OptimizerPlan.__new__(_core.OptimizerPlan)
+    plan = _core.optimizer.Plan.__new__(_core.optimizer.Plan)
     with pytest.raises(TypeError, match="__init__"):
         plan.step([], {})

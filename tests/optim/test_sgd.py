@@ -31,9 +31,9 @@ SHAPES = [(), (1,), (0,), (7,), (16,), (33,), (3, 5), (2, 3, 4, 5), (0, 4), (409
 @pytest.fixture(params=["exchange", "attributes"])
 def reach(request: pytest.FixtureRequest) -> Iterator[str]:
     """Both ways of getting at a tensor's memory: torch >= 2.10's, and the older one."""
-    old = _core.use_exchange_api(request.param == "exchange")
+    old = _core.testing.use_exchange_api(request.param == "exchange")
     yield request.param
-    _core.use_exchange_api(old)
+    _core.testing.use_exchange_api(old)
 
 
 # --- the comparison itself -----------------------------------------------------------------------

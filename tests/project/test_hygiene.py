@@ -116,7 +116,6 @@ def test_a_bad_include_is_found(tmp_path: Path, path: str, line: str, finding: s
 PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
-    {"_device"},
     {"dense", "rows", "select", "sparsify", "threshold", "sampling", "loading"},
     {"optim", "distributed"},
     {"__init__"},

@@ -1,4 +1,4 @@
-"""threshold_step with gradients that name rows: it is the step on rows, and takes no selection."""
+"""Gradients that name rows: row_step takes them, and threshold_step says so."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import subgrad_fast as sf
-from subgrad_fast.rows import row_step
 from tests.bits import assert_same_bits
 from tests.cases import RULE
 
@@ -24,16 +23,19 @@ def arrays() -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
 @pytest.mark.parametrize("single", [True, False])
 def test_rows_are_stepped(single: bool) -> None:
     w, m, g = arrays()
-    expected, momentum, _ = arrays()
-    row_step(expected, g, momentum, **RULE)
+    expected, momentum, (rows, values) = arrays()
+    # Duplicates are added in the order in which they come; then each row takes a dense step.
+    for row in (1, 3, 7):
+        summed = np.zeros(5, np.float32)
+        for i in np.flatnonzero(rows == row):
+            summed += values[i]
+        sf.sgd_step(expected[row], summed, momentum[row], first_step=True, **RULE)
     if single:
-        result = sf.threshold_step(w, g, momentum_buffers=m, **RULE)
+        sf.row_step(w, g, m, **RULE)
     else:
-        result = sf.threshold_step([w], [g], momentum_buffers=[m], **RULE)
+        sf.row_step([w], [g], [m], **RULE)
     assert_same_bits(w, expected)
     assert_same_bits(m, momentum)
-    assert result.kept == [20]
-    assert result.sizes == [45]
 
 
 @pytest.mark.torch
@@ -41,12 +43,14 @@ def test_coo_tensors() -> None:
     torch = pytest.importorskip("torch")
     w, m, (rows, values) = arrays()
     expected, momentum, g = arrays()
-    row_step(expected, g, momentum, **RULE)
+    sf.row_step(expected, g, momentum, **RULE)
     indices = torch.from_numpy(rows)[None]
     grad = torch.sparse_coo_tensor(indices, torch.from_numpy(values), (9, 5), check_invariants=True)
-    result = sf.threshold_step([w], [grad], momentum_buffers=[m], **RULE)
+    sf.row_step([w], [grad], [m], **RULE)
     assert_same_bits(w, expected)
-    assert result.kept == [20]
+    assert_same_bits(m, momentum)
+    with pytest.raises(TypeError, match="grads: name rows; row_step applies such gradients"):
+        sf.threshold_step([w], [grad], [m], lr=0.1, k=1)
 
 
 @pytest.mark.parametrize(
@@ -55,14 +59,15 @@ def test_coo_tensors() -> None:
         {"threshold": 0.1},
         {"density": 0.1},
         {"k": 3},
-        {"emit": "int64"},
-        {"residuals": np.zeros((9, 5))},
+        {"k": 3, "emit": "int64"},
+        {"k": 3, "residuals": np.zeros((9, 5))},
+        {},
     ],
 )
 def test_nothing_is_selected(more: dict) -> None:
     w, m, g = arrays()
     before = w.copy()
-    with pytest.raises(ValueError, match="grads: row-sparse gradients are applied as they are"):
+    with pytest.raises(TypeError, match="grads: name rows; row_step applies such gradients"):
         sf.threshold_step([w], [g], momentum_buffers=[m], **RULE, **more)
     assert_same_bits(w, before)
 
@@ -70,4 +75,4 @@ def test_nothing_is_selected(more: dict) -> None:
 def test_dense_and_row_sparse_do_not_mix() -> None:
     w, m, g = arrays()
     with pytest.raises(TypeError, match=r"grads\[1\]: expected \(rows, values\)"):
-        sf.threshold_step([w, w.copy()], [g, w.copy()], momentum_buffers=[m, m.copy()], **RULE)
+        sf.row_step([w, w.copy()], [g, w.copy()], [m, m.copy()], **RULE)

@@ -50,9 +50,9 @@ def random_grad(p: torch.Tensor, n: int, dtype: torch.dtype | None = None) -> to
 @pytest.fixture(params=["exchange", "attributes"])
 def reach(request: pytest.FixtureRequest) -> Iterator[str]:
     """Both ways of getting at a tensor's memory: torch >= 2.10's, and the older one."""
-    old = _core.use_exchange_api(request.param == "exchange")
+    old = _core.testing.use_exchange_api(request.param == "exchange")
     yield request.param
-    _core.use_exchange_api(old)
+    _core.testing.use_exchange_api(old)
 
 
 # --- the formula ---------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def modulo_shuffle(n: int, first: int, count: int) -> np.ndarray:
 
 
 def modulo_draws(n: int, count: int) -> np.ndarray:
-    return (_core.random_words(1, 0, 0, count // 2) % np.uint64(n)).astype(np.int64)
+    return (_core.testing.random_words(1, 0, 0, count // 2) % np.uint64(n)).astype(np.int64)
 
 
 def every_second_alike(n: int, count: int) -> np.ndarray:

@@ -19,7 +19,7 @@ def test_known_answers(isa: str, counter: list[int], key: list[int], answer: lis
     # In every lane: so many blocks before, so many behind.
     for before in (0, 1, 2, 3, 7, 8, 9):
         low = (join(counter[:2]) - before) % 2**64
-        words = _core.random_words(join(key), low, join(counter[2:]), before + 3)
+        words = _core.testing.random_words(join(key), low, join(counter[2:]), before + 3)
         assert blocks(words)[before] == answer
 
 
@@ -29,7 +29,7 @@ def test_three_vectors_are_known() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8, 9, 31, 33, 1000])
 def test_words_are_those_of_the_reference(isa: str, count: int) -> None:
-    words = _core.random_words(0x1234567890ABCDEF, 2**32 - 5, 2**63 + 9, count)
+    words = _core.testing.random_words(0x1234567890ABCDEF, 2**32 - 5, 2**63 + 9, count)
     counters = np.uint64(2**32 - 5) + np.arange(count, dtype=np.uint64)
     first, second = reference.philox(np.uint64(0x1234567890ABCDEF), counters, np.uint64(2**63 + 9))
     np.testing.assert_array_equal(words[0::2], first)

@@ -300,7 +300,7 @@ def test_bits_depend_on_neither_isa_nor_threads(
 ) -> None:
     results = []
     for isa, n in [*((isa, 2) for isa in sf.available_isas()), (None, 1), (None, 3), (None, 4)]:
-        _core.select_isa(isa)
+        _core.testing.select_isa(isa)
         threads(n)
         rng = np.random.default_rng(11)
         sizes = [1, 70_001, 0, 17, 130_007, *([5] * 50), 3_333]
@@ -318,7 +318,7 @@ def test_bits_depend_on_neither_isa_nor_threads(
             [*w, *m, *v, *(a for s in step.selections for a in (s.indices, s.values)),
              np.array(step.energies), np.array(step.thresholds)]
         )  # fmt: skip
-    _core.select_isa(None)
+    _core.testing.select_isa(None)
     for other in results[1:]:
         for a, b in zip(other, results[0], strict=True):
             assert a.dtype.kind != "f" or assert_same_bits(a, b) is None

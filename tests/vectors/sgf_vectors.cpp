@@ -266,7 +266,7 @@ void run_threshold(std::map<std::string, std::uint64_t>& results) {
         auto rest = v;
         report(table.take[static_cast<int>(momentum)](rest.data(), taken.data(), size, cut, to));
         h = hash(momentum, taken, hash(momentum, rest, h));
-        for (const subgrad::ReleaseKernel kernel : {release.plain, release.shrinking}) {
+        for (const subgrad::ReleaseKernel kernel : {release.plain, release.decaying}) {
           auto w2 = w, m2 = m, v2 = v;
           report(kernel(w2.data(), m2.data(), v2.data(), size, params, cut, to));
           h = hash(momentum, v2, hash(momentum, m2, hash(param, w2, h)));

@@ -43,16 +43,16 @@ WALKS = {
 
 def draw_works(gpu: Any) -> Iterator[Work]:
     out = indices(gpu)
-    yield Work(lambda: _core.uniform_draws(10**6, 0, 0, 0, out), COUNT, 8 * COUNT)
-    drawer = _core.Weights(np.random.default_rng(1).random(10_000), None)
-    table = gpu.array(drawer.columns())
-    yield Work(lambda: drawer.draw_from(table, 0, 0, 0, False, out), COUNT, 24 * COUNT)
+    yield Work(lambda: _core.sampling.uniform_draws(10**6, 0, 0, 0, out), COUNT, 8 * COUNT)
+    drawer = _core.sampling.Weights(np.random.default_rng(1).random(10_000), None)
+    drawer.draw(0, 0, 0, False, out)  # which puts the table on the device
+    yield Work(lambda: drawer.draw(0, 0, 0, False, out), COUNT, 24 * COUNT)
 
 
 def words_works(gpu: Any) -> Iterator[Work]:
     out = indices(gpu)
     blocks = COUNT // 2
-    yield Work(lambda: _core.cuda_random_words(1, 2, 3, out), blocks, 16 * blocks)
+    yield Work(lambda: _core.testing.random_words_on_device(1, 2, 3, out), blocks, 16 * blocks)
 
 
 def gather_works(gpu: Any) -> Iterator[Work]:
@@ -63,7 +63,7 @@ def gather_works(gpu: Any) -> Iterator[Work]:
         out = gpu.array(np.zeros((batch, width), np.float32))
 
         def run(out: Any = out, rows: Any = rows) -> None:
-            _core.cuda_gather([source], [out], rows)
+            _core.testing.gather([source], [out], rows)
 
         elements = batch * width
         yield Work(run, elements, 8 * elements + 8 * batch)
@@ -74,7 +74,7 @@ def sent_works(gpu: Any) -> Iterator[Work]:
         given, out = np.arange(count), indices(gpu, count)
 
         def run(given: Any = given, out: Any = out) -> None:
-            _core.cuda_send_indices(given, COUNT, out)
+            _core.testing.send_indices(given, COUNT, out)
 
         yield Work(run, count, 8 * count)
 

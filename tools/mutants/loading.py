@@ -16,11 +16,21 @@ MUTANTS = [
     Mutant("array-of-another-block", LOADING, "first_block <= block)", "first_block < block)"),
     Mutant("block-of-another-array", LOADING, "(block - part.first_block) *", "block *"),
     Mutant(
-        "source-not-aligned", LOADING, "reinterpret_cast<std::uintptr_t>(array.source) |", "0 |"
+        "source-not-aligned",
+        LOADING,
+        "reinterpret_cast<std::uintptr_t>(array.source.data) |",
+        "0 |",
     ),
     Mutant("output-not-aligned", LOADING, "reinterpret_cast<std::uintptr_t>(array.out) |", "0 |"),
-    Mutant("stride-not-aligned", LOADING, "static_cast<std::uintptr_t>(array.stride) |", "0 |"),
-    Mutant("row-not-whole-packs", LOADING, "static_cast<std::uintptr_t>(array.row_bytes) |", "0 |"),
+    Mutant(
+        "stride-not-aligned", LOADING, "static_cast<std::uintptr_t>(array.source.stride) |", "0 |"
+    ),
+    Mutant(
+        "row-not-whole-packs",
+        LOADING,
+        "static_cast<std::uintptr_t>(array.source.row_bytes) |",
+        "0 |",
+    ),
     Mutant(
         "last-block-forgotten", LOADING, "packs - 1) / chunk + 1", "packs - 1) / chunk + (i > 0)"
     ),

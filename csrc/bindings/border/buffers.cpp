@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/border/extents.h"
+#include "bindings/border/new_arrays.h"
 
 namespace subgrad {
 namespace {
@@ -52,11 +53,6 @@ struct Loan {
   }
 };
 
-DLDataType dl_dtype(DType t) {
-  const auto bits = static_cast<std::uint8_t>(8 * size_of(t));
-  return {t == DType::bf16 ? kDLBfloat : kDLFloat, bits, 1};
-}
-
 }  // namespace
 
 py::capsule new_buffer(py::handle like, bool zeros) {
@@ -74,7 +70,7 @@ py::capsule new_buffer(py::handle like, bool zeros) {
   t.data = loan->memory.get();
   t.device = {kDLCPU, 0};
   t.ndim = extents.ndim();
-  t.dtype = dl_dtype(extents.dtype);
+  t.dtype = dl_type(extents.dtype);
   t.shape = loan->shape.data();
   t.strides = loan->strides.data();
   loan->managed.manager_ctx = loan.get();

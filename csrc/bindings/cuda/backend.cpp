@@ -1,12 +1,14 @@
 #include "bindings/cuda/backend.h"
 
-#include <map>
+#include <pybind11/gil_safe_call_once.h>
+
+#include <set>
 #include <stdexcept>
 
 namespace subgrad {
 namespace {
 
-// What is known of this process' CUDA, found out at most once.
+// The launchers of this build, looked for at most once: they cannot come or go.
 struct Backend {
   const CudaApi* api = nullptr;
   std::string problem;  // why there are no launchers
@@ -31,9 +33,11 @@ Backend find_backend() {
   return {api, ""};
 }
 
+// Not a C++ static by itself: to import takes the GIL's turns, and a thread that waits for the
+// static with the GIL in hand would wait for ever.
 const Backend& backend() {
-  static const auto* found = new Backend(find_backend());
-  return *found;
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<Backend> found;
+  return found.call_once_and_store_result(&find_backend).get_stored();
 }
 
 std::string version_text(int version) {
@@ -64,11 +68,14 @@ std::string find_problem(int device) {
 
 bool cuda_built() { return backend().api != nullptr; }
 
-const std::string& cuda_problem(int device) {
-  static auto* problems = new std::map<int, std::string>();
-  const auto it = problems->find(device);
-  if (it != problems->end()) return it->second;
-  return problems->emplace(device, find_problem(device)).first->second;
+// Only what cannot change is remembered: that a device works. A driver may be busy now and not
+// later.
+std::string cuda_problem(int device) {
+  static auto* const working = new std::set<int>();
+  if (working->count(device) != 0) return "";
+  std::string problem = find_problem(device);
+  if (problem.empty()) working->insert(device);
+  return problem;
 }
 
 py::dict cuda_info() {
@@ -89,7 +96,8 @@ py::dict cuda_info() {
       if (api.device_info(i, &device) != 0) continue;
       std::string text = std::string(device.name) + " (compute capability " +
                          std::to_string(device.major) + "." + std::to_string(device.minor) + ")";
-      if (!cuda_problem(i).empty()) text += ": " + cuda_problem(i);
+      const std::string own_problem = cuda_problem(i);
+      if (!own_problem.empty()) text += ": " + own_problem;
       devices.append(text);
     }
   }
@@ -98,20 +106,23 @@ py::dict cuda_info() {
   return info;
 }
 
-void require_cuda(int device, const DLPackExchangeAPI* library, const Where& where) {
-  const std::string& problem = cuda_problem(device);
+void require_cuda(const Place& place, const Where& where) {
+  const std::string problem = cuda_problem(place.device);
   if (!problem.empty()) {
-    throw py::value_error(where.text() + ": is on " + device_text(device) + ", but " + problem);
+    throw py::value_error(where.text() + ": is on " + device_text(place.device) + ", but " +
+                          problem);
   }
-  if (library->current_work_stream == nullptr) {
+  if (place.library->current_work_stream == nullptr) {
     throw py::value_error(where.text() + ": its library does not tell the stream it works in");
   }
 }
 
-void launch_cuda(int device, const DLPackExchangeAPI* library,
+void launch_cuda(const Place& place,
                  const std::function<int(const CudaApi&, void* stream)>& launch) {
   void* stream = nullptr;
-  if (library->current_work_stream(kDLCUDA, device, &stream) != 0) throw py::error_already_set();
+  if (place.library->current_work_stream(kDLCUDA, place.device, &stream) != 0) {
+    throw py::error_already_set();
+  }
   const CudaApi& api = *backend().api;
   int error;
   {
@@ -119,39 +130,36 @@ void launch_cuda(int device, const DLPackExchangeAPI* library,
     error = launch(api, stream);
   }
   if (error != 0) {
-    throw std::runtime_error("CUDA on " + device_text(device) + ": " + api.error_text(error));
+    throw std::runtime_error("CUDA on " + device_text(place.device) + ": " + api.error_text(error));
   }
 }
 
 void CudaSteps::require(const ArrayView& view, const Where& where) {
   for (const Device& d : devices_) {
-    if (d.number == view.device) return;
+    if (d.place.device == view.device) return;
   }
-  require_cuda(view.device, view.api, where);
-  devices_.push_back({view.device, view.api, {}});
+  const Place place(view);
+  require_cuda(place, where);
+  devices_.push_back({place, {}});
 }
 
 void CudaSteps::begin() {
   for (Device& d : devices_) d.tensors.clear();
 }
 
-void CudaSteps::add(int device, const CudaDenseTensor& tensor) {
+void CudaSteps::add(int device, const DenseTensor& tensor) {
   for (Device& d : devices_) {
-    if (d.number == device) return d.tensors.push_back(tensor);
+    if (d.place.device == device) return d.tensors.push_back(tensor);
   }
 }
 
-void CudaSteps::run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr) {
-  rows_.clear();
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    rows_.push_back({rows[i], i < lr.size() ? lr[i] : nullptr});
-  }
+void CudaSteps::run(const std::vector<DenseGroup>& groups) {
   for (const Device& d : devices_) {
     if (d.tensors.empty()) continue;
-    launch_cuda(d.number, d.api, [&](const CudaApi& api, void* stream) {
+    launch_cuda(d.place, [&](const CudaApi& api, void* stream) {
       const CudaDenseOptions options{};
-      return api.dense_step(d.number, stream, d.tensors.data(), d.tensors.size(), rows_.data(),
-                            &options);
+      return api.dense_step(d.place.device, stream, d.tensors.data(), d.tensors.size(),
+                            groups.data(), &options);
     });
   }
 }

@@ -7,13 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "bindings/border/arrays.h"
+#include "bindings/border/place.h"
 #include "cuda/api.h"
 
 namespace subgrad {
 
-// Why kernels cannot run on this device, in words; empty if they can. Asks once per device.
-const std::string& cuda_problem(int device);
+// Why kernels cannot run on this device, in words; empty if they can.
+std::string cuda_problem(int device);
 
 // What there is, for `python -m subgrad_fast info`: "architectures", "driver", "devices",
 // "problem".
@@ -23,11 +23,11 @@ py::dict cuda_info();
 bool cuda_built();
 
 // Throws ValueError naming the argument if kernels cannot run where an array of this library is.
-void require_cuda(int device, const DLPackExchangeAPI* library, const Where& where);
+void require_cuda(const Place& place, const Where& where);
 
 // Calls launch(launchers, stream) in the stream that a library works in, without the GIL: a full
 // queue makes a launch wait. Throws RuntimeError if CUDA reports an error.
-void launch_cuda(int device, const DLPackExchangeAPI* library,
+void launch_cuda(const Place& place,
                  const std::function<int(const CudaApi&, void* stream)>& launch);
 
 // The tensors of a dense step, by device. Each device's part goes to the stream that its tensors'
@@ -39,20 +39,17 @@ class CudaSteps {
 
   bool any() const { return !devices_.empty(); }
   void begin();
-  void add(int device, const CudaDenseTensor& tensor);
+  void add(int device, const DenseTensor& tensor);
 
-  // Launches everything. `lr` may name, per row, a learning rate in device memory. Throws
-  // RuntimeError if CUDA reports an error.
-  void run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr);
+  // Launches everything. Throws RuntimeError if CUDA reports an error.
+  void run(const std::vector<DenseGroup>& groups);
 
  private:
   struct Device {
-    int number;
-    const DLPackExchangeAPI* api;
-    std::vector<CudaDenseTensor> tensors;
+    Place place;
+    std::vector<DenseTensor> tensors;
   };
   std::vector<Device> devices_;
-  std::vector<CudaDenseRow> rows_;
 };
 
 }  // namespace subgrad

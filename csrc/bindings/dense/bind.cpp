@@ -1,16 +1,11 @@
-// The dense step's doors: sgd_step, the plan FusedSGD holds, and the plan behind optim.SGD.
-#include "bindings/border/buffers.h"
+// The dense step's doors: a step on arrays as they come, and a plan that holds them.
+#include "bindings/border/collected.h"
+#include "bindings/border/registrars.h"
 #include "bindings/dense/plan.h"
-#include "bindings/optimizer/plan.h"
-#include "bindings/registrars.h"
+#include "bindings/dense/sgd_params.h"
 
 namespace subgrad {
 namespace {
-
-SgdParams sgd_params(double lr, double momentum, double dampening, double weight_decay,
-                     bool nesterov, bool maximize, bool decoupled_weight_decay, double l1) {
-  return {lr, momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay, l1};
-}
 
 // Parameters and momentum buffers held between steps; gradients come with each step.
 class HeldPlan {
@@ -36,7 +31,7 @@ class HeldPlan {
       plan_.bind(i, grad, plan_.param(i).same_layout(grad), where, use_momentum, first);
     }
     if (versioned_.size() > 0) increment_versions(versioned_);
-    plan_.run({params});
+    plan_.run({{params}});
   }
 
   int traverse(visitproc visit, void* arg) const {
@@ -94,100 +89,21 @@ class HeldPlan {
   py::list versioned_;  // the torch tensors that a step writes
 };
 
-// Python's garbage collector must see through a plan: it holds parameters, which may hold its
-// owner.
-template <class Plan>
-py::custom_type_setup collected() {
-  return py::custom_type_setup([](PyHeapTypeObject* heap_type) {
-    PyTypeObject& type = heap_type->ht_type;
-    type.tp_flags |= Py_TPFLAGS_HAVE_GC;
-    type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
-      Py_VISIT(Py_TYPE(self));
-      // A plan whose constructor raised has nothing yet.
-      if (!py::detail::is_holder_constructed(self)) return 0;
-      return py::cast<const Plan&>(py::handle(self)).traverse(visit, arg);
-    };
-    type.tp_clear = [](PyObject* self) {
-      if (py::detail::is_holder_constructed(self)) py::cast<Plan&>(py::handle(self)).clear();
-      return 0;
-    };
-  });
-}
-
-// OptimizerPlan.step by Python's own calling convention: in a training loop over 160 small tensors
-// pybind11's dispatch took some 3% of the step.
-PyObject* optimizer_step(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
-  try {
-    if (count != 2 || !PyList_Check(arguments[0]) || !PyDict_Check(arguments[1])) {
-      throw py::type_error("step: expected a list (param_groups) and a dict (state)");
-    }
-    auto* const instance = reinterpret_cast<py::detail::instance*>(self);
-    auto* const plan = instance->get_value_and_holder().value_ptr<OptimizerPlan>();
-    if (plan == nullptr) throw py::type_error("step: __init__() was not called");
-    return plan
-        ->step(py::reinterpret_borrow<py::list>(arguments[0]),
-               py::reinterpret_borrow<py::dict>(arguments[1]))
-        .release()
-        .ptr();
-  } catch (...) {
-    py::detail::try_translate_exceptions();
-    return nullptr;
-  }
-}
-
-void add_optimizer_step(const py::handle& type) {
-  static PyMethodDef method = {
-      "step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&optimizer_step)),
-      METH_FASTCALL, "step($self, param_groups, state, /)\n--\n\n"};
-  PyObject* const step = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method);
-  if (step == nullptr) throw py::error_already_set();
-  type.attr("step") = py::reinterpret_steal<py::object>(step);
-}
-
 }  // namespace
 
 void register_dense(py::module_& m) {
   using namespace py::literals;
 
   m.def(
-      "sgd_step",
+      "step",
       [](const py::object& params, const py::object& grads, const py::object& momentum_buffers,
-         double lr, double momentum, double dampening, double weight_decay, bool nesterov,
-         bool maximize, bool decoupled_weight_decay, double l1, bool first_step) {
-        HeldPlan(params, momentum_buffers)
-            .step(grads,
-                  sgd_params(lr, momentum, dampening, weight_decay, nesterov, maximize,
-                             decoupled_weight_decay, l1),
-                  first_step);
-      },
-      "params"_a, "grads"_a, "momentum_buffers"_a, "lr"_a, "momentum"_a, "dampening"_a,
-      "weight_decay"_a, "nesterov"_a, "maximize"_a, "decoupled_weight_decay"_a, "l1"_a,
-      "first_step"_a);
+         const SgdParams& hyper,
+         bool first) { HeldPlan(params, momentum_buffers).step(grads, hyper, first); },
+      "params"_a, "grads"_a, "momentum_buffers"_a, "hyper"_a, "first"_a);
 
-  py::register_local_exception<Overlap>(m, "OverlapError", PyExc_ValueError);
-
-  m.def("new_buffer", &new_buffer, "like"_a, "zeros"_a = false);
-
-  py::class_<HeldPlan>(m, "HeldPlan", collected<HeldPlan>())
+  py::class_<HeldPlan>(m, "Plan", collected<HeldPlan>())
       .def(py::init<const py::object&, const py::object&>(), "params"_a, "momentum_buffers"_a)
-      .def(
-          "step",
-          [](HeldPlan& plan, const py::object& grads, double lr, double momentum, double dampening,
-             double weight_decay, bool nesterov, bool maximize, bool decoupled_weight_decay,
-             double l1, bool first_step) {
-            plan.step(grads,
-                      sgd_params(lr, momentum, dampening, weight_decay, nesterov, maximize,
-                                 decoupled_weight_decay, l1),
-                      first_step);
-          },
-          "grads"_a, "lr"_a, "momentum"_a, "dampening"_a, "weight_decay"_a, "nesterov"_a,
-          "maximize"_a, "decoupled_weight_decay"_a, "l1"_a, "first_step"_a);
-
-  py::class_<OptimizerPlan> plan(m, "OptimizerPlan", collected<OptimizerPlan>());
-  plan.def(py::init<const py::list&, const py::dict&, const py::list&>(), "param_groups"_a,
-           "state"_a, "entries"_a)
-      .def("finish", &OptimizerPlan::finish);
-  add_optimizer_step(plan);
+      .def("step", &HeldPlan::step, "grads"_a, "hyper"_a, "first"_a);
 }
 
 }  // namespace subgrad

@@ -2,20 +2,15 @@
 
 #include <string>
 
+#include "bindings/border/gil.h"
 #include "core/macros.h"
+#include "rules/table.h"
 
 namespace subgrad {
-namespace {
-
-// Below this many elements a step is over before another thread could have taken the GIL.
-constexpr std::int64_t kReleaseElements = 8 << 10;
-
-}  // namespace
-
-void DensePlan::add(const ArrayView& param, const Where& where, int row) {
+void DensePlan::add(const ArrayView& param, const Where& where, int group) {
   Tensor t;
   t.param = Extents(param);
-  t.row = row;
+  t.group = group;
   require_writable(param, t.param, where);
   if (param.device != kHost) {
     cuda_.require(param, where);
@@ -53,7 +48,7 @@ void DensePlan::seal() {
     if (has_momentum(i)) written_.add(details_[i].momentum, details_[i].momentum_where);
   }
   written_.seal();
-  segments_.resize(tensors_.size());
+  work_.resize(tensors_.size());
   alike_.assign(tensors_.size(), 0);
 }
 
@@ -102,8 +97,8 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
   SGF_PREFETCH(grad.data);
   SGF_PREFETCH(t.momentum);
   const DType momentum_dtype = use_momentum ? t.momentum_dtype : t.param.dtype;
-  const int types_row = dense_types_row(t.param.dtype, grad.dtype, momentum_dtype);
-  if (types_row < 0) {
+  const int types = dense_types_row(t.param.dtype, grad.dtype, momentum_dtype);
+  if (types < 0) {
     refuse_grad_dtype(t.param, details_[i].param_where, grad, grad_where);
   }
   require_device_of(t.param, details_[i].param_where, grad, grad_where);
@@ -115,17 +110,17 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
   if (on_device(i)) {
     if (!alike && layout_for(i, grad) != nullptr) refuse_strides(grad_where, t.param.device);
     cuda_.add(t.param.device, {t.param.data, grad.data, use_momentum ? t.momentum : nullptr,
-                               t.param.size, t.row, types_row, first});
+                               t.param.size, nullptr, t.group, types, first});
     return;
   }
-  segments_[i] = {t.param.data,
-                  grad.data,
-                  use_momentum ? t.momentum : nullptr,
-                  t.param.size,
-                  alike ? nullptr : layout_for(i, grad),
-                  t.row,
-                  types_row,
-                  first};
+  work_[i] = {t.param.data,
+              grad.data,
+              use_momentum ? t.momentum : nullptr,
+              t.param.size,
+              alike ? nullptr : layout_for(i, grad),
+              t.group,
+              types,
+              first};
   alike_[i] = 0;
   bound_ += t.param.size;
 }
@@ -133,26 +128,26 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
 void DensePlan::prepare_alike(std::size_t i) {
   const Tensor& t = tensors_[i];
   const DType momentum_dtype = t.has_momentum ? t.momentum_dtype : t.param.dtype;
-  segments_[i] = {t.param.data,
-                  nullptr,
-                  t.momentum,
-                  t.param.size,
-                  nullptr,
-                  t.row,
-                  dense_types_row(t.param.dtype, t.param.dtype, momentum_dtype),
-                  false};
+  work_[i] = {t.param.data,
+              nullptr,
+              t.momentum,
+              t.param.size,
+              nullptr,
+              t.group,
+              dense_types_row(t.param.dtype, t.param.dtype, momentum_dtype),
+              false};
   alike_[i] = 1;
 }
 
 bool DensePlan::bind_alike(std::size_t i, const char* param, const char* grad, bool use_momentum,
                            bool first) {
   if (!alike_[i]) prepare_alike(i);
-  DenseSegment& s = segments_[i];
+  DenseTensor& s = work_[i];
   if (param != s.param || use_momentum != (s.momentum != nullptr)) return false;
   SGF_PREFETCH(s.param);
   SGF_PREFETCH(grad);
   SGF_PREFETCH(s.momentum);
-  const std::size_t size = size_of(kDenseTypes[s.types_row].grad);
+  const std::size_t size = size_of(kDenseTypes[s.types].grad);
   if (reinterpret_cast<std::uintptr_t>(grad) % size != 0) return false;
   if (written_.meets({grad, grad + static_cast<std::size_t>(s.n) * size})) return false;
   s.grad = grad;
@@ -162,20 +157,15 @@ bool DensePlan::bind_alike(std::size_t i, const char* param, const char* grad, b
 }
 
 void DensePlan::begin() {
-  for (DenseSegment& s : segments_) s.grad = nullptr;
+  for (DenseTensor& s : work_) s.grad = nullptr;
   bound_ = 0;
   if (++steps_ == 2) written_.index();  // a plan that lives
   cuda_.begin();
 }
 
-void DensePlan::run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr) {
-  if (cuda_.any()) cuda_.run(rows, lr);  // first: it can fail, and then runs beside the CPU
-  if (bound_ < kReleaseElements) {
-    run_dense(segments_, rows);
-  } else {
-    py::gil_scoped_release release;
-    run_dense(segments_, rows);
-  }
+void DensePlan::run(const std::vector<DenseGroup>& groups) {
+  if (cuda_.any()) cuda_.run(groups);  // first: it can fail, and then runs beside the CPU
+  without_gil(bound_, kStepElements, [&] { run_dense(work_, groups); });
 }
 
 }  // namespace subgrad

@@ -11,14 +11,15 @@
 #include "bindings/border/written_memory.h"
 #include "bindings/cuda/backend.h"
 #include "cpu/dense/dense.h"
+#include "cpu/support/layout.h"
 
 namespace subgrad {
 
 class DensePlan {
  public:
   // Adds a tensor; throws (TypeError, ValueError naming the argument) for what cannot be stepped.
-  // `row` is its hyper-parameter row. The caller keeps the memory alive.
-  void add(const ArrayView& param, const Where& where, int row);
+  // `group` is that of its hyper-parameters. The caller keeps the memory alive.
+  void add(const ArrayView& param, const Where& where, int group);
 
   // Gives the tensor added last a momentum buffer, which must have the parameter's shape.
   void add_momentum(const ArrayView& momentum, const Where& where);
@@ -47,9 +48,9 @@ class DensePlan {
   // closer.
   bool bind_alike(std::size_t i, const char* param, const char* grad, bool use_momentum,
                   bool first);
-  // Releases the GIL where that pays. `lr` may name, per row, a learning rate in device memory, of
-  // which only tensors on that device know.
-  void run(const std::vector<SgdParams>& rows, const std::vector<const float*>& lr = {});
+  // Releases the GIL where that pays. Of a learning rate in device memory only tensors on that
+  // device know.
+  void run(const std::vector<DenseGroup>& groups);
 
   // Throws Overlap if an array meets memory that a step writes.
   void refuse(const ArrayView& read, const Where& where) const {
@@ -63,9 +64,10 @@ class DensePlan {
     DType momentum_dtype = DType::f32;
     bool has_momentum = false;
     bool one_run = false;  // parameter and momentum are dense, aligned and laid out alike
-    int row = 0;
+    int group = 0;
   };
-  // What bind() seldom reads.
+  // Fields that only the slow path reads. They lie apart so that the usual path touches one cache
+  // line.
   struct Details {
     Where param_where, momentum_where;
     Extents momentum;
@@ -82,8 +84,8 @@ class DensePlan {
   // One for each tensor. Between steps most of it stays as it is, so that bind_alike() touches this
   // and nothing else of a tensor: inside a training loop the caches are cold and the step's cost is
   // the lines it touches.
-  std::vector<DenseSegment> segments_;
-  std::vector<unsigned char> alike_;  // whether a segment is as bind_alike() leaves it
+  std::vector<DenseTensor> work_;
+  std::vector<unsigned char> alike_;  // whether an entry is as bind_alike() leaves it
   std::int64_t bound_ = 0;            // elements
   std::uint64_t steps_ = 0;
   CudaSteps cuda_;

@@ -6,8 +6,8 @@
 #include <tuple>
 
 #include "bindings/border/arrays.h"
-#include "bindings/registrars.h"
-#include "bindings/sampling/keys.h"
+#include "bindings/border/gil.h"
+#include "bindings/border/registrars.h"
 #include "cpu/exchange/exchange.h"
 
 namespace subgrad {
@@ -92,9 +92,9 @@ void merge(const py::object& out, const Payloads& gathered, const std::vector<st
 void register_exchange(py::module_& m) {
   using namespace py::literals;
 
-  m.attr("ENTRY_GRANULE") = kEntryGranule;
-  m.def("pack_entries", &pack, "payload"_a, "like"_a, "wide"_a, "parts"_a);
-  m.def("merge_entries", &merge, "out"_a, "gathered"_a, "counts"_a, "wide"_a, "scale"_a);
+  m.attr("GRANULE") = kEntryGranule;
+  m.def("pack", &pack, "payload"_a, "like"_a, "wide"_a, "parts"_a);
+  m.def("merge", &merge, "out"_a, "gathered"_a, "counts"_a, "wide"_a, "scale"_a);
 }
 
 }  // namespace subgrad

@@ -5,6 +5,33 @@
 #include <string>
 
 namespace subgrad {
+namespace {
+
+// A number >= 0 of a key that torch's own groups lack; 0 without it.
+double own_number(PyObject* dict, PyObject* key, std::size_t group, bool& torchs) {
+  if (dict_item(dict, key) == nullptr) return 0.0;
+  const double value = number(dict, key, torchs);
+  if (!(value >= 0.0)) {
+    throw py::value_error("param_groups[" + std::to_string(group) + "][" +
+                          std::string(py::repr(key)) + "]: expected a number >= 0, got " +
+                          std::string(py::repr(dict_item(dict, key))));
+  }
+  return value;
+}
+
+// The key of a hyper-parameter, by its number in kSgdFields.
+PyObject* sgd_key(int field) {
+  struct Keys {
+    PyObject* keys[kSgdFieldCount];
+    Keys() {
+      for (int i = 0; i < kSgdFieldCount; ++i) keys[i] = interned(kSgdFields[i].name);
+    }
+  };
+  static const Keys all;
+  return all.keys[field];
+}
+
+}  // namespace
 
 PyObject* interned(const char* name) { return PyUnicode_InternFromString(name); }
 
@@ -46,16 +73,20 @@ double number(PyObject* dict, PyObject* key, bool& torchs) {
   return value;
 }
 
-double l1_of(PyObject* dict, std::size_t group, bool& torchs) {
-  static PyObject* const key = interned("l1");
-  if (dict_item(dict, key) == nullptr) return 0.0;
-  const double l1 = number(dict, key, torchs);
-  if (!(l1 >= 0.0)) {
-    throw py::value_error("param_groups[" + std::to_string(group) +
-                          "]['l1']: expected a number >= 0, got " +
-                          std::string(py::repr(dict_item(dict, key))));
+void read_sgd_params(PyObject* dict, std::size_t group, bool with_lr, SgdParams& params,
+                     bool& torchs) {
+  for (int i = with_lr ? 0 : 1; i < kSgdFieldCount; ++i) {
+    const SgdField& field = kSgdFields[i];
+    PyObject* const key = sgd_key(i);
+    if (field.home == SgdHome::step) continue;
+    if (field.flag != nullptr) {
+      params.*field.flag = truth(dict, key);
+    } else if (field.home == SgdHome::torch) {
+      params.*field.number = number(dict, key, torchs);
+    } else {
+      params.*field.number = own_number(dict, key, group, torchs);
+    }
   }
-  return l1;
 }
 
 bool plain_values(PyObject* dict, PyObject* except) {

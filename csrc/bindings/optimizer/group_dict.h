@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/sgd_params.h"
+
 namespace subgrad {
 
 namespace py = pybind11;
@@ -25,8 +27,10 @@ bool truth(PyObject* dict, PyObject* key);
 // wants a gradient, a number that float32 cannot hold.
 double number(PyObject* dict, PyObject* key, bool& torchs);
 
-// Of a group's keys, the one that torch's own groups lack; 0 without it. `group` is its index.
-double l1_of(PyObject* dict, std::size_t group, bool& torchs);
+// Reads the terms of a group, the learning rate only if asked to; those that torch's groups lack
+// may be missing. `torchs` as above; `group` is its index, for messages.
+void read_sgd_params(PyObject* dict, std::size_t group, bool with_lr, SgdParams& params,
+                     bool& torchs);
 
 // Whether every value, but that of `except`, is a number or None: it then changes only together
 // with the dict.

@@ -1,9 +1,12 @@
 #include "bindings/optimizer/plan.h"
 
+#include <pybind11/gil_safe_call_once.h>
+
 #include <algorithm>
 
 #include "bindings/border/buffers.h"
 #include "bindings/optimizer/group_dict.h"
+#include "rules/table.h"
 
 namespace subgrad {
 namespace {
@@ -39,9 +42,15 @@ bool may_be_imaginary(const char* data, const DLDataType& dtype) {
   return reinterpret_cast<std::uintptr_t>(data) % (2u * dtype.bits / 8) != 0;
 }
 
+// torch.Tensor. Not a C++ static by itself: to import takes the GIL's turns, and a thread that
+// waits for the static with the GIL in hand would wait for ever.
 PyObject* tensor_type() {
-  static PyObject* const type = py::getattr(py::module_::import("torch"), "Tensor").release().ptr();
-  return type;
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> type;
+  return type
+      .call_once_and_store_result(
+          [] { return py::object(py::module_::import("torch").attr("Tensor")); })
+      .get_stored()
+      .ptr();
 }
 
 }  // namespace
@@ -53,6 +62,8 @@ OptimizerPlan::OptimizerPlan(const py::list& param_groups, const py::dict& state
   for (const py::handle entry : entries) add(py::reinterpret_borrow<py::tuple>(entry));
   plan_.seal();
   grads_.resize(entries_.size());
+  done_ = py::cast(Outcome{Outcome::Kind::done, {}});
+  stale_ = py::cast(Outcome{Outcome::Kind::stale, {}});
 }
 
 void OptimizerPlan::add(const py::tuple& entry) {
@@ -145,7 +156,7 @@ bool OptimizerPlan::bind_usual(const Entry& e, PyObject* grad) {
   const char* data = static_cast<char*>(t.data) + t.byte_offset;
   if (e.one_element && may_be_imaginary(data, t.dtype) && has_negation(grad)) return false;
   return plan_.bind_alike(static_cast<std::size_t>(e.tensor), param, data,
-                          state_.row(group).momentum != 0.0, e.first);
+                          state_.params(group).momentum != 0.0, e.first);
 }
 
 OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
@@ -154,14 +165,12 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
   const DLPackExchangeAPI* api = types_[static_cast<std::size_t>(e.type)].api;
   if (e.tensor < 0 || state_.torchs(group)) return Bound::torch;
   const auto tensor = static_cast<std::size_t>(e.tensor);
-  const bool use_momentum = state_.row(group).momentum != 0.0;
+  const bool use_momentum = state_.params(group).momentum != 0.0;
   if (use_momentum && !plan_.has_momentum(tensor)) return Bound::stale;
 
   const auto index = static_cast<std::ptrdiff_t>(i);
   const Extents& param = plan_.param(tensor);
-  if (state_.device_lr(group) != nullptr && state_.lr_device(group) != param.device) {
-    return Bound::torch;
-  }
+  if (state_.lr_elsewhere(group, param.device)) return Bound::torch;
   const Where where{"grads", index};
   ArrayView view;
   if (api != nullptr) {
@@ -174,7 +183,7 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
 
   // A gradient of a subclass may be anything; torch knows what.
   if (reinterpret_cast<PyObject*>(Py_TYPE(grad)) != tensor_type()) return Bound::torch;
-  if (e.watch_layout && !has_strided_layout(grad)) return Bound::sparse;
+  if (e.watch_layout && !has_strided_layout(grad)) return Bound::other_layout;
   bool same_layout;
   if (api != nullptr) {  // a parameter's type and torch.Tensor share their exchange table
     const Quick quick = quick_view(api, grad, view, Memory::any);
@@ -182,7 +191,7 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
     if (quick != Quick::ok) {
       e.watch_layout = true;
       e.form = TensorForm();
-      return has_strided_layout(grad) ? Bound::torch : Bound::sparse;
+      return has_strided_layout(grad) ? Bound::torch : Bound::other_layout;
     }
     // Negated views come from the imaginary part of a conjugate, whose strides no dense parameter
     // has, save where there is one element at most. Asking only then keeps the question off the
@@ -191,7 +200,7 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
     const bool ask = !same_layout || param.size <= 1 || !plan_.one_run(tensor);
     if (ask && has_negation(grad)) return Bound::torch;
   } else {
-    if (!has_strided_layout(grad)) return Bound::sparse;
+    if (!has_strided_layout(grad)) return Bound::other_layout;
     if (has_negation(grad)) return Bound::torch;
     view = view_array(grad, where);
     same_layout = param.same_layout(view);
@@ -207,10 +216,10 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
 py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& state) {
   static PyObject* const grad_name = interned("grad");
   const Busy busy(busy_);
-  if (!state_.same(param_groups, state) || !same_buffers()) return py::bool_(false);
+  if (!state_.same(param_groups, state) || !same_buffers()) return stale_;
   state_.read();
   plan_.begin();
-  py::list leftover;
+  std::vector<Remaining> remaining;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     const Entry& e = entries_[i];
     const PyGetSetDef* getter = types_[static_cast<std::size_t>(e.type)].grad;
@@ -224,15 +233,18 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
       continue;
     }
     if (!bind_usual(e, grad)) bound = bind(i, grad);
-    if (bound == Bound::stale) return py::bool_(false);
+    if (bound == Bound::stale) return stale_;
     if (bound != Bound::yes) {
-      leftover.append(py::make_tuple(e.group, py::handle(e.param), bound == Bound::sparse));
+      remaining.push_back(
+          {e.group, py::reinterpret_borrow<py::object>(e.param), bound == Bound::other_layout});
       grads_[i] = py::object();
     }
   }
-  if (!leftover.empty()) return leftover;
+  if (!remaining.empty()) {
+    return py::cast(Outcome{Outcome::Kind::remaining, std::move(remaining)});
+  }
   run();
-  return py::none();
+  return done_;
 }
 
 void OptimizerPlan::finish() {
@@ -250,7 +262,7 @@ void OptimizerPlan::run() {
     }
     increment_versions(stepped);
   }
-  plan_.run(state_.rows(), state_.device_lrs());
+  plan_.run(state_.groups());
   for (py::object& grad : grads_) grad = py::object();
 }
 

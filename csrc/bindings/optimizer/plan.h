@@ -11,6 +11,21 @@
 
 namespace subgrad {
 
+// A parameter that the plan could not step.
+struct Remaining {
+  int group;
+  py::object param;
+  bool other_layout;  // only for the gradient's layout, which is not dense
+};
+
+// What a step came to. stale: groups, state, a parameter's memory or the need for a momentum buffer
+// have changed, so a new plan is to be made; nothing has been written.
+struct Outcome {
+  enum class Kind : std::uint8_t { done, stale, remaining };
+  Kind kind;
+  std::vector<Remaining> remaining;
+};
+
 class OptimizerPlan {
  public:
   // `entries` lists (group index, param, momentum buffer or None, first, covered) in the order of
@@ -18,10 +33,7 @@ class OptimizerPlan {
   // holds nothing yet. Raises what DensePlan raises.
   OptimizerPlan(const py::list& param_groups, const py::dict& state, const py::list& entries);
 
-  // One step. Returns None when it is done; False when groups, state, a parameter's memory or the
-  // need for a momentum buffer has changed, so that the plan must be rebuilt (nothing has been
-  // written then); or the list of (group index, param, sparse) that the plan cannot step; sparse:
-  // only for the gradient's layout. In that last case the rest waits for finish(), so that nothing
+  // One step; an Outcome. Where entries remain, the plan's own wait for finish(), so that nothing
   // is written if one of those raises.
   py::object step(const py::list& param_groups, const py::dict& state);
   void finish();
@@ -49,7 +61,7 @@ class OptimizerPlan {
     const DLPackExchangeAPI* api;
     PyGetSetDef* grad;
   };
-  enum class Bound { yes, torch, sparse, stale };
+  enum class Bound : std::uint8_t { yes, torch, other_layout, stale };
 
   void add(const py::tuple& entry);
   int type_index(PyTypeObject* type);
@@ -69,6 +81,7 @@ class OptimizerPlan {
   std::uint64_t released_;                      // buffers_released() when all were in place
   std::vector<py::object> grads_;  // by entry, for the length of a step; null: not stepped
   py::list params_;                // of all entries
+  py::object done_, stale_;        // made once, as nearly every step returns one of them
   bool busy_ = false;
 };
 

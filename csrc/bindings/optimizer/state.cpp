@@ -17,6 +17,16 @@ PyObject* momentum_key() {
   return key;
 }
 
+PyObject* lr_key() {
+  static PyObject* const key = interned("lr");
+  return key;
+}
+
+PyObject* differentiable_key() {
+  static PyObject* const key = interned("differentiable");
+  return key;
+}
+
 }  // namespace
 
 OptimizerState::OptimizerState(const py::list& param_groups, const py::dict& state) {
@@ -27,8 +37,7 @@ OptimizerState::OptimizerState(const py::list& param_groups, const py::dict& sta
     for (const py::handle p : group.params) group.items.push_back(p.ptr());
     groups_.push_back(std::move(group));
   }
-  rows_.resize(groups_.size());
-  device_lr_.resize(groups_.size());
+  read_.resize(groups_.size());
   for (const auto& [param, dict] : state) {
     Slot slot{py::reinterpret_borrow<py::object>(param), py::reinterpret_borrow<py::object>(dict),
               py::object()};
@@ -76,7 +85,7 @@ bool OptimizerState::same_state(const py::dict& state) {
 
 // A learning rate that lies on a device stays there: to read it, the host would have to wait.
 bool OptimizerState::lr_on_device(std::size_t g, PyObject* lr) {
-  device_lr_[g] = nullptr;
+  read_[g].lr = nullptr;
   if (PyFloat_Check(lr) || PyLong_Check(lr)) return false;
   const DLPackExchangeAPI* api = exchange_api(Py_TYPE(lr));
   ArrayView view;
@@ -85,32 +94,21 @@ bool OptimizerState::lr_on_device(std::size_t g, PyObject* lr) {
     return false;
   }
   if (py::getattr(lr, "requires_grad", py::none()).ptr() == Py_True) return false;
-  device_lr_[g] = reinterpret_cast<const float*>(view.data);
+  read_[g].lr = reinterpret_cast<const float*>(view.data);
   groups_[g].lr_device = view.device;
   return true;
 }
 
 void OptimizerState::read() {
-  static PyObject *const
-      lr = interned("lr"),
-      *const momentum = interned("momentum"), *const dampening = interned("dampening"),
-      *const weight_decay = interned("weight_decay"), *const nesterov = interned("nesterov"),
-      *const maximize = interned("maximize"), *const differentiable = interned("differentiable");
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     Group& group = groups_[g];
     PyObject* dict = group.dict.ptr();
     const std::uint64_t version = dict_version(dict);
     if (version != 0 && version == group.version) continue;
     group.version = 0;
-    SgdParams& row = rows_[g];
-    bool torchs = truth(dict, differentiable);
-    row.lr = lr_on_device(g, required(dict, lr)) ? 0.0 : number(dict, lr, torchs);
-    row.momentum = number(dict, momentum, torchs);
-    row.dampening = number(dict, dampening, torchs);
-    row.weight_decay = number(dict, weight_decay, torchs);
-    row.nesterov = truth(dict, nesterov);
-    row.maximize = truth(dict, maximize);
-    row.l1 = l1_of(dict, g, torchs);
+    bool torchs = truth(dict, differentiable_key());
+    const bool on_device = lr_on_device(g, required(dict, lr_key()));
+    read_sgd_params(dict, g, !on_device, read_[g].params, torchs);
     group.torchs = torchs;
     if (plain_values(dict, params_key())) group.version = version;
   }

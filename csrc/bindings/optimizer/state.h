@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/types.h"
+#include "core/work.h"
 
 namespace subgrad {
 
@@ -28,18 +28,17 @@ class OptimizerState {
   // Reads the hyper-parameters; throws what Python raises, ValueError for an l1 that is none.
   void read();
 
-  // Of a group, as it was last read.
-  const SgdParams& row(std::size_t group) const { return rows_[group]; }
+  // What a step is given: of a learning rate that lies on a device (float32) the address.
+  const std::vector<DenseGroup>& groups() const { return read_; }
+  const SgdParams& params(std::size_t group) const { return read_[group].params; }
   // Whether torch has to step it as a whole (differentiable, numbers beyond float32).
   bool torchs(std::size_t group) const { return groups_[group].torchs; }
-  // A learning rate that lies on a device (float32), and on which; null: a number.
-  const float* device_lr(std::size_t group) const { return device_lr_[group]; }
-  int lr_device(std::size_t group) const { return groups_[group].lr_device; }
-  // Neither of both: a step on the CPU by numbers.
-  bool usual(std::size_t group) const { return !torchs(group) && device_lr(group) == nullptr; }
-
-  const std::vector<SgdParams>& rows() const { return rows_; }
-  const std::vector<const float*>& device_lrs() const { return device_lr_; }
+  // Whether its learning rate lies on another device than this one.
+  bool lr_elsewhere(std::size_t group, int device) const {
+    return read_[group].lr != nullptr && groups_[group].lr_device != device;
+  }
+  // Whether it is a step on the CPU by numbers.
+  bool usual(std::size_t group) const { return !torchs(group) && read_[group].lr == nullptr; }
 
   // For Python's garbage collector.
   int traverse(visitproc visit, void* arg) const;
@@ -65,8 +64,7 @@ class OptimizerState {
 
   std::vector<Group> groups_;
   std::vector<Slot> slots_;
-  std::vector<SgdParams> rows_;
-  std::vector<const float*> device_lr_;
+  std::vector<DenseGroup> read_;
 };
 
 }  // namespace subgrad

@@ -6,10 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "bindings/border/registrars.h"
 #include "bindings/dense/plan.h"
-#include "bindings/registrars.h"
+#include "bindings/dense/sgd_params.h"
 #include "cpu/loading/gather.h"
 #include "cpu/rows/rows.h"
+#include "rules/table.h"
 
 namespace subgrad {
 namespace {
@@ -148,19 +150,10 @@ class RowStep {
 void register_rows(py::module_& m) {
   using namespace py::literals;
   py::class_<RowStep>(m, "RowStep")
-      .def(py::init([](const py::list& params, const py::list& rows, const py::list& values,
-                       const py::list& momentum_buffers, bool single, double lr, double momentum,
-                       double dampening, double weight_decay, bool nesterov, bool maximize,
-                       bool decoupled_weight_decay, double l1, bool first_step) {
-             return std::make_unique<RowStep>(
-                 params, rows, values, momentum_buffers, single,
-                 SgdParams{lr, momentum, dampening, weight_decay, nesterov, maximize,
-                           decoupled_weight_decay, l1},
-                 first_step);
-           }),
-           "params"_a, "rows"_a, "values"_a, "momentum_buffers"_a, "single"_a, "lr"_a, "momentum"_a,
-           "dampening"_a, "weight_decay"_a, "nesterov"_a, "maximize"_a, "decoupled_weight_decay"_a,
-           "l1"_a, "first_step"_a)
+      .def(py::init<const py::list&, const py::list&, const py::list&, const py::list&, bool,
+                    const SgdParams&, bool>(),
+           "params"_a, "rows"_a, "values"_a, "momentum_buffers"_a, "single"_a, "hyper"_a,
+           "first_step"_a)
       .def("run", &RowStep::run);
 }
 

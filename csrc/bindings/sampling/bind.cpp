@@ -1,10 +1,10 @@
-// Orders of rows, uniform draws and draws within classes. Arguments have been checked by sampling/.
+// Orders of rows, uniform draws and draws within classes. Numbers have been checked by sampling/.
 #include <vector>
 
-#include "bindings/registrars.h"
+#include "bindings/border/registrars.h"
 #include "bindings/sampling/keys.h"
-#include "core/philox.h"
-#include "cpu/kernel_table.h"
+#include "bindings/sampling/target.h"
+#include "bindings/sampling/weighted.h"
 #include "cpu/sampling/draws.h"
 #include "cpu/sampling/order.h"
 
@@ -17,23 +17,50 @@ StartArray starts_array(const Strata& strata) {
   return StartArray(static_cast<py::ssize_t>(strata.starts().size()), strata.starts().data());
 }
 
-py::array_t<std::uint64_t> random_words(std::uint64_t key, std::uint64_t low, std::uint64_t high,
-                                        std::int64_t blocks) {
-  py::array_t<std::uint64_t> words(2 * blocks);
-  kernels().philox(key, low, high, blocks, words.mutable_data());
-  return words;
+void order_range(const Order& order, std::int64_t start, std::int64_t step, const py::object& out) {
+  const IndexTarget target(out, {"out"});
+  target.run([&](std::int64_t* data, std::int64_t n) { order.range(start, step, n, data); },
+             [&](const CudaApi& api, void* stream, std::int64_t* data, std::int64_t n) {
+               return api.order_range(target.place().device, stream, &order.rows(), start, step,
+                                      data, n);
+             });
 }
 
-void order_range(const Order& order, std::int64_t start, std::int64_t step, IndexArray& out) {
-  std::int64_t* data = out.mutable_data();
-  const std::int64_t count = out.size();
-  without_gil(count, [&] { order.range(start, step, count, data); });
+void order_indices(const Order& order, const py::object& values) {
+  const IndexTarget target(values, {"values"});
+  target.run([&](std::int64_t* data, std::int64_t n) { order.indices(data, n); },
+             [&](const CudaApi& api, void* stream, std::int64_t* data, std::int64_t n) {
+               return api.order_indices(target.place().device, stream, &order.rows(), data, n);
+             });
 }
 
-void choose_into(std::uint64_t n, std::uint64_t seed, std::uint64_t draw, IndexArray& out) {
-  std::int64_t* data = out.mutable_data();
-  const std::int64_t count = out.size();
-  without_gil(count, [&] { choose(n, choose_key(seed, draw), 0, count, data); });
+void order_positions(const Order& order, const py::object& values) {
+  const IndexTarget target(values, {"values"});
+  target.run([&](std::int64_t* data, std::int64_t n) { order.positions(data, n); },
+             [&](const CudaApi& api, void* stream, std::int64_t* data, std::int64_t n) {
+               return api.order_positions(target.place().device, stream, &order.rows(), data, n);
+             });
+}
+
+void choose_into(std::uint64_t n, std::uint64_t seed, std::uint64_t draw, const py::object& out) {
+  const IndexTarget target(out, {"out"});
+  const std::uint64_t key = choose_key(seed, draw);
+  target.run([&](std::int64_t* data, std::int64_t count) { choose(n, key, 0, count, data); },
+             [&](const CudaApi& api, void* stream, std::int64_t* data, std::int64_t count) {
+               const RowOrder order = plain_order(n, key, 0);
+               return api.order_range(target.place().device, stream, &order, 0, 1, data, count);
+             });
+}
+
+void draw_uniform(std::uint64_t n, std::uint64_t seed, std::uint64_t epoch, std::uint64_t start,
+                  const py::object& out) {
+  const IndexTarget target(out, {"out"});
+  const std::uint64_t key = uniform_key(seed, epoch);
+  target.run(
+      [&](std::int64_t* data, std::int64_t count) { uniform_draws(key, start, count, n, data); },
+      [&](const CudaApi& api, void* stream, std::int64_t* data, std::int64_t count) {
+        return api.uniform_draws(target.place().device, stream, n, key, start, data, count);
+      });
 }
 
 }  // namespace
@@ -41,18 +68,9 @@ void choose_into(std::uint64_t n, std::uint64_t seed, std::uint64_t draw, IndexA
 void register_sampling(py::module_& m) {
   using namespace py::literals;
 
-  m.def("random_words", &random_words, "key"_a, "low"_a, "high"_a, "blocks"_a);
-  m.def("choose", &choose_into, "n"_a, "seed"_a, "draw"_a, "out"_a.noconvert());
-  m.def(
-      "uniform_draws",
-      [](std::uint64_t n, std::uint64_t seed, std::uint64_t epoch, std::uint64_t start,
-         IndexArray& out) {
-        std::int64_t* data = out.mutable_data();
-        const std::int64_t count = out.size();
-        const std::uint64_t key = uniform_key(seed, epoch);
-        without_gil(count, [&] { uniform_draws(key, start, count, n, data); });
-      },
-      "n"_a, "seed"_a, "epoch"_a, "start"_a, "out"_a.noconvert());
+  m.def("check_output", [](const py::object& out) { IndexTarget(out, {"out"}); }, "out"_a);
+  m.def("choose", &choose_into, "n"_a, "seed"_a, "draw"_a, "out"_a);
+  m.def("uniform_draws", &draw_uniform, "n"_a, "seed"_a, "epoch"_a, "start"_a, "out"_a);
 
   py::class_<Order>(m, "Order")
       .def(py::init([](std::uint64_t n, std::uint64_t seed, std::uint64_t epoch, bool reverse_pairs,
@@ -60,23 +78,9 @@ void register_sampling(py::module_& m) {
              return Order({n, seed, epoch, reverse_pairs, block_size, window});
            }),
            "n"_a, "seed"_a, "epoch"_a, "reverse_pairs"_a, "block_size"_a, "window"_a)
-      .def("range", &order_range, "start"_a, "step"_a, "out"_a.noconvert())
-      .def(
-          "indices",
-          [](const Order& order, IndexArray& values) {
-            std::int64_t* data = values.mutable_data();
-            const std::int64_t count = values.size();
-            without_gil(count, [&] { order.indices(data, count); });
-          },
-          "values"_a.noconvert())
-      .def(
-          "positions",
-          [](const Order& order, IndexArray& values) {
-            std::int64_t* data = values.mutable_data();
-            const std::int64_t count = values.size();
-            without_gil(count, [&] { order.positions(data, count); });
-          },
-          "values"_a.noconvert())
+      .def("range", &order_range, "start"_a, "step"_a, "out"_a)
+      .def("indices", &order_indices, "values"_a)
+      .def("positions", &order_positions, "values"_a)
       .def("index_at",
            [](const Order& order, std::int64_t value) {
              order.indices(&value, 1);
@@ -134,6 +138,7 @@ void register_sampling(py::module_& m) {
           },
           "seed"_a, "epoch"_a, "listed"_a.noconvert(), "first"_a, "per_batch"_a, "per_class"_a,
           "out"_a.noconvert());
+  register_weights(m);
 }
 
 }  // namespace subgrad

@@ -1,12 +1,12 @@
-// What the sampling bindings share: index arrays, and when the GIL is worth releasing.
+// What the sampling bindings share: index arrays, and the keys of draws.
 #pragma once
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
-#include <optional>
 
+#include "bindings/border/gil.h"
 #include "core/philox.h"
 
 namespace subgrad {
@@ -30,16 +30,6 @@ inline std::uint64_t weighted_key(std::uint64_t seed, std::uint64_t epoch, bool 
 }
 inline std::uint64_t distinct_key(std::uint64_t seed, std::uint64_t epoch, bool by_epoch) {
   return epoch_key(seed, epoch, Purpose::distinct, by_epoch ? 0 : 2);
-}
-
-// Work on fewer elements is over sooner than the GIL is handed on.
-constexpr std::int64_t kReleaseGil = 1024;
-
-template <class Body>
-void without_gil(std::int64_t count, const Body& body) {
-  std::optional<py::gil_scoped_release> release;
-  if (count >= kReleaseGil) release.emplace();
-  body();
 }
 
 }  // namespace subgrad

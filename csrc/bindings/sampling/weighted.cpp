@@ -1,13 +1,15 @@
-// Weighted draws.
+#include "bindings/sampling/weighted.h"
+
 #include <pybind11/stl.h>
 
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "bindings/registrars.h"
 #include "bindings/sampling/keys.h"
+#include "bindings/sampling/target.h"
 #include "cpu/sampling/weights.h"
 
 namespace subgrad {
@@ -25,77 +27,137 @@ double checked_largest(const double* weights, std::int64_t n) {
   return check.largest;
 }
 
-std::unique_ptr<Weights> make_weights(const WeightArray& array, std::optional<int> exponent) {
-  const double* data = array.data();
-  const std::int64_t n = array.size();
-  const double largest = checked_largest(data, n);
-  if (!(largest > 0.0)) throw py::value_error("weights: all are zero, none can be drawn");
-  py::gil_scoped_release release;
-  std::vector<double> values(data, data + n);
-  if (exponent.has_value()) {
-    return std::make_unique<Weights>(std::move(values), largest, *exponent);
+// Weights and their alias tables on devices.
+class HeldWeights {
+ public:
+  HeldWeights(const WeightArray& array, std::optional<int> exponent) {
+    const double* data = array.data();
+    const std::int64_t n = array.size();
+    const double largest = checked_largest(data, n);
+    if (!(largest > 0.0)) throw py::value_error("weights: all are zero, none can be drawn");
+    py::gil_scoped_release release;
+    std::vector<double> values(data, data + n);
+    weights_ = exponent.has_value()
+                   ? std::make_unique<Weights>(std::move(values), largest, *exponent)
+                   : std::make_unique<Weights>(std::move(values), largest);
   }
-  return std::make_unique<Weights>(std::move(values), largest);
-}
 
-void update(Weights& weights, const IndexArray& indices, const WeightArray& values) {
-  const std::int64_t count = indices.size();
-  const double largest = checked_largest(values.data(), count);
-  if (!weights.update(indices.data(), values.data(), count, largest)) {
-    throw py::value_error("weights: no positive weight would be left");
+  const Weights& weights() const { return *weights_; }
+
+  void draw(std::uint64_t seed, std::uint64_t epoch, std::uint64_t start, bool by_epoch,
+            const py::object& out) {
+    const IndexTarget target(out, {"out"});
+    const std::uint64_t key = weighted_key(seed, epoch, by_epoch);
+    if (!target.place().on_host() && weights_->changed()) {  // a tree, which is the host's
+      return send(target,
+                  [&](std::int64_t* rows) { weights_->draw(key, start, target.count(), rows); });
+    }
+    const AliasColumn* table = target.place().on_host() ? nullptr : table_on(target);
+    target.run(
+        [&](std::int64_t* data, std::int64_t count) { weights_->draw(key, start, count, data); },
+        [&](const CudaApi& api, void* stream, std::int64_t* data, std::int64_t count) {
+          return api.alias_draws(target.place().device, stream, table,
+                                 static_cast<std::uint64_t>(weights_->n()), key, start, data,
+                                 count);
+        });
   }
-}
+
+  void draw_distinct(std::uint64_t seed, std::uint64_t epoch, bool by_epoch,
+                     const py::object& out) const {
+    const IndexTarget target(out, {"out"});
+    const std::uint64_t key = distinct_key(seed, epoch, by_epoch);
+    if (!target.place().on_host()) {
+      return send(target,
+                  [&](std::int64_t* rows) { weights_->draw_distinct(key, target.count(), rows); });
+    }
+    without_gil(target.count(),
+                [&] { weights_->draw_distinct(key, target.count(), target.data()); });
+  }
+
+  void update(const IndexArray& indices, const WeightArray& values) {
+    const std::int64_t count = indices.size();
+    const double largest = checked_largest(values.data(), count);
+    if (!weights_->update(indices.data(), values.data(), count, largest)) {
+      throw py::value_error("weights: no positive weight would be left");
+    }
+    tables_.clear();
+  }
+
+ private:
+  static_assert(sizeof(AliasColumn) == 2 * sizeof(std::int64_t));
+
+  // Draws here, and sends the rows to a device.
+  template <class Draw>
+  static void send(const IndexTarget& target, const Draw& draw) {
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(target.count()));
+    without_gil(target.count(), [&] { draw(rows.data()); });
+    target.launch([&](const CudaApi& api, void* stream) {
+      return api.send_indices(target.place().device, stream, rows.data(), target.data(),
+                              target.count());
+    });
+  }
+
+  // The alias table on the device of a target, put there at the first need.
+  const AliasColumn* table_on(const IndexTarget& target) {
+    const Place& place = target.place();
+    const auto found = tables_.find(place.device);
+    if (found != tables_.end()) return static_cast<const AliasColumn*>(found->second.data);
+    const std::int64_t words = 2 * weights_->n();
+    const NewArray table = new_on_device(place, kDLInt64, words);
+    const auto* columns = reinterpret_cast<const std::int64_t*>(weights_->columns());
+    target.launch([&](const CudaApi& api, void* stream) {
+      return api.send_indices(place.device, stream, columns, static_cast<std::int64_t*>(table.data),
+                              words);
+    });
+    return static_cast<const AliasColumn*>(tables_.emplace(place.device, table).first->second.data);
+  }
+
+  std::unique_ptr<Weights> weights_;
+  std::map<int, NewArray> tables_;  // by device
+};
 
 }  // namespace
 
-void register_weighted(py::module_& m) {
+void register_weights(py::module_& m) {
   using namespace py::literals;
 
-  py::class_<Weights>(m, "Weights")
-      .def(py::init(&make_weights), "weights"_a.noconvert(), "exponent"_a)
-      .def_property_readonly("positive", &Weights::positive)
-      .def_property_readonly("total", &Weights::total)
-      .def_property_readonly("changed", &Weights::changed)
-      .def_property_readonly("exponent", &Weights::exponent)
+  py::class_<HeldWeights>(m, "Weights")
+      .def(py::init<const WeightArray&, std::optional<int>>(), "weights"_a.noconvert(),
+           "exponent"_a)
+      .def_property_readonly("positive",
+                             [](const HeldWeights& held) { return held.weights().positive(); })
+      .def_property_readonly("total",
+                             [](const HeldWeights& held) { return held.weights().total(); })
+      .def_property_readonly("changed",
+                             [](const HeldWeights& held) { return held.weights().changed(); })
+      .def_property_readonly("exponent",
+                             [](const HeldWeights& held) { return held.weights().exponent(); })
       .def(py::pickle(
-          [](const Weights& weights) {
+          [](const HeldWeights& held) {
+            const Weights& weights = held.weights();
             const WeightArray values(weights.n(), weights.values().data());
             return py::make_tuple(values, weights.changed()
                                               ? py::object(py::int_(weights.exponent()))
                                               : py::object(py::none()));
           },
           [](const py::tuple& state) {
-            return make_weights(state[0].cast<WeightArray>(), state[1].cast<std::optional<int>>());
+            return std::make_unique<HeldWeights>(state[0].cast<WeightArray>(),
+                                                 state[1].cast<std::optional<int>>());
           }))
       .def("values",
-           [](const Weights& weights) { return WeightArray(weights.n(), weights.values().data()); })
+           [](const HeldWeights& held) {
+             return WeightArray(held.weights().n(), held.weights().values().data());
+           })
       .def(
           "values_at",
-          [](const Weights& weights, const IndexArray& indices, WeightArray& out) {
-            weights.values_at(indices.data(), indices.size(), out.mutable_data());
+          [](const HeldWeights& held, const IndexArray& indices, WeightArray& out) {
+            held.weights().values_at(indices.data(), indices.size(), out.mutable_data());
           },
           "indices"_a.noconvert(), "out"_a.noconvert())
-      .def("update", &update, "indices"_a.noconvert(), "weights"_a.noconvert())
-      .def(
-          "draw",
-          [](const Weights& weights, std::uint64_t seed, std::uint64_t epoch, std::uint64_t start,
-             bool by_epoch, IndexArray& out) {
-            std::int64_t* data = out.mutable_data();
-            const std::int64_t count = out.size();
-            const std::uint64_t key = weighted_key(seed, epoch, by_epoch);
-            without_gil(count, [&] { weights.draw(key, start, count, data); });
-          },
-          "seed"_a, "epoch"_a, "start"_a, "by_epoch"_a, "out"_a.noconvert())
-      .def(
-          "draw_distinct",
-          [](const Weights& weights, std::uint64_t seed, std::uint64_t epoch, bool by_epoch,
-             IndexArray& out) {
-            std::int64_t* data = out.mutable_data();
-            const std::int64_t count = out.size();
-            const std::uint64_t key = distinct_key(seed, epoch, by_epoch);
-            without_gil(count, [&] { weights.draw_distinct(key, count, data); });
-          },
-          "seed"_a, "epoch"_a, "by_epoch"_a, "out"_a.noconvert());
+      .def("update", &HeldWeights::update, "indices"_a.noconvert(), "weights"_a.noconvert())
+      .def("draw", &HeldWeights::draw, "seed"_a, "epoch"_a, "start"_a, "by_epoch"_a, "out"_a)
+      .def("draw_distinct", &HeldWeights::draw_distinct, "seed"_a, "epoch"_a, "by_epoch"_a,
+           "out"_a);
 }
 
 }  // namespace subgrad

@@ -1,81 +1,36 @@
-// Selection by magnitude.
-#include <pybind11/numpy.h>
+// Selection by magnitude: one call each for arrays on the host and on a device.
 #include <pybind11/stl.h>
 
-#include <limits>
 #include <optional>
 
-#include "bindings/border/arrays.h"
-#include "bindings/border/extents.h"
-#include "bindings/registrars.h"
-#include "bindings/sampling/keys.h"
+#include "bindings/border/gil.h"
+#include "bindings/border/registrars.h"
+#include "bindings/cuda/backend.h"
 #include "bindings/select/amounts.h"
+#include "bindings/select/operands.h"
 #include "cpu/select/select.h"
 
 namespace subgrad {
 namespace {
 
-py::object row_major_copy(const py::object& array, const ArrayView& view) {
-  if (is_torch(view.source)) return array.attr("detach")().attr("contiguous")();
-  const py::module_ numpy = py::module_::import("numpy");
-  const py::object source =
-      view.source == Source::numpy ? array : py::object(numpy.attr("from_dlpack")(array));
-  return numpy.attr("require")(source, py::none(), "CA");
-}
+// How much is kept; one of the three is given.
+struct Amount {
+  std::optional<double> threshold, density;
+  std::optional<std::int64_t> k;
 
-// The arrays of one call. `together`: they are ranked as one, otherwise each on its own.
-class Operands {
- public:
-  Operands(const py::object& arrays, bool together) : together_(together) {
-    const ArrayList list = array_list(arrays, "x");
-    for (std::size_t i = 0; i < list.items.size(); ++i) {
-      const Where where = list.where("x", i);
-      const ArrayView view = view_array(list.items[i], where);
-      arrays_.push_back(list.items[i]);
-      wheres_.push_back(where);
-      spans_.push_back({view.data, view.dtype, view.size()});
+  Selector of(std::int64_t elements) const {
+    Selector selector;
+    if (threshold.has_value()) {
+      selector.threshold = *threshold;
+      return selector;
     }
-    if (together) refuse_mixed(spans_, wheres_);
+    selector.kind = Selector::Kind::exact;
+    selector.k = k.has_value() ? *k : k_of(*density, elements);
+    return selector;
   }
-
-  std::int64_t size() const { return elements(spans_); }
-
-  void require_k(std::int64_t k, std::int64_t least) const {
-    if (together_) return subgrad::require_k(k, least, size(), "all arrays");
-    for (std::size_t i = 0; i < spans_.size(); ++i) {
-      subgrad::require_k(k, least, spans_[i].n, wheres_[i].text());
-    }
-  }
-
-  void require_int32() const {
-    for (std::size_t i = 0; i < spans_.size(); ++i) {
-      if (spans_[i].n - 1 <= std::numeric_limits<std::int32_t>::max()) continue;
-      throw py::value_error("index_dtype: int32 cannot number the " + std::to_string(spans_[i].n) +
-                            " elements of " + wheres_[i].text());
-    }
-  }
-
-  // What is ranked together, in row-major order; arrays that lie otherwise are copied, and live as
-  // long as this does. Call it when all arguments have been checked.
-  std::vector<std::vector<Span>> scopes() {
-    for (std::size_t i = 0; i < arrays_.size(); ++i) {
-      const ArrayView view = view_array(arrays_[i], wheres_[i]);
-      if (view.size() == 0 || Extents(view).row_major()) continue;
-      arrays_[i] = row_major_copy(arrays_[i], view);
-      spans_[i].data = view_array(arrays_[i], wheres_[i]).data;
-    }
-    if (together_) return {spans_};
-    std::vector<std::vector<Span>> each;
-    for (const Span& span : spans_) each.push_back({span});
-    return each;
-  }
-
- private:
-  bool together_;
-  std::vector<py::object> arrays_;
-  std::vector<Where> wheres_;
-  std::vector<Span> spans_;
 };
+
+// --- On the host ---------------------------------------------------------------------------------
 
 py::array own(LargeArray<char> memory, const char* dtype, std::int64_t count) {
   char* data = memory.get();
@@ -85,52 +40,141 @@ py::array own(LargeArray<char> memory, const char* dtype, std::int64_t count) {
 
 const char* bits_dtype(DType t) { return t == DType::f64 ? "u8" : t == DType::f32 ? "u4" : "u2"; }
 
-// One of `threshold`, `density` and `k` is given. A list of (indices, bits of the values, smallest
-// magnitude kept), one an array.
-py::list select(const py::object& x, std::optional<double> threshold, std::optional<double> density,
-                std::optional<std::int64_t> k, bool together, bool narrow) {
-  Operands operands(x, together);
-  if (k.has_value()) operands.require_k(*k, 0);
-  if (narrow) operands.require_int32();
+py::list select_on_host(SelectOperands& operands, const Amount& amount, bool narrow) {
   const auto scopes = operands.scopes();
-
   const IndexType type = narrow ? IndexType::i32 : IndexType::i64;
   std::vector<Selection> selections;
-  without_gil(operands.size(), [&] {
+  without_gil(operands.elements(), [&] {
     for (const auto& spans : scopes) {
-      if (threshold.has_value()) {
-        selections.push_back(select_above(spans, *threshold, type));
-      } else {
-        selections.push_back(
-            select_top(spans, k.has_value() ? *k : k_of(*density, elements(spans)), type));
-      }
+      const Selector selector = amount.of(elements(spans));
+      selections.push_back(selector.counts() ? select_top(spans, selector.k, type)
+                                             : select_above(spans, selector.threshold, type));
     }
   });
-
   py::list parts;
+  std::size_t array = 0;
   for (std::size_t i = 0; i < scopes.size(); ++i) {
     const double smallest = magnitude_of(selections[i].cut.key, scopes[i]);
-    for (std::size_t j = 0; j < scopes[i].size(); ++j) {
+    for (std::size_t j = 0; j < scopes[i].size(); ++j, ++array) {
       Selected& s = selections[i].spans[j];
-      parts.append(py::make_tuple(own(std::move(s.indices), narrow ? "i4" : "i8", s.count),
-                                  own(std::move(s.values), bits_dtype(scopes[i][j].dtype), s.count),
-                                  smallest));
+      const Source source = operands.source(array);
+      const py::array indices = own(std::move(s.indices), narrow ? "i4" : "i8", s.count);
+      const py::array bits = own(std::move(s.values), bits_dtype(scopes[i][j].dtype), s.count);
+      parts.append(py::make_tuple(in_library(source, indices),
+                                  as_elements_of(operands.given(array), source, bits), smallest));
     }
   }
   return parts;
 }
 
-std::vector<double> kth_magnitudes(const py::object& x, std::int64_t k, bool together) {
-  Operands operands(x, together);
-  operands.require_k(k, 1);
+py::object kth_on_host(SelectOperands& operands, std::int64_t k) {
   const auto scopes = operands.scopes();
   std::vector<double> magnitudes;
-  without_gil(operands.size(), [&] {
+  without_gil(operands.elements(), [&] {
     for (const auto& spans : scopes) {
       magnitudes.push_back(magnitude_of(kth_magnitude(spans, k).key, spans));
     }
   });
-  return magnitudes;
+  return py::cast(magnitudes);
+}
+
+// --- On a device ---------------------------------------------------------------------------------
+
+// A call's lists for the launchers, its scratch memory and what it found.
+class DeviceSelect {
+ public:
+  DeviceSelect(SelectOperands& operands, const Amount& amount) : place_(operands.place()) {
+    for (const auto& spans : operands.scopes()) {
+      const int scope = static_cast<int>(scopes_.size());
+      scopes_.push_back(amount.of(elements(spans)));
+      for (const Span& span : spans) spans_.push_back({span, scope, {}});
+    }
+    std::size_t bytes = 0;
+    launch([&](const CudaApi& api, void*) {
+      return api.select_bytes(spans_.data(), spans_.size(), scopes_.data(), scopes_.size(), &bytes);
+    });
+    scratch_ = new_on_device(place_, kDLBytes, static_cast<std::int64_t>(bytes));
+    thresholds_ = new_on_device(place_, dl_type(DType::f64), ssize(scopes_));
+  }
+
+  // The k-th magnitudes alone.
+  py::object thresholds() {
+    find({nullptr, static_cast<double*>(thresholds_.data), nullptr});
+    return thresholds_.object;
+  }
+
+  py::list select(bool narrow) {
+    const NewArray kept = new_on_device(place_, kDLInt64, ssize(spans_));
+    find({static_cast<std::int64_t*>(kept.data), static_cast<double*>(thresholds_.data), nullptr});
+    const std::vector<std::int64_t> counts = counts_of(kept);
+    py::list parts;
+    for (std::size_t i = 0; i < spans_.size(); ++i) {
+      const NewArray indices = new_on_device(place_, narrow ? kDLInt32 : kDLInt64, counts[i]);
+      const NewArray values = new_on_device(place_, dl_type(spans_[i].span.dtype), counts[i]);
+      spans_[i].kept = {indices.data, values.data, counts[i]};
+      const py::object smallest = thresholds_.object[py::int_(spans_[i].scope)];
+      parts.append(py::make_tuple(indices.object, values.object, smallest));
+    }
+    launch([&](const CudaApi& api, void* stream) {
+      return api.select_write(place_.device, stream, spans_.data(), spans_.size(), scopes_.data(),
+                              scopes_.size(), scratch_.data, narrow ? 4 : 8);
+    });
+    return parts;
+  }
+
+ private:
+  template <class T>
+  static std::int64_t ssize(const std::vector<T>& list) {
+    return static_cast<std::int64_t>(list.size());
+  }
+
+  template <class Launch>
+  void launch(const Launch& body) const {
+    launch_cuda(place_, body);
+  }
+
+  void find(const CudaReport& report) {
+    launch([&](const CudaApi& api, void* stream) {
+      return api.select_find(place_.device, stream, spans_.data(), spans_.size(), scopes_.data(),
+                             scopes_.size(), scratch_.data, &report);
+    });
+  }
+
+  // By array, how much is kept. Where that depends on the elements the host waits for it.
+  std::vector<std::int64_t> counts_of(const NewArray& kept) const {
+    std::vector<std::int64_t> counts;
+    if (!scopes_[0].counts() || scopes_.size() != spans_.size()) {
+      return read_numbers(kept.object).cast<std::vector<std::int64_t>>();
+    }
+    for (const Selector& scope : scopes_) counts.push_back(scope.k);
+    return counts;
+  }
+
+  Place place_;
+  std::vector<SelectSpan> spans_;
+  std::vector<Selector> scopes_;
+  NewArray scratch_, thresholds_;
+};
+
+// --- The doors -----------------------------------------------------------------------------------
+
+// A list of (indices, values, smallest magnitude kept), one an array.
+py::list select(const py::object& x, std::optional<double> threshold, std::optional<double> density,
+                std::optional<std::int64_t> k, bool together, bool narrow) {
+  SelectOperands operands(x, together);
+  if (k.has_value()) operands.require_k(*k, 0);
+  if (narrow) operands.require_int32();
+  const Amount amount{threshold, density, k};
+  return operands.place().on_host() ? select_on_host(operands, amount, narrow)
+                                    : DeviceSelect(operands, amount).select(narrow);
+}
+
+// By scope: a list of numbers, or an array on the device.
+py::object kth_magnitudes(const py::object& x, std::int64_t k, bool together) {
+  SelectOperands operands(x, together);
+  operands.require_k(k, 1);
+  return operands.place().on_host() ? kth_on_host(operands, k)
+                                    : DeviceSelect(operands, {{}, {}, k}).thresholds();
 }
 
 }  // namespace
@@ -139,18 +183,7 @@ void register_select(py::module_& m) {
   using namespace py::literals;
 
   m.def("select", &select, "x"_a, "threshold"_a, "density"_a, "k"_a, "together"_a, "narrow"_a);
-  m.def("count_of", &k_of, "density"_a, "n"_a);
   m.def("kth_magnitudes", &kth_magnitudes, "x"_a, "k"_a, "together"_a);
-  m.def(
-      "energy",
-      [](const py::object& x, std::int64_t k) {
-        Operands operands(x, true);
-        operands.require_k(k, 0);
-        const auto spans = operands.scopes()[0];
-        const Energy e = energy(spans, kth_magnitude(spans, k));
-        return py::make_tuple(e.kept, e.rest);
-      },
-      "x"_a, "k"_a);
 }
 
 }  // namespace subgrad

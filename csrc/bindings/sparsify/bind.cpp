@@ -6,16 +6,14 @@
 #include <memory>
 #include <optional>
 
+#include "bindings/border/gil.h"
+#include "bindings/border/registrars.h"
 #include "bindings/border/written_memory.h"
-#include "bindings/registrars.h"
 #include "bindings/select/amounts.h"
 #include "cpu/sparsify/sparsify.h"
 
 namespace subgrad {
 namespace {
-
-// Below this many elements a call is over before another thread could have taken the GIL.
-constexpr std::int64_t kReleaseElements = 8 << 10;
 
 enum class Walk { memory, row_major };
 
@@ -52,12 +50,7 @@ class InPlace {
     if (versioned_.size() > 0) increment_versions(versioned_);
     std::int64_t elements = 0;
     for (const WeightSpan& w : work_) elements += w.n;
-    if (elements < kReleaseElements) {
-      change(work_);
-    } else {
-      py::gil_scoped_release release;
-      change(work_);
-    }
+    without_gil(elements, kStepElements, [&] { change(work_); });
   }
 
  private:

@@ -1,67 +1,22 @@
 // The thresholded step's door.
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <string>
-#include <vector>
 
-#include "bindings/registrars.h"
-#include "bindings/threshold/arguments.h"
-#include "bindings/threshold/plan.h"
-#include "cpu/threshold/report.h"
-#include "cpu/threshold/threshold.h"
+#include "bindings/border/registrars.h"
+#include "bindings/threshold/call.h"
 
 namespace subgrad {
 namespace {
 
-Selector::Kind selector_kind(const std::string& name) {
-  if (name == "absolute") return Selector::Kind::absolute;
-  if (name == "exact") return Selector::Kind::exact;
-  if (name == "sampled") return Selector::Kind::sampled;
-  throw py::value_error("kind: expected 'absolute', 'exact' or 'sampled', got '" + name + "'");
-}
-
-// (indices, values) of every tensor.
-py::list selections_of(const ThresholdPlan& plan, const ThresholdResult& result, int index_bytes) {
-  py::list selections;
-  std::vector<KeptList> lists;
-  for (std::size_t i = 0; i < plan.size(); ++i) {
-    py::array indices(
-        index_bytes == 4 ? py::dtype::of<std::int32_t>() : py::dtype::of<std::int64_t>(),
-        result.kept[i]);
-    py::array values(plan.type(i) == DType::f64 ? py::dtype::of<double>() : py::dtype::of<float>(),
-                     result.kept[i]);
-    lists.push_back({static_cast<char*>(indices.mutable_data()),
-                     static_cast<char*>(values.mutable_data()), size_of(plan.type(i)),
-                     plan.order(i)});
-    selections.append(py::make_tuple(indices, values));
-  }
-  {
-    const py::gil_scoped_release release;
-    place(result.runs, index_bytes, lists);
-  }
-  return selections;
-}
-
-py::tuple threshold_step(const py::object& params, const py::object& grads,
-                         const py::object& residuals, const py::object& momentum_buffers,
-                         const std::vector<ThresholdParams>& rows,
-                         const std::vector<Selector>& selectors,
-                         const std::vector<Placement>& placements, int index_bytes, bool measure,
-                         const py::list& versioned) {
-  const ThresholdPlan plan(params, grads, residuals, momentum_buffers);
-  check_scopes(plan, placements, selectors.size());
-  const std::vector<ThresholdSegment> segments = segments_of(plan, rows, placements, index_bytes);
-  if (!versioned.empty()) increment_versions(versioned);
-  ThresholdResult result;
-  {
-    const py::gil_scoped_release release;
-    result = run_threshold(segments, rows, selectors, {index_bytes, measure});
-  }
-  py::list energies;
-  for (const Energy& e : result.energies) energies.append(py::make_tuple(e.kept, e.rest));
-  return py::make_tuple(py::cast(result.kept), py::cast(result.thresholds), energies,
-                        index_bytes != 0 ? selections_of(plan, result, index_bytes) : py::list());
+Choice make_choice(const std::string& kind, std::optional<double> threshold,
+                   std::optional<double> density, std::optional<std::int64_t> k) {
+  const bool reused = kind == "reused";
+  if (kind == "absolute") return {Selector::Kind::absolute, false, threshold, density, k};
+  if (kind == "exact") return {Selector::Kind::exact, false, threshold, density, k};
+  if (kind == "sampled" || reused) return {Selector::Kind::sampled, reused, threshold, density, k};
+  throw py::value_error("kind: expected 'absolute', 'exact', 'sampled' or 'reused', got '" + kind +
+                        "'");
 }
 
 }  // namespace
@@ -69,34 +24,32 @@ py::tuple threshold_step(const py::object& params, const py::object& grads,
 void register_threshold(py::module_& m) {
   using namespace py::literals;
 
-  py::class_<ThresholdParams>(m, "ThresholdParams")
-      .def(py::init([](double lr, double momentum, double dampening, double weight_decay,
-                       bool nesterov, bool maximize, bool decoupled_weight_decay,
-                       bool momentum_correction, bool momentum_masking) {
-             return ThresholdParams{{lr, momentum, dampening, weight_decay, nesterov, maximize,
-                                     decoupled_weight_decay},
-                                    momentum_correction,
-                                    momentum_masking};
-           }),
-           "lr"_a, "momentum"_a, "dampening"_a, "weight_decay"_a, "nesterov"_a, "maximize"_a,
-           "decoupled_weight_decay"_a, "momentum_correction"_a, "momentum_masking"_a);
+  py::class_<Choice>(m, "Choice")
+      .def(py::init(&make_choice), "kind"_a, "threshold"_a, "density"_a, "k"_a);
 
-  py::class_<Selector>(m, "Selector")
-      .def(py::init([](const std::string& kind, double threshold, std::int64_t k) {
-             return Selector{selector_kind(kind), threshold, k};
-           }),
-           "kind"_a, "threshold"_a, "k"_a);
+  py::class_<PlaceReport>(m, "PlaceReport")
+      .def_readonly("on_host", &PlaceReport::on_host)
+      .def_readonly("kept", &PlaceReport::kept)
+      .def_readonly("thresholds", &PlaceReport::thresholds)
+      .def_readonly("energies", &PlaceReport::energies);
+  py::class_<ThresholdReport::Member>(m, "Member")
+      .def_readonly("place", &ThresholdReport::Member::place)
+      .def_readonly("tensor", &ThresholdReport::Member::tensor)
+      .def_readonly("scope", &ThresholdReport::Member::scope);
+  py::class_<ThresholdReport>(m, "Report")
+      .def_readonly("places", &ThresholdReport::places)
+      .def_readonly("members", &ThresholdReport::members)
+      .def_readonly("sizes", &ThresholdReport::sizes)
+      .def_readonly("selections", &ThresholdReport::selections)
+      .def_readonly("following", &ThresholdReport::following);
 
-  py::class_<Placement>(m, "Placement")
-      .def(py::init([](std::size_t row, std::size_t scope, bool first, bool fresh) {
-             return Placement{row, scope, first, fresh};
-           }),
-           "row"_a, "scope"_a, "first"_a, "fresh"_a);
-
-  m.def("threshold_step", &threshold_step, "params"_a, "grads"_a, "residuals"_a,
-        "momentum_buffers"_a, "rows"_a, "selectors"_a, "placements"_a, "index_bytes"_a, "measure"_a,
-        "versioned"_a);
-  m.def("next_threshold", &next_threshold, "threshold"_a, "kept"_a, "target"_a);
+  py::class_<ThresholdCall>(m, "Call")
+      .def(py::init<int, bool>(), "index_bytes"_a, "measure"_a)
+      .def("add", &ThresholdCall::add, "params"_a, "grads"_a, "residuals"_a, "momentum_buffers"_a,
+           "hyper"_a, py::kw_only(), "lr"_a = py::none(), "momentum_correction"_a,
+           "momentum_masking"_a, "choice"_a, "together"_a, "first"_a, "fresh"_a, "last"_a)
+      .def("run", &ThresholdCall::run, py::kw_only(), "threshold"_a = py::none(),
+           "capacity"_a = py::none(), "announced"_a = py::none());
 }
 
 }  // namespace subgrad

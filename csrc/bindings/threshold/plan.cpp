@@ -4,23 +4,10 @@
 #include <string>
 
 #include "bindings/cuda/backend.h"
+#include "rules/table.h"
 
 namespace subgrad {
 namespace {
-
-// An optional list: None, or as many entries as there are parameters.
-struct OptionalList {
-  ArrayList list;
-  bool present;
-
-  OptionalList(const py::object& argument, const char* name, std::size_t length)
-      : present(!argument.is_none()) {
-    if (!present) return;
-    list = array_list(argument, name);
-    require_length(list, name, length);
-  }
-  bool has(std::size_t i) const { return present && !list.items[i].is_none(); }
-};
 
 Dims row_major_strides(const Extents& x) {
   Dims strides(x.ndim());
@@ -72,21 +59,16 @@ void ThresholdPlan::lay_out(Tensor& t) {
   }
 }
 
-void ThresholdPlan::require_device(Tensor& t, const ArrayView& param) {
-  const Tensor& first = tensors_.front();
-  require_device_of(first.param.extents, first.param.where, param, t.param.where);
-  if (param.device == kHost) {
-    throw py::value_error(t.param.where.text() + ": expected an array on a device, got one on cpu");
-  }
-  require_cuda(param.device, param.api, t.param.where);
+void ThresholdPlan::require_device(Tensor& t) {
+  require_cuda(t.place, t.param.where);
   for (const Operand* x : t.operands()) {
-    if (x->layout != nullptr) refuse_strides(x->where, param.device);
+    if (x->layout != nullptr) refuse_strides(x->where, t.place.device);
   }
 }
 
 void ThresholdPlan::read_state(Tensor& t, Operand& operand, const py::object& array,
                                const Where& where) {
-  const ArrayView view = view_array(array, where, memory_);
+  const ArrayView view = view_array(array, where, Memory::any);
   require_device_of(t.param.extents, t.param.where, view, where);
   require_shape_of(t.param.extents, t.param.where, view, where);
   const DType wanted = compute_dtype(t.param.extents.dtype);
@@ -101,60 +83,46 @@ void ThresholdPlan::read_state(Tensor& t, Operand& operand, const py::object& ar
   written_.add(operand.extents, operand.where);
 }
 
-ThresholdPlan::ThresholdPlan(const py::object& params, const py::object& grads,
-                             const py::object& residuals, const py::object& momenta, Memory memory)
-    : memory_(memory) {
-  const ArrayList param_list = array_list(params, "params");
-  const ArrayList grad_list = array_list(grads, "grads");
-  const std::size_t n = param_list.items.size();
-  require_length(grad_list, "grads", n);
-  const OptionalList residual_list(residuals, "residuals", n);
-  const OptionalList momentum_list(momenta, "momentum_buffers", n);
-  std::vector<ArrayView> grad_views;
-  grad_views.reserve(n);
-  for (std::size_t i = 0; i < n; ++i) {
-    Tensor& t = tensors_.emplace_back();
-    t.param.where = param_list.where("params", i);
-    const ArrayView param = view_array(param_list.items[i], t.param.where, memory);
-    t.param.extents = Extents(param);
-    require_writable(param, t.param.extents, t.param.where);
-    written_.add(t.param.extents, t.param.where);
+void ThresholdPlan::add(const py::object& param, const py::object& grad, const py::object& residual,
+                        const py::object& momentum, std::ptrdiff_t index) {
+  Tensor& t = tensors_.emplace_back();
+  t.param.where = {"params", index};
+  const ArrayView view = view_array(param, t.param.where, Memory::any);
+  t.place = Place(view);
+  t.source = view.source;
+  t.param.extents = Extents(view);
+  require_writable(view, t.param.extents, t.param.where);
+  written_.add(t.param.extents, t.param.where);
 
-    t.grad.where = grad_list.where("grads", i);
-    grad_views.push_back(view_array(grad_list.items[i], t.grad.where, memory));
-    const ArrayView& grad = grad_views.back();
-    require_device_of(t.param.extents, t.param.where, grad, t.grad.where);
-    require_shape_of(t.param.extents, t.param.where, grad, t.grad.where);
-    t.grad.extents = Extents(grad);
-    t.types_row = dense_types_row(param.dtype, grad.dtype, compute_dtype(param.dtype));
-    if (t.types_row < 0) refuse_grad_dtype(t.param.extents, t.param.where, grad, t.grad.where);
-
-    if (residual_list.has(i)) {
-      read_state(t, t.residual, residual_list.list.items[i],
-                 residual_list.list.where("residuals", i));
-    }
-    if (momentum_list.has(i)) {
-      read_state(t, t.momentum, momentum_list.list.items[i],
-                 momentum_list.list.where("momentum_buffers", i));
-    }
-    lay_out(t);
-    if (memory == Memory::any) require_device(t, param);
+  t.grad.where = {"grads", index};
+  t.grad_view = view_array(grad, t.grad.where, Memory::any);
+  require_device_of(t.param.extents, t.param.where, t.grad_view, t.grad.where);
+  require_shape_of(t.param.extents, t.param.where, t.grad_view, t.grad.where);
+  t.grad.extents = Extents(t.grad_view);
+  t.types = dense_types_row(view.dtype, t.grad_view.dtype, compute_dtype(view.dtype));
+  if (t.types < 0) {
+    refuse_grad_dtype(t.param.extents, t.param.where, t.grad_view, t.grad.where);
   }
-  written_.seal();
-  for (std::size_t i = 0; i < n; ++i) {
-    written_.refuse(grad_views[i], tensors_[i].grad.where, tensors_[i].param.extents);
-  }
+  if (!residual.is_none()) read_state(t, t.residual, residual, {"residuals", index});
+  if (!momentum.is_none()) read_state(t, t.momentum, momentum, {"momentum_buffers", index});
+  lay_out(t);
+  if (!t.place.on_host()) require_device(t);
 }
 
-ThresholdSegment ThresholdPlan::segment(std::size_t i, bool use_momentum) const {
+void ThresholdPlan::seal() {
+  written_.seal();
+  for (const Tensor& t : tensors_) written_.refuse(t.grad_view, t.grad.where, t.param.extents);
+}
+
+ThresholdTensor ThresholdPlan::tensor(std::size_t i, bool use_momentum) const {
   const Tensor& t = tensors_[i];
-  ThresholdSegment s{};
+  ThresholdTensor s{};
   s.param = t.param.operand();
   s.grad = t.grad.operand();
   s.residual = t.residual.operand();
   if (use_momentum) s.momentum = t.momentum.operand();
   s.n = t.param.extents.size;
-  s.types_row = t.types_row;
+  s.types = t.types;
   return s;
 }
 

@@ -6,28 +6,34 @@
 #include <memory>
 #include <vector>
 
+#include "bindings/border/new_arrays.h"
 #include "bindings/border/written_memory.h"
-#include "cpu/threshold/threshold.h"
+#include "core/work.h"
+#include "cpu/support/layout.h"
 
 namespace subgrad {
 
 class ThresholdPlan {
  public:
-  // Lists of arrays of the same length; an entry of `residuals` or `momenta` may be None, and so
-  // may the whole. Throws TypeError and ValueError that name the argument. With Memory::any all
-  // arrays must be on one device, in the order of their parameters.
-  ThresholdPlan(const py::object& params, const py::object& grads, const py::object& residuals,
-                const py::object& momenta, Memory memory = Memory::host);
+  // Adds a tensor, with None for a residual or a momentum that it has not; `index` is -1 where it
+  // is the only one. Throws TypeError and ValueError that name the argument. On a device all its
+  // arrays must be in the order of the parameter.
+  void add(const py::object& param, const py::object& grad, const py::object& residual,
+           const py::object& momentum, std::ptrdiff_t index);
+
+  // Call once after the last add: refuses arrays that share memory.
+  void seal();
 
   std::size_t size() const { return tensors_.size(); }
   std::int64_t elements(std::size_t i) const { return tensors_[i].param.extents.size; }
   DType type(std::size_t i) const { return compute_dtype(tensors_[i].param.extents.dtype); }
+  const Place& place(std::size_t i) const { return tensors_[i].place; }
+  Source source(std::size_t i) const { return tensors_[i].source; }  // of the parameter
   const Where& where(std::size_t i) const { return tensors_[i].param.where; }
-  int types_row(std::size_t i) const { return tensors_[i].types_row; }
   bool has_momentum(std::size_t i) const { return tensors_[i].momentum.present(); }
 
   // Tensor i as the kernels take it. The momentum is left out where the rule has none.
-  ThresholdSegment segment(std::size_t i, bool use_momentum) const;
+  ThresholdTensor tensor(std::size_t i, bool use_momentum) const;
 
   // The order in which the elements of tensor i are counted; null where that is row-major.
   const Layout* order(std::size_t i) const { return tensors_[i].order.get(); }
@@ -42,16 +48,18 @@ class ThresholdPlan {
   };
   struct Tensor {
     Operand param, grad, momentum, residual;
+    ArrayView grad_view;
+    Place place;
+    Source source;
     std::unique_ptr<const Layout> order;
-    int types_row;
+    int types;
     std::vector<Operand*> operands();
   };
 
   void read_state(Tensor& tensor, Operand& operand, const py::object& array, const Where& where);
   static void lay_out(Tensor& tensor);
-  void require_device(Tensor& tensor, const ArrayView& param);
+  static void require_device(Tensor& tensor);
 
-  const Memory memory_;
   std::deque<Tensor> tensors_;  // whose addresses stay
   WrittenMemory written_;
 };

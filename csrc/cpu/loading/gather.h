@@ -3,14 +3,9 @@
 
 #include <cstdint>
 
-namespace subgrad {
+#include "core/work.h"
 
-// An array whose rows are runs of bytes, a fixed distance (of either sign, or zero) apart.
-struct RowSource {
-  const char* data;
-  std::int64_t stride;     // bytes from one row to the next
-  std::int64_t row_bytes;  // may be 0
-};
+namespace subgrad {
 
 // Copies source row indices[i] to row i of `out`, whose rows are contiguous, for all i < n. The
 // indices have been checked.

@@ -129,7 +129,7 @@ class RowStepper {
   void step_shared(std::int64_t position, void* sum) const {
     const Row row = row_at(position);
     const auto share = [&](void* w, const void* g, void* m, int types_row, const SgdParams& p) {
-      run_dense({{w, g, m, s_.length, nullptr, 0, types_row, row.first}}, {p});
+      run_dense({{w, g, m, s_.length, nullptr, 0, types_row, row.first}}, {{p}});
     };
     if (duplicates_.next(position) < 0) {
       share(row.param, values_at(position), row.momentum, value_row_, params_);

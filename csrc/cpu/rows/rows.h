@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/sgd_params.h"
 #include "core/types.h"
 
 namespace subgrad {

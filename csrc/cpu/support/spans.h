@@ -6,18 +6,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/types.h"
+#include "core/work.h"
 #include "cpu/support/parallel.h"
 
 namespace subgrad {
-
-// One contiguous run. Spans that are given together are computed in one type: f64 does not meet
-// others.
-struct Span {
-  const void* data;
-  DType dtype;
-  std::int64_t n;
-};
 
 inline bool is_f64(const std::vector<Span>& spans) {
   return !spans.empty() && spans.front().dtype == DType::f64;

@@ -23,7 +23,7 @@ struct Lines {
 
   std::int64_t groups() const { return ceil_div(ceil_div(n, kThresholdLine), every); }
 
-  ThresholdTensor::Line of(std::int64_t group) const {
+  ChunkedTensor::Line of(std::int64_t group) const {
     const std::int64_t first = group * every;
     const std::int64_t choices = std::min(every, ceil_div(n, kThresholdLine) - first);
     const std::uint64_t word = philox_words(0, static_cast<std::uint64_t>(group), 0).first;
@@ -40,7 +40,7 @@ struct Lines {
 
 // Some groups of one tensor, and where in the sample they go.
 struct Part {
-  const ThresholdTensor* tensor;
+  const ChunkedTensor* tensor;
   Lines lines;
   std::int64_t first_group, groups;
   std::int64_t position;
@@ -48,13 +48,13 @@ struct Part {
 
 }  // namespace
 
-Cut estimated_cut(const std::vector<const ThresholdTensor*>& tensors, std::int64_t n,
+Cut estimated_cut(const std::vector<const ChunkedTensor*>& tensors, std::int64_t n,
                   std::int64_t k) {
   const std::int64_t every = std::clamp<std::int64_t>(n / kMinSample, 1, kOneLineIn);
   std::vector<Part> parts;
   std::int64_t size = 0;
-  for (const ThresholdTensor* tensor : tensors) {
-    const Lines lines{tensor->segment().n, every};
+  for (const ChunkedTensor* tensor : tensors) {
+    const Lines lines{tensor->tensor().n, every};
     for (std::int64_t group = 0; group < lines.groups(); group += kLinesPerPart) {
       parts.push_back({tensor, lines, group, std::min(kLinesPerPart, lines.groups() - group),
                        size + group * kThresholdLine});
@@ -68,7 +68,7 @@ Cut estimated_cut(const std::vector<const ThresholdTensor*>& tensors, std::int64
       static_cast<int>(std::clamp<std::int64_t>(count / kPartsPerThread, 1, num_threads()));
   parallel_for(threads, count, [&](std::int64_t slot) {
     const Part& part = parts[static_cast<std::size_t>(slot)];
-    ThresholdTensor::Line lines[kLinesPerPart];
+    ChunkedTensor::Line lines[kLinesPerPart];
     for (std::int64_t i = 0; i < part.groups; ++i) lines[i] = part.lines.of(part.first_group + i);
     part.tensor->preview(lines, part.groups,
                          sample.get() + part.position * static_cast<std::int64_t>(size_of(type)));

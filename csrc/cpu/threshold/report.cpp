@@ -49,8 +49,8 @@ void reorder(const KeptList& list, std::size_t n) {
 void place(const std::vector<KeptRun>& runs, int index_bytes, const std::vector<KeptList>& lists) {
   std::vector<std::size_t> placed(lists.size());
   for (const KeptRun& run : runs) {
-    const KeptList& list = lists[run.segment];
-    std::size_t& n = placed[run.segment];
+    const KeptList& list = lists[run.tensor];
+    std::size_t& n = placed[run.tensor];
     if (run.count == 0) continue;
     std::memcpy(list.indices + n * static_cast<std::size_t>(index_bytes), run.indices.data(),
                 run.indices.size());

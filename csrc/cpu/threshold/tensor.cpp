@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "cpu/kernel_table.h"
+#include "cpu/support/layout.h"
 #include "rules/threshold.h"
 
 namespace subgrad {
@@ -38,49 +39,52 @@ void clear(char* residual, DType type, std::int64_t n) {
 
 }  // namespace
 
-ThresholdTensor::ThresholdTensor(const ThresholdSegment& segment, const ThresholdParams& p)
-    : s_(segment),
-      param_type_(kDenseTypes[segment.types_row].param),
-      grad_type_(kDenseTypes[segment.types_row].grad),
+ChunkedTensor::ChunkedTensor(const ThresholdTensor& tensor, const ThresholdGroup& p)
+    : s_(tensor),
+      param_type_(kDenseTypes[tensor.types].param),
+      grad_type_(kDenseTypes[tensor.types].grad),
       type_(compute_dtype(param_type_)) {
   const KernelTable& table = kernels();
-  const ThresholdParts parts = threshold_parts(p.sgd, p.momentum_correction, p.momentum_masking);
+  const ThresholdParts parts = threshold_parts(p.params, p.momentum_correction, p.momentum_masking);
   direction_ = parts.direction;
   application_ = parts.application;
   masks_momentum_ = parts.masks_momentum;
   if (parts.releases) {
     const ReleaseKernels& release = table.release[int(param_type_)];
-    release_ = application_.weight_decay != 0.0 ? release.shrinking : release.plain;
+    const SgdRow& rule = kSgdRows[sgd_rule(application_, s_.first)];
+    release_ = rule.decay == Decay::none ? release.plain : release.decaying;
   } else {
     take_ = table.take[int(type_)];
     step_ =
         table.dense[sgd_rule(application_, s_.first)][dense_types_row(param_type_, type_, type_)];
   }
-  accumulate_ = table.accumulate[sgd_rule(direction_, s_.first)][s_.types_row];
+  const int direction = sgd_rule(direction_, s_.first);
+  reads_param_ = kSgdRows[direction].decay != Decay::none;
+  accumulate_ = table.accumulate[direction][s_.types];
 }
 
-std::int64_t ThresholdTensor::element_bytes() const {
+std::int64_t ChunkedTensor::element_bytes() const {
   const std::size_t state = (s_.momentum.data != nullptr) + (s_.residual.data != nullptr);
   return static_cast<std::int64_t>(2 * size_of(param_type_) + size_of(grad_type_) +
                                    2 * state * size_of(type_));
 }
 
-void ThresholdTensor::reserve_residual() {
+void ChunkedTensor::reserve_residual() {
   if (s_.residual.data != nullptr && s_.residual.layout == nullptr) return;
   scratch_ = large_array<char>(static_cast<std::size_t>(s_.n) * size_of(type_));
 }
 
-char* ThresholdTensor::held(std::int64_t begin) const {
+char* ChunkedTensor::held(std::int64_t begin) const {
   char* data = scratch_ != nullptr             ? scratch_.get()
                : s_.residual.layout == nullptr ? static_cast<char*>(s_.residual.data)
                                                : nullptr;
   return data == nullptr ? nullptr : data + begin * static_cast<std::int64_t>(size_of(type_));
 }
 
-char* ThresholdTensor::accumulate(std::int64_t begin, std::int64_t n,
-                                  ThresholdBuffers& buffers) const {
+char* ChunkedTensor::accumulate(std::int64_t begin, std::int64_t n,
+                                ThresholdBuffers& buffers) const {
   char *w = nullptr, *m = nullptr;
-  if (reads_param()) w = open(s_.param, param_type_, begin, n, buffers.param);
+  if (reads_param_) w = open(s_.param, param_type_, begin, n, buffers.param);
   if (uses_momentum()) m = open(s_.momentum, type_, begin, n, buffers.momentum);
   char* const g = open(s_.grad, grad_type_, begin, n, buffers.grad);
   char* v = held(begin);
@@ -95,9 +99,8 @@ char* ThresholdTensor::accumulate(std::int64_t begin, std::int64_t n,
   return v;
 }
 
-std::int64_t ThresholdTensor::release(std::int64_t begin, std::int64_t n, std::uint64_t cut,
-                                      char* v, ThresholdBuffers& buffers,
-                                      const KeptLanes& to) const {
+std::int64_t ChunkedTensor::release(std::int64_t begin, std::int64_t n, std::uint64_t cut, char* v,
+                                    ThresholdBuffers& buffers, const KeptLanes& to) const {
   char *w = open(s_.param, param_type_, begin, n, buffers.param), *m = nullptr;
   const bool writes_momentum = release_ == nullptr || masks_momentum_;
   if (writes_momentum) m = open(s_.momentum, type_, begin, n, buffers.momentum);
@@ -114,7 +117,7 @@ std::int64_t ThresholdTensor::release(std::int64_t begin, std::int64_t n, std::u
   return kept;
 }
 
-void ThresholdTensor::preview(const Line* lines, std::int64_t count, void* to) const {
+void ChunkedTensor::preview(const Line* lines, std::int64_t count, void* to) const {
   ThresholdBuffers buffers;
   const auto gather = [&](const ThresholdOperand& operand, DType type, char* packed) {
     if (operand.data == nullptr) return;
@@ -132,7 +135,7 @@ void ThresholdTensor::preview(const Line* lines, std::int64_t count, void* to) c
   auto* v = static_cast<char*>(to);
   clear(v, type_, n);
   if (!s_.fresh) gather(s_.residual, type_, v);
-  if (reads_param()) gather(s_.param, param_type_, buffers.param);
+  if (reads_param_) gather(s_.param, param_type_, buffers.param);
   if (uses_momentum()) gather(s_.momentum, type_, buffers.momentum);
   gather(s_.grad, grad_type_, buffers.grad);
   accumulate_(buffers.param, buffers.grad, buffers.momentum, v, n, direction_);

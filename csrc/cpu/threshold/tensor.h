@@ -21,11 +21,11 @@ struct ThresholdBuffers {
   alignas(64) char param[kBytes], grad[kBytes], momentum[kBytes], residual[kBytes];
 };
 
-class ThresholdTensor {
+class ChunkedTensor {
  public:
-  ThresholdTensor(const ThresholdSegment& segment, const ThresholdParams& params);
+  ChunkedTensor(const ThresholdTensor& tensor, const ThresholdGroup& group);
 
-  const ThresholdSegment& segment() const { return s_; }
+  const ThresholdTensor& tensor() const { return s_; }
   DType type() const { return type_; }
 
   // What an element costs in memory traffic.
@@ -53,17 +53,16 @@ class ThresholdTensor {
                        ThresholdBuffers& buffers, const KeptLanes& to) const;
 
  private:
-  // Whether the direction depends on them.
-  bool reads_param() const { return direction_.weight_decay != 0.0; }
   bool uses_momentum() const { return direction_.momentum != 0.0; }
 
-  ThresholdSegment s_;
+  ThresholdTensor s_;
   DType param_type_, grad_type_, type_;  // type_: the arithmetic's, the momentum's, the residual's
   SgdParams direction_, application_;
   AccumulateKernel accumulate_;
   ReleaseKernel release_ = nullptr;  // null: what is kept is taken out and stepped with
   TakeKernel take_ = nullptr;
   DenseKernel step_ = nullptr;
+  bool reads_param_;  // whether the direction depends on the parameter
   bool masks_momentum_ = false;
   LargeArray<char> scratch_;
 };

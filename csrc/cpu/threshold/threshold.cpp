@@ -19,7 +19,7 @@ std::int64_t chunks_of(std::int64_t n) { return (n + kThresholdChunk - 1) / kThr
 // The tensors that share a cut, and where each begins when their elements are counted through.
 struct Scope {
   Selector selector;
-  std::vector<const ThresholdTensor*> members;
+  std::vector<const ChunkedTensor*> members;
   std::int64_t n = 0;
   Cut cut = {};
 
@@ -37,7 +37,7 @@ struct Scope {
         cut = estimated_cut(members, n, selector.k);
         break;
       case Selector::Kind::exact:
-        for (const ThresholdTensor* w : members) residuals.push_back(w->residual());
+        for (const ChunkedTensor* w : members) residuals.push_back(w->residual());
         cut = kth_magnitude(residuals, selector.k);
         break;
     }
@@ -46,14 +46,14 @@ struct Scope {
 
 class ThresholdStep {
  public:
-  ThresholdStep(const std::vector<ThresholdSegment>& segments,
-                const std::vector<ThresholdParams>& params, const std::vector<Selector>& selectors,
+  ThresholdStep(const std::vector<ThresholdTensor>& tensors,
+                const std::vector<ThresholdGroup>& groups, const std::vector<Selector>& selectors,
                 const ThresholdOptions& options)
       : options_(options), scopes_(selectors.begin(), selectors.end()) {
-    work_.reserve(segments.size());  // scopes keep addresses
-    for (const ThresholdSegment& s : segments) {
-      Scope& scope = scopes_[s.scope];
-      work_.emplace_back(s, params[s.row]);
+    work_.reserve(tensors.size());  // scopes keep addresses
+    for (const ThresholdTensor& s : tensors) {
+      Scope& scope = scopes_[static_cast<std::size_t>(s.scope)];
+      work_.emplace_back(s, groups[static_cast<std::size_t>(s.group)]);
       if (scope.exact()) work_.back().reserve_residual();
       scope.members.push_back(&work_.back());
       offsets_.push_back(scope.n);
@@ -78,12 +78,12 @@ class ThresholdStep {
 
  private:
   // Whole chunks of a tensor, [begin, end), for each tensor.
-  void share(void (ThresholdStep::*pass)(std::size_t segment, std::int64_t begin,
+  void share(void (ThresholdStep::*pass)(std::size_t tensor, std::int64_t begin,
                                          std::int64_t end)) {
     share_work(
         work_.size(),
         [this](std::size_t i) {
-          return Load{work_[i].segment().n, work_[i].element_bytes(), kThresholdChunk};
+          return Load{work_[i].tensor().n, work_[i].element_bytes(), kThresholdChunk};
         },
         [this, pass](std::size_t i, std::int64_t begin, std::int64_t end) {
           (this->*pass)(i, begin, end);
@@ -91,43 +91,43 @@ class ThresholdStep {
   }
 
   // An exact cut needs all residuals before anything moves: the first of two passes.
-  void accumulate(std::size_t segment, std::int64_t begin, std::int64_t end) {
-    const ThresholdTensor& w = work_[segment];
-    if (!scopes_[w.segment().scope].exact()) return;
+  void accumulate(std::size_t tensor, std::int64_t begin, std::int64_t end) {
+    const ChunkedTensor& w = work_[tensor];
+    if (!scope_of(w).exact()) return;
     ThresholdBuffers buffers;
     for (std::int64_t i = begin; i < end; i += kThresholdChunk) {
       w.accumulate(i, std::min(kThresholdChunk, end - i), buffers);
     }
   }
 
-  void release(std::size_t segment, std::int64_t begin, std::int64_t end) {
-    const ThresholdTensor& w = work_[segment];
-    const Scope& scope = scopes_[w.segment().scope];
+  void release(std::size_t tensor, std::int64_t begin, std::int64_t end) {
+    const ChunkedTensor& w = work_[tensor];
+    const Scope& scope = scope_of(w);
     ThresholdBuffers buffers;
-    KeptRun* const run = begin < end ? new_run(segment, begin) : nullptr;
+    KeptRun* const run = begin < end ? new_run(tensor, begin) : nullptr;
     for (std::int64_t i = begin; i < end; i += kThresholdChunk) {
       const std::int64_t n = std::min(kThresholdChunk, end - i);
       char* const v = scope.exact() ? w.held(i) : w.accumulate(i, n, buffers);
       // Of elements that tie at the cut, only those before its boundary are kept.
-      const std::int64_t boundary = scope.cut.boundary - offsets_[segment] - i;
+      const std::int64_t boundary = scope.cut.boundary - offsets_[tensor] - i;
       const std::int64_t before = std::clamp<std::int64_t>(boundary, 0, n);
       std::int64_t kept = 0;
-      if (before > 0) kept += release(segment, i, before, scope.cut.key, v, buffers, run);
+      if (before > 0) kept += release(tensor, i, before, scope.cut.key, v, buffers, run);
       if (before < n) {
         char* const behind = v + before * static_cast<std::int64_t>(size_of(w.type()));
-        kept += release(segment, i + before, n - before, scope.cut.behind, behind, buffers, run);
+        kept += release(tensor, i + before, n - before, scope.cut.behind, behind, buffers, run);
       }
-      kept_[chunk(segment, i)] = kept;
+      kept_[chunk(tensor, i)] = kept;
     }
   }
 
   // A chunk or a part of one: measured and reported while the residual still has what is kept.
-  std::int64_t release(std::size_t segment, std::int64_t begin, std::int64_t n, std::uint64_t cut,
+  std::int64_t release(std::size_t tensor, std::int64_t begin, std::int64_t n, std::uint64_t cut,
                        char* v, ThresholdBuffers& buffers, KeptRun* run) {
-    const ThresholdTensor& w = work_[segment];
+    const ChunkedTensor& w = work_[tensor];
     const auto type = static_cast<std::size_t>(w.type());
     if (options_.measure) {
-      add(energies_[chunk(segment, begin)], table_.sum_squares[type](v, n, cut));
+      add(energies_[chunk(tensor, begin)], table_.sum_squares[type](v, n, cut));
     }
     KeptLanes to = {};
     const auto index_bytes = static_cast<std::size_t>(options_.index_bytes);
@@ -150,20 +150,24 @@ class ThresholdStep {
   }
 
   // Where to report what is kept from `begin` on: at its chunk, so that runs come in order.
-  KeptRun* new_run(std::size_t segment, std::int64_t begin) {
+  KeptRun* new_run(std::size_t tensor, std::int64_t begin) {
     if (runs_.empty()) return nullptr;
-    auto& run = runs_[chunk(segment, begin)];
+    auto& run = runs_[chunk(tensor, begin)];
     run.reset(new (std::nothrow) KeptRun);
     if (run != nullptr) {
-      run->segment = segment;
+      run->tensor = tensor;
     } else {
       no_memory_.store(true, std::memory_order_relaxed);
     }
     return run.get();
   }
 
-  std::size_t chunk(std::size_t segment, std::int64_t element) const {
-    return static_cast<std::size_t>(first_chunks_[segment] + element / kThresholdChunk);
+  const Scope& scope_of(const ChunkedTensor& w) const {
+    return scopes_[static_cast<std::size_t>(w.tensor().scope)];
+  }
+
+  std::size_t chunk(std::size_t tensor, std::int64_t element) const {
+    return static_cast<std::size_t>(first_chunks_[tensor] + element / kThresholdChunk);
   }
 
   static void add(Energy& sum, const Energy& e) { sum = {sum.kept + e.kept, sum.rest + e.rest}; }
@@ -193,10 +197,10 @@ class ThresholdStep {
 
   const KernelTable& table_ = kernels();
   const ThresholdOptions options_;
-  std::vector<ThresholdTensor> work_;
+  std::vector<ChunkedTensor> work_;
   std::vector<Scope> scopes_;
-  std::vector<std::int64_t> offsets_;             // by segment: its first element in its scope
-  std::vector<std::int64_t> first_chunks_ = {0};  // by segment: its first chunk of all
+  std::vector<std::int64_t> offsets_;             // by tensor: its first element in its scope
+  std::vector<std::int64_t> first_chunks_ = {0};  // by tensor: its first chunk of all
   // By chunk: how many were kept, a report that begins there, sums of squares.
   std::vector<std::int64_t> kept_;
   std::vector<std::unique_ptr<KeptRun>> runs_;
@@ -206,11 +210,11 @@ class ThresholdStep {
 
 }  // namespace
 
-ThresholdResult run_threshold(const std::vector<ThresholdSegment>& segments,
-                              const std::vector<ThresholdParams>& params,
+ThresholdResult run_threshold(const std::vector<ThresholdTensor>& tensors,
+                              const std::vector<ThresholdGroup>& groups,
                               const std::vector<Selector>& selectors,
                               const ThresholdOptions& options) {
-  return ThresholdStep(segments, params, selectors, options).run();
+  return ThresholdStep(tensors, groups, selectors, options).run();
 }
 
 double next_threshold(double threshold, std::int64_t kept, std::int64_t target) {

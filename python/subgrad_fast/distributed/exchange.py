@@ -54,9 +54,9 @@ class Exchange:
         """Starts the exchange of the entries, and returns the bytes that this rank sends."""
         self._counting.wait()
         entry_bytes = self.bucket.element_size() + (8 if self.wide else 4)
-        capacity = -(-int(self.counts.max()) // _core.ENTRY_GRANULE) * _core.ENTRY_GRANULE
+        capacity = -(-int(self.counts.max()) // _core.exchange.GRANULE) * _core.exchange.GRANULE
         payload = torch.zeros(capacity * entry_bytes, dtype=torch.uint8)
-        _core.pack_entries(payload.numpy(), self.bucket, self.wide, self.parts)
+        _core.exchange.pack(payload.numpy(), self.bucket, self.wide, self.parts)
         self.parts = []
         gathered = payload.new_empty(self.world_size, payload.numel())
         # Rows that nobody has anything to say in cannot be gathered.
@@ -78,7 +78,7 @@ class Exchange:
             self.future.set_result(self.bucket)
 
     def _merge(self, gathered: Tensor) -> None:
-        _core.merge_entries(
+        _core.exchange.merge(
             self.bucket, gathered.numpy(), self.counts.tolist(), self.wide, 1.0 / self.world_size
         )
 

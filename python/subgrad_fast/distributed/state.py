@@ -11,7 +11,8 @@ from torch._C._distributed_c10d import GradBucket
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
-from subgrad_fast import _core
+from subgrad_fast._arrays import raw_view
+from subgrad_fast._core.select import select
 from subgrad_fast.dense import sgd_step
 from subgrad_fast.distributed.exchange import (
     RESIDUAL_DTYPES,
@@ -252,16 +253,19 @@ class SparseState:
         ]
 
     def _choose(self, tensors: list[Tensor], wide: bool) -> list[Any]:
-        """Indices, values and threshold of every tensor."""
+        """Indices, values and threshold of every tensor, as NumPy arrays of their bytes."""
         together = self.scope == "bucket"
         if self.k is None:
-            return _core.select(tensors, self.threshold, self.density, None, together, not wide)
-        scopes = [tensors] if together else [[tensor] for tensor in tensors]
-        parts = []
-        for scope in scopes:
-            k = min(self.k, sum(tensor.numel() for tensor in scope))
-            parts += _core.select(scope, None, None, k, True, not wide)
-        return parts
+            parts = select(tensors, self.threshold, self.density, None, together, not wide)
+        else:
+            parts = []
+            for scope in [tensors] if together else [[tensor] for tensor in tensors]:
+                k = min(self.k, sum(tensor.numel() for tensor in scope))
+                parts += select(scope, None, None, k, True, not wide)
+        return [
+            (raw_view(indices, "indices"), raw_view(values, "values"), threshold)
+            for indices, values, threshold in parts
+        ]
 
     def _residual(self, name: str, parameter: Tensor, dtype: torch.dtype) -> Tensor:
         """The residual of a parameter, which lies in memory as its gradient does in the bucket."""

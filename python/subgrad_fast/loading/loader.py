@@ -11,8 +11,8 @@ from typing import Any, cast
 import numpy as np
 
 from subgrad_fast._arrays import Array
-from subgrad_fast.loading.batches import Ring, Slots
-from subgrad_fast.loading.cuda import CudaFields, fields_of
+from subgrad_fast.loading.fields import Fields
+from subgrad_fast.loading.ring import Ring
 from subgrad_fast.sampling import Sampler
 
 # Batches of fewer bytes are gathered when they are taken: to hand them to another thread and wait
@@ -97,10 +97,10 @@ class BatchLoader:
         if isinstance(sampler, Iterator):
             raise TypeError("sampler: an iterator ends after one epoch; pass what it was made from")
         self.sampler = sampler
-        self._fields = fields_of(arrays, pin=pin)
+        self._fields = Fields(arrays, pin=pin)
         self._prefetch = int(prefetch)
         self._copy = copy
-        self._spare: Slots | None = None  # the ring of the last epoch, for the next
+        self._spare: Ring | None = None  # the ring of the last epoch, for the next
         self._ahead: deque[_Drawn] = deque()
         self._taken = 0  # batches of this epoch that the caller has
         self._skip = 0  # batches to leave out at the start of the next epoch
@@ -121,7 +121,7 @@ class BatchLoader:
         ring = self._ring_for(first)
         try:
             # The size of the first batch decides for the epoch.
-            if isinstance(ring, Ring) and ring.background:
+            if ring.background:
                 yield from self._prefetched(ring, first, batches, ahead)
             else:
                 yield from self._in_turn(ring, first, batches)
@@ -133,11 +133,11 @@ class BatchLoader:
     def _batches(self) -> Iterator[Any]:
         """The sampler's: of indices, or of what computes them where the arrays are."""
         sampler = self.sampler
-        if isinstance(self._fields, CudaFields) and isinstance(sampler, Sampler):
+        if self._fields.device is not None and isinstance(sampler, Sampler):
             return sampler._batches_for_gpu(self._fields.rows)
         return iter(sampler)
 
-    def _ring_for(self, first: _Drawn) -> Slots:
+    def _ring_for(self, first: _Drawn) -> Ring:
         indices, _ = _split(first.item)
         rows = len(indices) if hasattr(indices, "__len__") else 0
         fields = self._fields
@@ -147,9 +147,9 @@ class BatchLoader:
             return ring
         # In the background as many are filled as are still valid.
         slots = 2 * self._prefetch if background else self._prefetch
-        return fields.ring(slots, background=background, copy=self._copy)
+        return Ring(fields, slots, background=background, copy=self._copy)
 
-    def _in_turn(self, ring: Slots, first: _Drawn, batches: Iterator[Any]) -> Iterator[Any]:
+    def _in_turn(self, ring: Ring, first: _Drawn, batches: Iterator[Any]) -> Iterator[Any]:
         """Each batch is gathered when it is taken."""
         gather = ring.gather
         for item in chain([first.item], batches):

@@ -1,4 +1,4 @@
-"""Optimizers for PyTorch: ``torch.optim`` classes whose step runs in subgrad_fast's kernels."""
+"""`optim.SGD`: torch's, its step in one pass over memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from torch.optim.optimizer import (
 # torch's default implementation, for what the kernels do not cover.
 from torch.optim.sgd import sgd as torch_sgd
 
-from subgrad_fast import _core
+from subgrad_fast._core import optimizer as core
+from subgrad_fast._core.rows import RowStep
 from subgrad_fast.optim.tensors import (
     Group,
     has_row_gradient,
@@ -27,10 +28,7 @@ from subgrad_fast.optim.tensors import (
     new_buffer,
     shrink,
 )
-from subgrad_fast.optim.threshold_sgd import ThresholdSGD
 from subgrad_fast.rows import make_row_step
-
-__all__ = ["SGD", "ThresholdSGD"]
 
 _profiler_enabled: Callable[[], bool] = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
 
@@ -76,7 +74,7 @@ class SGD(torch.optim.SGD):
     Under ``torch.amp.GradScaler`` gradients are unscaled before the step, as for ``fused=False``.
     """
 
-    _plan: _core.OptimizerPlan | None = None
+    _plan: core.Plan | None = None
 
     def __init__(
         self,
@@ -157,50 +155,56 @@ class SGD(torch.optim.SGD):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        leftover: Any = False
-        if self._plan is not None:  # then no argument chose torch's own implementation
-            try:
-                leftover = self._plan.step(self.param_groups, self.state)
-            except _core.OverlapError:
-                leftover = False  # perhaps with memory that no parameter has any more
-            if leftover is None:
-                return loss
-        self._step_further(leftover)
+        outcome = self._try_plan()
+        if outcome is None or not outcome.done:
+            self._step_further(outcome)
         return loss
 
-    def _step_further(self, leftover: Any) -> None:
-        """The step where there is no plan, or its step returned this: it is not all, or is none."""
-        if not self._is_ours():
-            self._check_l1()
-            for group in self.param_groups:
-                self._step_with_torch(group, group["params"], group["foreach"], group["fused"])
-            return
+    def _try_plan(self) -> core.Outcome | None:
+        """A step by the plan; None where there is none, or where it has met an overlap."""
+        if self._plan is None:
+            return None
+        try:
+            return self._plan.step(self.param_groups, self.state)
+        except core.OverlapError:
+            return None  # perhaps with memory that no parameter has any more: a new plan tells
 
-        plan = self._plan
-        buffers: dict[Tensor, Tensor] = {}
-        if leftover is False:
-            self._plan = None
-            try:
-                plan, buffers = self._make_plan()
-                leftover = plan.step(self.param_groups, self.state)
-            except _core.OverlapError:
-                # Nothing is written yet. Where order decides the result, torch's is meant.
-                leftover = False
-        if plan is None or leftover is False:  # also: `params` is not a list
-            self._check_l1()
-            for group in self.param_groups:
-                self._step_with_torch(group, group["params"], False, False)
-            return
-        if leftover:
+    def _step_further(self, outcome: core.Outcome | None) -> None:
+        """The step where the plan has not done it all."""
+        if not self._is_ours():
+            self._step_all_with_torch(by_group=True)
+        elif outcome is None or outcome.stale:
+            self._step_with_new_plan()
+        elif self._plan is not None:
+            self._step_remaining(self._plan, outcome, {})
+
+    def _step_with_new_plan(self) -> None:
+        self._plan = None
+        try:
+            plan, buffers = self._make_plan()
+            outcome = plan.step(self.param_groups, self.state)
+        except core.OverlapError:
+            outcome = None  # nothing is written; where order decides the result, torch's is meant
+        if outcome is None or outcome.stale:  # also: `params` is not a list
+            self._step_all_with_torch(by_group=False)
+        else:
+            self._step_remaining(plan, outcome, buffers)
+
+    def _step_remaining(
+        self, plan: core.Plan, outcome: core.Outcome, buffers: dict[Tensor, Tensor]
+    ) -> None:
+        """Steps what the plan could not, lets it finish, and makes `buffers` state."""
+        if not outcome.done:
             torchs: dict[int, list[Tensor]] = defaultdict(list)
             with_rows: dict[int, list[Tensor]] = defaultdict(list)
-            for index, param, sparse in leftover:
-                buffers.pop(param, None)
-                rows = sparse and has_row_gradient(param, self._momentum_of(param))
-                (with_rows if rows else torchs)[index].append(param)
+            for left in outcome.remaining:
+                buffers.pop(left.param, None)
+                rows = left.other_layout and has_row_gradient(
+                    left.param, self._momentum_of(left.param)
+                )
+                (with_rows if rows else torchs)[left.group].append(left.param)
             row_steps = [
-                self._row_step(self.param_groups[index], params, buffers)
-                for index, params in with_rows.items()
+                self._row_step(index, params, buffers) for index, params in with_rows.items()
             ]
             for index, params in torchs.items():
                 self._step_with_torch(self.param_groups[index], params, False, False)
@@ -213,16 +217,20 @@ class SGD(torch.optim.SGD):
             self.state.setdefault(param, {})["momentum_buffer"] = buffer
         self._plan = None if buffers else plan
 
-    def _check_l1(self) -> None:
+    def _step_all_with_torch(self, *, by_group: bool) -> None:
+        """The step in torch's code; `by_group`: in the implementation that each group names."""
         for group in self.param_groups:
             l1_of(group)
+        for group in self.param_groups:
+            how = (group["foreach"], group["fused"]) if by_group else (False, False)
+            self._step_with_torch(group, group["params"], *how)
 
     def _is_ours(self) -> bool:
         """Whether no argument chose torch's own implementation."""
         return self.defaults["foreach"] is None and self.defaults["fused"] is not False
 
     @torch._disable_dynamo  # type: ignore[attr-defined]  # not for torch.compile
-    def _make_plan(self) -> tuple[_core.OptimizerPlan, dict[Tensor, Tensor]]:
+    def _make_plan(self) -> tuple[core.Plan, dict[Tensor, Tensor]]:
         """A plan for the optimizer as it is now, and the momentum buffers made for it.
 
         The buffers are empty: the plan's first step sets them. As they become state afterwards, the
@@ -243,7 +251,7 @@ class SGD(torch.optim.SGD):
                 if first:
                     buffer = new[param] = new_buffer(param)
                 entries.append((index, param, buffer if covered else None, first, covered))
-        return _core.OptimizerPlan(self.param_groups, self.state, entries), new
+        return core.Plan(self.param_groups, self.state, entries), new
 
     def _momentum_of(self, param: Tensor) -> Tensor | None:
         buffer: Tensor | None = (
@@ -251,10 +259,9 @@ class SGD(torch.optim.SGD):
         )
         return buffer
 
-    def _row_step(
-        self, group: Group, params: list[Tensor], new: dict[Tensor, Tensor]
-    ) -> _core.RowStep:
+    def _row_step(self, index: int, params: list[Tensor], new: dict[Tensor, Tensor]) -> RowStep:
         """A checked step on the rows that gradients name. Buffers made for it go into `new`."""
+        group = self.param_groups[index]
         buffers = []
         if group["momentum"] != 0:
             for param in params:
@@ -262,20 +269,8 @@ class SGD(torch.optim.SGD):
                 if buffer is None:
                     buffer = new[param] = new_buffer(param, zeros=True)
                 buffers.append(buffer)
-        return make_row_step(
-            params,
-            [p.grad for p in params],
-            buffers,
-            lr=float(group["lr"]),
-            momentum=float(group["momentum"]),
-            dampening=float(group["dampening"]),
-            weight_decay=float(group["weight_decay"]),
-            nesterov=bool(group["nesterov"]),
-            maximize=bool(group["maximize"]),
-            decoupled_weight_decay=False,
-            l1=float(l1_of(group)),
-            first_step=False,
-        )
+        hyper = core.read_group(group, index)
+        return make_row_step(params, [p.grad for p in params], buffers, hyper)
 
     def _step_with_torch(
         self, group: Group, params: Iterable[Tensor], foreach: bool | None, fused: bool | None

@@ -20,7 +20,7 @@ Group = dict[str, Any]
 
 def _has_kernels(device: torch.device) -> bool:
     if device.type == "cuda":
-        return _TELLS_STREAM and _core.cuda_problem(device.index) is None
+        return _TELLS_STREAM and _core.cuda.problem(device.index) is None
     return device.type == "cpu"
 
 
@@ -39,7 +39,8 @@ def new_buffer(like: Tensor, *, zeros: bool = False) -> Tensor:
     """A tensor like `like`, empty or of zeros, of memory that a plan may point into (buffers.h)."""
     if like.device.type != "cpu":
         return torch.empty_like(like.detach())  # torch's allocator knows the streams
-    buffer: Tensor = torch.utils.dlpack.from_dlpack(_core.new_buffer(like.detach(), zeros))
+    memory = _core.optimizer.new_buffer(like.detach(), zeros)
+    buffer: Tensor = torch.utils.dlpack.from_dlpack(memory)
     return buffer
 
 
@@ -59,7 +60,7 @@ def shrink(param: Tensor, group: Group, *, differentiable: bool) -> None:
     """The proximal step of the L1 penalty for a parameter that torch has stepped."""
     lr, l1 = group["lr"], group["l1"]
     if is_dense(param) and param.device.type == "cpu" and not differentiable:
-        _core.shrink(param.detach(), _number(lr) * _number(l1), 1.0)
+        _core.sparsify.shrink(param.detach(), _number(lr) * _number(l1), 1.0)
         return
     w, threshold = param.clone(), lr * l1  # a clone, since autograd keeps what it has seen
     if w.is_complex():

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subgrad_fast._device import on_device
-from subgrad_fast.dense import _check_hyperparameters
+from subgrad_fast import _core
+from subgrad_fast._core import SgdParams
 from subgrad_fast.select.magnitudes import is_together
 from subgrad_fast.select.selectors import Absolute, Selector, check_density, make_selector
 
@@ -50,23 +50,27 @@ def warm(selector: Selector, group: Group) -> Selector:
     return type(selector)(density)
 
 
-def rate(group: Group) -> tuple[float, Tensor | None]:
-    """The learning rate: a number, or a tensor that is read on the device when a step runs."""
+def hyper_of(group: Group) -> tuple[SgdParams, Tensor | None]:
+    """The terms of a group's step, and its learning rate if that is to be read on a device."""
     lr = group["lr"]
-    if isinstance(lr, Tensor) and lr.dtype == torch.float32 and lr.numel() == 1 and on_device([lr]):
-        return 0.0, lr
-    return float(lr), None
+    on_device = (
+        isinstance(lr, Tensor)
+        and lr.dtype == torch.float32
+        and lr.numel() == 1
+        and _core.cuda.device_of(lr) is not None
+    )
+    terms = {name: group[name] for name in _core.SGD_TERMS if name in group}
+    return SgdParams(**{**terms, "lr": 0.0 if on_device else lr}), lr if on_device else None
 
 
 def check_group(group: Group) -> None:
     """Raises ValueError for a hyper-parameter that is out of range."""
-    _check_hyperparameters(
-        rate(group)[0],
-        group["momentum"],
-        group["dampening"],
-        group["weight_decay"],
-        group["nesterov"],
-    )
+    hyper_of(group)
+    check_choice(group)
+
+
+def check_choice(group: Group) -> None:
+    """Raises ValueError for a scope or a warm-up that is none."""
     is_together(group["scope"])
     warmup = group["warmup"]
     if isinstance(warmup, int):

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from subgrad_fast.optim.threshold_group import SELECTION, Group, check_group, settings
-from subgrad_fast.optim.threshold_work import BUFFERS, state_dtype, take_step
+from subgrad_fast.optim.threshold_state import BUFFERS, state_dtype, take_step
 from subgrad_fast.select.selectors import Selector, make_selector
-from subgrad_fast.threshold.result import INDEX_BYTES, ThresholdResult
+from subgrad_fast.threshold.result import ThresholdResult
+from subgrad_fast.threshold.step import index_bytes_of
 
 
 class ThresholdSGD(Optimizer):
@@ -89,8 +90,7 @@ class ThresholdSGD(Optimizer):
         emit: str | None = None,
         measure: bool = False,
     ) -> None:
-        if emit not in INDEX_BYTES:
-            raise ValueError(f"emit: expected None, 'int32' or 'int64', got {emit!r}")
+        index_bytes_of(emit)
         self.emit = emit
         self.measure = measure
         defaults = {

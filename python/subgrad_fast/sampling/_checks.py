@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array, is_torch
+from subgrad_fast._arrays import Array
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 
@@ -39,37 +39,24 @@ def row_count(name: str, value: Any) -> int:
     return integer(name, value, 1, 2**63)
 
 
-def output(out: Array | None, count: int) -> tuple[Indices, Any]:
-    """Where `count` indices are written, and what the caller gets back.
-
-    What is on a GPU comes out as it went in: `_core` knows both.
-    """
+def output(out: Array | None, count: int) -> Any:
+    """Where `count` indices are written: a new array, or `out`, on the host or on a device."""
     if out is None:
-        fresh = np.empty(count, np.int64)
-        return fresh, fresh
-    if on_gpu(out):
-        size = _core.cuda_size(out)
-        if size != count:
-            raise ValueError(f"out: expected int64 of shape ({count},), got {size} elements")
-        return out, out
-    view = out.numpy() if is_torch(out) else out
-    if not (isinstance(view, np.ndarray) and view.dtype == np.int64 and view.shape == (count,)):
-        got = (
-            f"{getattr(view, 'dtype', type(view).__name__)} of shape {getattr(view, 'shape', '?')}"
-        )
+        return np.empty(count, np.int64)
+    dtype = str(getattr(out, "dtype", type(out).__name__)).removeprefix("torch.")
+    shape = getattr(out, "shape", None)
+    if dtype != "int64" or shape is None or tuple(shape) != (count,):
+        got = f"{dtype} of shape {'?' if shape is None else tuple(shape)}"
         raise ValueError(f"out: expected int64 of shape ({count},), got {got}")
-    if not (view.flags.c_contiguous and view.flags.writeable):
-        raise ValueError("out: expected a contiguous and writable array")
-    return view, out
+    _core.sampling.check_output(out)
+    return out
 
 
-def on_gpu(array: Any) -> bool:
-    """Whether an array is in the memory of a CUDA device."""
-    return not isinstance(array, np.ndarray) and _core.cuda_device(array) is not None
-
-
-def gpu_indices(name: str, values: Any) -> Any:
-    """A tensor of indices on a GPU as fresh, contiguous int64. Their range is not looked at."""
+def places(name: str, values: Array, n: int) -> Any:
+    """`values` as fresh int64 where they are: on the host of [0, n), as by `indices`. On a device
+    their range is not looked at, since that would wait for it."""
+    if _core.cuda.device_of(values) is None:
+        return indices(name, values, n)
     torch = sys.modules["torch"]
     if values.dtype.is_floating_point or values.dtype.is_complex or values.dtype == torch.bool:
         raise TypeError(f"{name}: expected integers, got {values.dtype}")

@@ -93,7 +93,7 @@ class BatchSampler(Sampler):
         if not self.replacement:
             return self.order(epoch).slice(start, start + count)
         out = np.empty(count, np.int64)
-        _core.uniform_draws(self.n, self.seed, epoch, start, out)
+        _core.sampling.uniform_draws(self.n, self.seed, epoch, start, out)
         return out
 
     @property
@@ -102,6 +102,6 @@ class BatchSampler(Sampler):
 
     def _write(self, epoch: int, start: int, out: Array) -> None:
         if self.replacement:
-            _core.uniform_draws(self.n, self.seed, epoch, start, out)
+            _core.sampling.uniform_draws(self.n, self.seed, epoch, start, out)
         else:
             self.order(epoch)._order.range(start, 1, out)

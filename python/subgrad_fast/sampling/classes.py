@@ -21,7 +21,7 @@ class _ByClass:
         self.rows: Indices = np.argsort(keys, kind="stable")
         self.counts: Indices = np.bincount(numbers, minlength=self.classes)
         self.starts: Indices = np.concatenate([[0], np.cumsum(self.counts)])
-        self.strata = _core.Strata(self.starts.astype(np.uint64))
+        self.strata = _core.sampling.Strata(self.starts.astype(np.uint64))
 
     @property
     def n(self) -> int:
@@ -74,7 +74,7 @@ class ClassBalancedSampler(Sampler):
         if (given[~present] > 0).any():
             empty = int(np.argmax((given > 0) & ~present))
             raise ValueError(f"shares[{empty}]: class {empty} has no rows")
-        self._classes = _core.Weights(given, None)
+        self._classes = _core.sampling.Weights(given, None)
         length = integer("num_samples", self._data.n if num_samples is None else num_samples, 1)
         super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
 

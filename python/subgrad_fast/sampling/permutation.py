@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, overload
 
 import numpy as np
 
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array
+from subgrad_fast._arrays import Array, is_torch
 from subgrad_fast.sampling._checks import (
     Indices,
-    gpu_indices,
-    indices,
     integer,
-    on_gpu,
     output,
+    places,
     row_count,
     seed_or_epoch,
 )
 
 _CHUNK = 4096
+_choose = _core.sampling.choose
 
 
 class Permutation:
@@ -72,7 +72,7 @@ class Permutation:
         seed = seed_or_epoch("seed", seed)
         epoch = seed_or_epoch("epoch", epoch)
         self._arguments = (self.n, seed, epoch, bool(reverse_pairs), size, together)
-        self._order = _core.Order(*self._arguments)
+        self._order = _core.sampling.Order(*self._arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
         n, seed, epoch, reverse_pairs, size, together = self._arguments
@@ -106,27 +106,23 @@ class Permutation:
         positions = range(start, stop, step)
         if len(positions) > 0 and not (0 <= positions[0] < self.n and 0 <= positions[-1] < self.n):
             raise IndexError(f"{positions} is out of range for {self.n} rows")
-        rows, result = output(out, len(positions))
+        rows = output(out, len(positions))
         self._order.range(positions[0] if positions else 0, step, rows)
-        return result  # type: ignore[no-any-return]
+        return rows  # type: ignore[no-any-return]
 
     def take(self, positions: Array, *, out: Array | None = None) -> Indices:
         """The rows at an array of positions, int64 of its shape; `out` is 1-d, to write to."""
-        if on_gpu(positions):
-            rows = gpu_indices("positions", positions)
-            size = rows.numel()
-        else:
-            rows = indices("positions", positions, self.n)
-            size = rows.size
-        if out is None:
-            self._order.indices(rows)
-            return rows  # type: ignore[no-any-return]
-        into, result = output(out, size)
-        if on_gpu(positions) != on_gpu(out):
-            raise ValueError("out: expected an array on the device of the positions")
-        into[...] = rows.reshape(-1)
-        self._order.indices(into)
-        return result  # type: ignore[no-any-return]
+        rows = places("positions", positions, self.n)
+        if out is not None:
+            flat = rows.reshape(-1)
+            rows = output(out, len(flat))
+            if _core.cuda.device_of(flat) != _core.cuda.device_of(rows):
+                raise ValueError("out: expected an array on the device of the positions")
+            if is_torch(rows) and not is_torch(flat):
+                flat = sys.modules["torch"].from_numpy(flat)
+            rows[...] = flat
+        self._order.indices(rows)
+        return rows  # type: ignore[no-any-return]
 
     @overload
     def position(self, index: int) -> int: ...
@@ -136,7 +132,7 @@ class Permutation:
         """Where a row comes in this order: the inverse, for an int or an array of rows."""
         if isinstance(index, int | np.integer):
             return self._order.position_of(self._place("index", int(index)))
-        rows = gpu_indices("index", index) if on_gpu(index) else indices("index", index, self.n)
+        rows = places("index", index, self.n)
         self._order.positions(rows)
         return rows
 
@@ -173,9 +169,9 @@ def choose(n: int, k: int, *, seed: int = 0, draw: int = 0, out: Array | None = 
         n = row_count("n", n)
     if not (type(k) is int and 0 <= k <= n):
         k = integer("k", k, 0, n)
-    rows, result = output(out, k)
+    rows = output(out, k)
     try:
-        _core.choose(n, seed, draw, rows)
+        _choose(n, seed, draw, rows)
     except TypeError:
-        _core.choose(n, seed_or_epoch("seed", seed), seed_or_epoch("draw", draw), rows)
-    return result  # type: ignore[no-any-return]
+        _choose(n, seed_or_epoch("seed", seed), seed_or_epoch("draw", draw), rows)
+    return rows  # type: ignore[no-any-return]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array, is_torch
-from subgrad_fast.sampling._checks import Indices, indices, integer, on_gpu, output
+from subgrad_fast._arrays import Array
+from subgrad_fast.sampling._checks import Indices, indices, integer, output
 from subgrad_fast.sampling.cursor import Sampler
 
 
@@ -63,14 +62,13 @@ class WeightedSampler(Sampler):
             )
         self.n = array.size
         self.replacement = bool(replacement)
-        self._weights = _core.Weights(array, None)
+        self._weights = _core.sampling.Weights(array, None)
         most = None if replacement else self._weights.positive
         if num_samples is None:
             num_samples = self.n if most is None else most
         length = integer("num_samples", num_samples, 1, most)
         super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
         self._drawn = 0
-        self._tables: dict[Any, Any] = {}  # on devices
         self._epoch_rows: tuple[int, int, Indices] | None = None  # of (seed, epoch)
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
@@ -85,28 +83,7 @@ class WeightedSampler(Sampler):
         return self.replacement and type(self).rows is WeightedSampler.rows
 
     def _write(self, epoch: int, start: int, out: Array) -> None:
-        self._draw(epoch, start, True, out)
-
-    def _draw(self, epoch: int, start: int, by_epoch: bool, out: Array) -> None:
-        """Draws with replacement, into an array on the host or on a GPU."""
-        if not on_gpu(out):
-            self._weights.draw(self.seed, epoch, start, by_epoch, out)
-        elif self._weights.changed:  # a tree on the host
-            rows = np.empty(_core.cuda_size(out), np.int64)
-            self._weights.draw(self.seed, epoch, start, by_epoch, rows)
-            _core.cuda_send_indices(rows, self.n, out)
-        else:
-            table = self._table_for(out)
-            self._weights.draw_from(table, self.seed, epoch, start, by_epoch, out)
-
-    def _table_for(self, out: Array) -> Any:
-        """The alias table on the device of `out`, put there at the first need."""
-        if not is_torch(out):
-            raise TypeError(f"out: expected a torch tensor, got {type(out).__name__}")
-        if out.device not in self._tables:
-            columns = sys.modules["torch"].from_numpy(self._weights.columns())
-            self._tables[out.device] = columns.to(out.device)
-        return self._tables[out.device]
+        self._weights.draw(self.seed, epoch, start, True, out)
 
     def _whole_epoch(self, epoch: int) -> Indices:
         if self._epoch_rows is None or self._epoch_rows[:2] != (self.seed, epoch):
@@ -130,17 +107,13 @@ class WeightedSampler(Sampler):
         """
         most = None if self.replacement else self._weights.positive
         n = integer("n", n, 0, most)
-        rows, result = output(out, n)
+        rows = output(out, n)
         if self.replacement:
-            self._draw(0, self._drawn, False, rows)
-        elif on_gpu(rows):
-            drawn = np.empty(n, np.int64)
-            self._weights.draw_distinct(self.seed, self._drawn, False, drawn)
-            _core.cuda_send_indices(drawn, self.n, rows)
+            self._weights.draw(self.seed, 0, self._drawn, False, rows)
         else:
             self._weights.draw_distinct(self.seed, self._drawn, False, rows)
         self._drawn += n
-        return result  # type: ignore[no-any-return]
+        return rows  # type: ignore[no-any-return]
 
     def update(self, indices_: Array, weights: Array) -> None:
         """Sets weights in O(log n) each; all or none if one is wrong. The last of
@@ -159,7 +132,6 @@ class WeightedSampler(Sampler):
                 f"weights: expected one, or one for each of {rows.size} indices, got {values.shape}"
             )
         self._weights.update(rows, np.ascontiguousarray(np.broadcast_to(values, rows.shape)))
-        self._tables = {}
 
     @property
     def weights(self) -> npt.NDArray[np.float64]:
@@ -177,9 +149,6 @@ class WeightedSampler(Sampler):
         with np.errstate(divide="ignore"):
             return np.asarray(self._weights.total / (self.n * weights))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_tables": {}}
-
     def _state(self, epoch: int, position: int) -> dict[str, int]:
         state = {**super()._state(epoch, position), "drawn": self._drawn}
         if self._weights.changed:
@@ -193,6 +162,6 @@ class WeightedSampler(Sampler):
         self._drawn = drawn
         same = self._weights.exponent if self._weights.changed else None
         if exponent != same:
-            self._weights = _core.Weights(self._weights.values(), exponent)
+            self._weights = _core.sampling.Weights(self._weights.values(), exponent)
         self._epoch_rows = None
         return place

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import operator
-import sys
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch
-from subgrad_fast._device import address, contiguous, empty, on_device, outputs_like, read
+from subgrad_fast._arrays import Array, Arrays, as_sequence
 from subgrad_fast.select.selectors import check_density, check_threshold
 
 
@@ -62,48 +57,6 @@ def check_amount(
     if density is not None:
         check_density(density := _number("density", density))
     return threshold, density, None if k is None else _integer("k", k)
-
-
-def _selection(array: Array, indices: npt.NDArray[Any], bits: npt.NDArray[Any]) -> tuple[Any, Any]:
-    """Indices, and bits as values of the array's dtype, both of the array's library."""
-    if is_torch(array):
-        from_numpy = sys.modules["torch"].from_numpy
-        signed = bits.view(f"i{bits.itemsize}")  # older versions of torch have no others
-        return from_numpy(indices), from_numpy(signed).view(array.dtype)
-    if not isinstance(array, np.ndarray):
-        array = np.from_dlpack(array)
-    return indices, bits.view(array.dtype)
-
-
-def _on_one_device(arrays: list[Array], x: Arrays) -> Any:
-    """The argument with its arrays row-major."""
-    rows = [contiguous(a) for a in arrays]
-    return rows if isinstance(x, list | tuple) else rows[0]
-
-
-def _select_on_device(
-    arrays: list[Array],
-    x: Arrays,
-    threshold: float | None,
-    density: float | None,
-    k: int | None,
-    together: bool,
-    index_dtype: str,
-) -> list[Selection]:
-    x = _on_one_device(arrays, x)
-    work = _core.CudaSelect(x, threshold, density, k, 0, together, index_dtype == "int32")
-    like, amounts = arrays[0], work.amounts
-    scratch = empty(like, work.scratch_bytes, "uint8")
-    kept, thresholds = empty(like, len(arrays), "int64"), empty(like, len(amounts), "float64")
-    work.find(address(scratch), address(kept), address(thresholds))
-    known = threshold is None and len(amounts) == len(arrays)
-    counts = amounts if known else read(kept)
-    made, places = outputs_like(arrays, counts, index_dtype, [None] * len(arrays))
-    work.write(places)
-    return [
-        Selection(indices, values, thresholds[0 if together else i])
-        for i, (indices, values) in enumerate(made)
-    ]
 
 
 def select(
@@ -160,14 +113,9 @@ def select(
         raise ValueError(f"index_dtype: expected 'int64' or 'int32', got {index_dtype!r}")
     together = is_together(scope)
     x = as_sequence(x)
-    arrays = as_list(x)
-    if on_device(arrays):
-        found = _select_on_device(arrays, x, threshold, density, k, together, index_dtype)
-        return found if isinstance(x, list | tuple) else found[0]
-    parts = _core.select(x, threshold, density, k, together, index_dtype == "int32")
     found = [
-        Selection(*_selection(array, indices, bits), kept)
-        for array, (indices, bits, kept) in zip(arrays, parts, strict=True)
+        Selection(*part)
+        for part in _core.select.select(x, threshold, density, k, together, index_dtype == "int32")
     ]
     return found if isinstance(x, list | tuple) else found[0]
 
@@ -188,14 +136,5 @@ def kth_magnitude(x: Arrays, k: int, *, scope: str = "tensor") -> Any:
     """
     together = is_together(scope)
     x = as_sequence(x)
-    arrays = as_list(x)
-    if on_device(arrays):
-        work = _core.CudaSelect(
-            _on_one_device(arrays, x), None, None, _integer("k", k), 1, together, False
-        )
-        scratch = empty(arrays[0], work.scratch_bytes, "uint8")
-        found = empty(arrays[0], len(work.amounts), "float64")
-        work.find(address(scratch), 0, address(found))
-        return found if isinstance(x, list | tuple) and not together else found[0]
-    magnitudes = _core.kth_magnitudes(x, _integer("k", k), together)
+    magnitudes = _core.select.kth_magnitudes(x, _integer("k", k), together)
     return magnitudes if isinstance(x, list | tuple) and not together else magnitudes[0]

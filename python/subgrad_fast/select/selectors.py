@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import ClassVar, TypeAlias
 
 from subgrad_fast import _core
-
-
-def count_of(density: float, n: int) -> int:
-    """How many of `n` elements a density means: rounded half up, and at least one unless 0."""
-    return _core.count_of(density, n)
 
 
 def check_density(density: float, name: str = "density") -> None:
@@ -37,6 +30,11 @@ class Absolute:
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
 
+    @property
+    def choice(self) -> _core.threshold.Choice:
+        """The same as the kernels take it."""
+        return _core.threshold.Choice("absolute", float(self.threshold), None, None)
+
 
 @dataclass(frozen=True)
 class Exact:
@@ -58,6 +56,11 @@ class Exact:
         if self.k is not None and not self.k >= 0:
             raise ValueError(f"k: expected a number >= 0, got {self.k!r}")
 
+    @property
+    def choice(self) -> _core.threshold.Choice:
+        """The same as the kernels take it."""
+        return _core.threshold.Choice("exact", None, self.density, self.k)
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -72,6 +75,11 @@ class Sampled:
 
     def __post_init__(self) -> None:
         check_density(self.density)
+
+    @property
+    def choice(self) -> _core.threshold.Choice:
+        """The same as the kernels take it."""
+        return _core.threshold.Choice("sampled", None, self.density, None)
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,11 @@ class Reused:
 
     def __post_init__(self) -> None:
         check_density(self.density)
+
+    @property
+    def choice(self) -> _core.threshold.Choice:
+        """The same as the kernels take it."""
+        return _core.threshold.Choice("reused", None, self.density, None)
 
 
 Selector: TypeAlias = Absolute | Exact | Sampled | Reused
@@ -142,37 +155,3 @@ def make_selector(
         assert density is not None
         return Sampled(density) if selector == "sampled" else Reused(density)
     return Exact(density, k)
-
-
-# A step over many small tensors is mostly the making of objects, so equal ones are made once; they
-# cannot be changed.
-core_selector = lru_cache(1024)(_core.Selector)
-
-
-def request(selector: Selector, n: int, reused: float | None = None) -> _core.Selector:
-    """What the kernels are asked for, for a scope of `n` elements. `reused`: the last threshold.
-
-    Raises:
-        ValueError: more elements are to be kept than there are.
-    """
-    if isinstance(selector, Absolute):
-        return core_selector("absolute", float(selector.threshold), 0)
-    if isinstance(selector, Reused) and reused is not None:
-        return core_selector("absolute", reused, 0)
-    if isinstance(selector, Exact):
-        if selector.k is not None and selector.k > n:
-            raise ValueError(
-                f"k: expected at most the {n} elements that there are, got {selector.k}"
-            )
-        k = selector.k if selector.density is None else count_of(selector.density, n)
-        assert k is not None
-        return core_selector("exact", 0.0, k)
-    return core_selector("sampled", 0.0, count_of(selector.density, n))
-
-
-def next_threshold(selector: Selector, n: int, threshold: float, kept: int) -> float | None:
-    """The threshold that `Reused` goes on with after a step over `n` elements; else None."""
-    if not isinstance(selector, Reused) or n == 0 or selector.density == 0.0:
-        return None
-    following = _core.next_threshold(threshold, kept, count_of(selector.density, n))
-    return None if math.isnan(following) else following

@@ -1,45 +1,77 @@
-"""What a thresholded step reports, and which tensors share a threshold in it."""
+"""What a thresholded step reports."""
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array, is_torch
+from subgrad_fast._arrays import Array
 from subgrad_fast.select.magnitudes import Selection
 
-# Equal ones are made once, as in selectors.core_selector.
-core_placement = lru_cache(1 << 14)(_core.Placement)
 
-INDEX_BYTES = {None: 0, "int32": 4, "int64": 8}
+def _numbers(values: Any) -> list[Any]:
+    """Numbers in a list; an array on a device is waited for."""
+    return values if isinstance(values, list) else list(values.tolist())
 
 
-@dataclass(frozen=True)
 class ThresholdResult:
     """What a thresholded step did.
 
+    Of tensors on a device nothing is waited for until it is asked for: `kept`, `thresholds`,
+    `energies` and what is derived from them read the numbers whenever they are looked at (in a
+    captured graph those of its last replay).
+
     Attributes:
-        kept: how many elements were applied, one number for each tensor.
-        sizes: how many elements there are, likewise.
-        thresholds: the least magnitude that was applied (of exact selection: the k-th largest), one
-            for each tensor; infinity where nothing was to be kept.
-        energies: sums of squares (of what was kept, of what was not), a pair for each tensor; None
-            unless measured. The same bits on every instruction set and number of threads.
+        sizes: how many elements there are, one number for each tensor.
         selections: what was applied, one `Selection` for each tensor; None unless asked for.
     """
 
-    kept: list[int]
     sizes: list[int]
-    thresholds: list[float]
-    energies: list[tuple[float, float]] | None = None
-    selections: list[Selection] | None = None
+    selections: list[Selection] | None
+
+    def __init__(self, report: _core.threshold.Report) -> None:
+        self._report = report
+        self._places = report.places
+        self.sizes = report.sizes
+        self.selections = None
+        if report.selections is not None:
+            self.selections = [
+                Selection(indices, values, self._places[m.place].thresholds[m.scope])
+                for (indices, values), m in zip(report.selections, report.members, strict=True)
+            ]
+
+    def __repr__(self) -> str:
+        where = "" if all(place.on_host for place in self._places) else ", on a device"
+        return f"ThresholdResult(of {len(self.sizes)} tensors, {sum(self.sizes)} elements{where})"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("ThresholdResult: cannot be pickled; pickle the numbers that are wanted")
+
+    @property
+    def kept(self) -> list[int]:
+        """How many elements were applied, one number for each tensor."""
+        by_place = [_numbers(place.kept) for place in self._places]
+        return [by_place[m.place][m.tensor] for m in self._report.members]
+
+    @property
+    def thresholds(self) -> list[float]:
+        """The least magnitude that was applied (of exact selection: the k-th largest), one for each
+        tensor; infinity where nothing was to be kept."""
+        by_place = [_numbers(place.thresholds) for place in self._places]
+        return [by_place[m.place][m.scope] for m in self._report.members]
+
+    @property
+    def energies(self) -> list[tuple[float, float]] | None:
+        """Sums of squares (of what was kept, of what was not), a pair for each tensor; None unless
+        measured. The same bits on every instruction set and number of threads."""
+        if any(place.energies is None for place in self._places):
+            return None
+        by_place = [_numbers(place.energies) for place in self._places]
+        return [
+            (by_place[m.place][2 * m.tensor], by_place[m.place][2 * m.tensor + 1])
+            for m in self._report.members
+        ]
 
     @property
     def density(self) -> float:
@@ -49,60 +81,36 @@ class ThresholdResult:
     @property
     def energy_kept(self) -> float | None:
         """The applied share of the sum of squares; 1 where there is none. None unless measured."""
-        if self.energies is None:
+        energies = self.energies
+        if energies is None:
             return None
-        kept, rest = (math.fsum(e) for e in zip((0.0, 0.0), *self.energies, strict=True))
+        kept, rest = (math.fsum(e) for e in zip((0.0, 0.0), *energies, strict=True))
         return kept / (kept + rest) if kept + rest != 0.0 else 1.0
 
     @property
     def residual_norm(self) -> float | None:
         """The Euclidean norm of what was not applied. None unless measured."""
-        if self.energies is None:
+        energies = self.energies
+        return None if energies is None else math.sqrt(math.fsum(rest for _, rest in energies))
+
+    @property
+    def device_kept(self) -> Array | None:
+        """`kept` where it is, int64 on the device; None unless all tensors are on one."""
+        return self._on_device("kept")
+
+    @property
+    def device_thresholds(self) -> Array | None:
+        """The thresholds where they are, float64 on the device, one for each: by tensor, or one for
+        a global one. None unless all tensors are on one device."""
+        return self._on_device("thresholds")
+
+    @property
+    def device_energies(self) -> Array | None:
+        """The energies where they are, float64 on the device, two for each tensor; None unless
+        measured, with all tensors on one device."""
+        return self._on_device("energies")
+
+    def _on_device(self, name: str) -> Array | None:
+        if len(self._places) != 1 or self._places[0].on_host:
             return None
-        return math.sqrt(math.fsum(rest for _, rest in self.energies))
-
-
-class Scopes:
-    """Which tensors share a threshold, and how it was chosen."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-        self.of_tensor: list[int] = []
-        self.tensor_sizes: list[int] = []
-
-    def add(self, sizes: list[int], *, together: bool) -> None:
-        """More tensors, of those sizes: in one scope, or each in one of its own."""
-        first, n = len(self.sizes), len(sizes)
-        self.of_tensor += [first] * n if together else range(first, first + n)
-        if n > 0:
-            self.sizes += [sum(sizes)] if together else sizes
-        self.tensor_sizes += sizes
-
-    def kept(self, by_tensor: list[int]) -> list[int]:
-        """Sums over the tensors of each scope."""
-        sums = [0] * len(self.sizes)
-        for scope, kept in zip(self.of_tensor, by_tensor, strict=True):
-            sums[scope] += kept
-        return sums
-
-
-def size_of(array: Array) -> int:
-    """The number of elements; 0 of what is no array, which the kernels refuse by name."""
-    shape: Sequence[int] = getattr(array, "shape", (0,))
-    return math.prod(shape)
-
-
-def result_of(
-    params: list[Array], scopes: Scopes, report: tuple[Any, ...], emit: str | None
-) -> ThresholdResult:
-    """The kernels' report as a `ThresholdResult`."""
-    kept, thresholds, energies, selections = report
-    by_tensor = [thresholds[scope] for scope in scopes.of_tensor]
-    chosen = None
-    if emit is not None:
-        chosen = []
-        for param, arrays, threshold in zip(params, selections, by_tensor, strict=True):
-            kind = sys.modules["torch"].from_numpy if is_torch(param) else np.asarray
-            indices, values = map(kind, arrays)
-            chosen.append(Selection(indices, values, threshold))
-    return ThresholdResult(kept, scopes.tensor_sizes, by_tensor, energies or None, chosen)
+        return getattr(self._places[0], name)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from itertools import chain
-from typing import Any
-
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, torch_tensors
-from subgrad_fast._device import on_device
-from subgrad_fast.dense import _check_hyperparameters
-from subgrad_fast.rows import any_row_sparse, row_step
+from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence
+from subgrad_fast.rows import any_row_sparse
 from subgrad_fast.select.magnitudes import is_together
-from subgrad_fast.select.selectors import Reused, Selector, make_selector, next_threshold, request
-from subgrad_fast.threshold.device import DeviceStep
-from subgrad_fast.threshold.result import (
-    INDEX_BYTES,
-    Scopes,
-    ThresholdResult,
-    core_placement,
-    result_of,
-    size_of,
-)
+from subgrad_fast.select.selectors import Reused, Selector, make_selector
+from subgrad_fast.threshold.result import ThresholdResult
+
+_INDEX_BYTES = {None: 0, "int32": 4, "int64": 8}
+
+
+def index_bytes_of(emit: str | None) -> int:
+    """The size of the indices that are reported; 0 for none. Raises ValueError for other names."""
+    if emit not in _INDEX_BYTES:
+        raise ValueError(f"emit: expected None, 'int32' or 'int64', got {emit!r}")
+    return _INDEX_BYTES[emit]
+
+
+def _number_or_array(threshold: float | Array | None) -> tuple[float | None, Array | None]:
+    """The threshold as a number; one on a device is read there, in place of the number."""
+    if isinstance(threshold, float | int | None) or _core.cuda.device_of(threshold) is None:
+        return threshold, None
+    return 0.0, threshold
 
 
 def threshold_step(
@@ -81,10 +84,8 @@ def threshold_step(
 
     Args:
         params: one array or a sequence of arrays, as in `sgd_step`.
-        grads: as many arrays of the same shapes, as in `sgd_step`. Or gradients that name rows: for
-            each parameter a tuple (rows, values) or a torch COO tensor. They are applied as they
-            are, momentum and weight decay included, to the rows that they name, duplicates added;
-            nothing is selected or held back then, and ``kept`` counts the gradients' values.
+        grads: as many arrays of the same shapes, as in `sgd_step`. (Gradients that name rows are
+            for `row_step`.)
         residuals: as many arrays of the same shapes, float64 for float64 parameters and float32 for
             all others. Needed unless `error_feedback` is False, and then neither read nor written.
         momentum_buffers: as many arrays of the same shapes and of the residuals' dtypes. Needed if
@@ -110,11 +111,11 @@ def threshold_step(
             stays in the residual; nothing is read by the host, so a graph can be captured. Without
             it the host waits for the counts once, to make arrays of just that length.
 
-    On a device (CUDA tensors, PyTorch 2.10 or newer) the step runs in torch's current stream, all
-    arrays on one device and in the order of their parameters. Parameters, residuals, momentum,
-    indices and values have the CPU's bits; energies the same ones in every run. ``Sampled`` and
-    ``Reused`` select exactly there. The result is a `DeviceThresholdResult`, whose numbers stay on
-    the device until they are looked at.
+    On a device (CUDA tensors, PyTorch 2.10 or newer) the step runs in torch's current stream there,
+    all arrays in the order of their parameters, those of a global scope on one device. Parameters,
+    residuals, momentum, indices and values have the CPU's bits; energies the same ones in every
+    run. ``Sampled`` and ``Reused`` select exactly there. The result's numbers stay on the device
+    until they are looked at.
 
     Raises:
         TypeError: an argument is not an array, or its dtype or layout is not supported; or the
@@ -123,93 +124,46 @@ def threshold_step(
             shares memory with another, or a hyper-parameter is out of range. The message names the
             argument and its index. Nothing has been written then.
     """
-    _check_hyperparameters(lr, momentum, dampening, weight_decay, nesterov)
-    hyper: dict[str, Any] = {
-        "lr": lr,
-        "momentum": momentum,
-        "dampening": dampening,
-        "weight_decay": weight_decay,
-        "nesterov": nesterov,
-        "maximize": maximize,
-        "decoupled_weight_decay": decoupled_weight_decay,
-    }
+    hyper = _core.SgdParams(
+        lr,
+        momentum=momentum,
+        dampening=dampening,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        maximize=maximize,
+        decoupled_weight_decay=decoupled_weight_decay,
+    )
     params, grads = as_sequence(params), as_sequence(grads)
-    each_grad: Any = grads if isinstance(params, list | tuple) else [grads]
-    if any_row_sparse(each_grad):
-        refused = (threshold, density, k, selector, residuals, emit)
-        if any(argument is not None for argument in refused):
-            raise ValueError(
-                "grads: row-sparse gradients are applied as they are: no threshold, density, k, "
-                "selector, residuals or emit"
-            )
-        row_step(params, grads, momentum_buffers, **hyper, first_step=first_step)
-        named = [size_of(g[1] if isinstance(g, tuple) else g._values()) for g in each_grad]
-        return ThresholdResult(named, list(map(size_of, as_list(params))), [0.0] * len(named))
-    threshold_on_device = None
-    if not isinstance(threshold, float | int | None) and on_device([threshold]):
-        threshold, threshold_on_device = 0.0, threshold
+    if any_row_sparse(as_list(grads)):
+        raise TypeError("grads: name rows; row_step applies such gradients")
+    threshold, on_device = _number_or_array(threshold)
     chosen = make_selector(selector, threshold, density, k)
     together = is_together(scope)
-    if emit not in INDEX_BYTES:
-        raise ValueError(f"emit: expected None, 'int32' or 'int64', got {emit!r}")
+    index_bytes = index_bytes_of(emit)
     if error_feedback and residuals is None:
         raise ValueError("residuals: needed, unless error_feedback is False")
     if momentum != 0.0 and momentum_buffers is None:
         raise ValueError("momentum_buffers: needed, since momentum is not 0")
-    residuals = as_sequence(residuals) if error_feedback else None
-    momentum_buffers = as_sequence(momentum_buffers) if momentum != 0.0 else None
-
-    tensors = as_list(params)
-    scopes = Scopes()
-    scopes.add([size_of(tensor) for tensor in tensors], together=together)
-    reused: list[float | None] = [None] * len(scopes.sizes)
-    if isinstance(chosen, Reused) and len(chosen.thresholds) == len(reused):
-        reused = chosen.thresholds
-    written = [arrays for arrays in (params, residuals, momentum_buffers) if arrays is not None]
-    versioned = torch_tensors(chain.from_iterable(map(as_list, written)))
-    row = _core.ThresholdParams(
-        **hyper, momentum_correction=momentum_correction, momentum_masking=momentum_masking
-    )
-    requests = [request(chosen, n, last) for n, last in zip(scopes.sizes, reused, strict=True)]
-    placements = [core_placement(0, s, first_step, first_step) for s in scopes.of_tensor]
     if capacity is not None and (emit is None or not capacity >= 0):
         raise ValueError(f"capacity: expected a number >= 0 beside emit, got {capacity!r}")
-    if on_device(tensors):
-        step = DeviceStep(
-            params,
-            tensors,
-            grads,
-            residuals,
-            momentum_buffers,
-            [row],
-            requests,
-            placements,
-            scopes,
-            emit,
-            measure,
-            threshold_on_device,
-        )
-        return step.run(versioned, capacity)
-    if threshold_on_device is not None:
-        raise ValueError("threshold: is on a device, and the arrays are not")
-    if capacity is not None:
-        raise ValueError("capacity: has a meaning for arrays on a device only")
-    report = _core.threshold_step(
+
+    count = len(params) if isinstance(params, list | tuple) else 1
+    call = _core.threshold.Call(index_bytes, measure)
+    call.add(
         params,
         grads,
-        residuals,
-        momentum_buffers,
-        [row],
-        requests,
-        placements,
-        INDEX_BYTES[emit],
-        measure,
-        versioned,
+        as_sequence(residuals) if error_feedback else None,
+        as_sequence(momentum_buffers) if momentum != 0.0 else None,
+        hyper,
+        momentum_correction=momentum_correction,
+        momentum_masking=momentum_masking,
+        choice=chosen.choice,
+        together=together,
+        first=[first_step] * count,
+        fresh=[first_step] * count,
+        last=chosen.thresholds if isinstance(chosen, Reused) else [],
     )
+    report = call.run(threshold=on_device, capacity=capacity)
     if isinstance(chosen, Reused):
-        kept = scopes.kept(report[0])
-        chosen.thresholds[:] = [
-            next_threshold(chosen, *each)
-            for each in zip(scopes.sizes, report[1], kept, strict=True)
-        ]
-    return result_of(tensors, scopes, report, emit)
+        [chosen.thresholds[:]] = report.following
+    return ThresholdResult(report)

@@ -33,7 +33,7 @@ class Field:
         self.gpu = gpu
 
     def listed(self) -> tuple[int, ...]:
-        """A CudaGatherArray."""
+        """A GatherArray."""
         source, out = self.gpu.address(self.source), self.gpu.address(self.out)
         return source, out, self.pitch, self.row_bytes
 
@@ -151,7 +151,7 @@ def test_arrays_of_any_type(gpu: Gpu) -> None:
     indices = np.array([3, 3, 9, 0])
     sources = [gpu.array(x), gpu.array(y)]
     outputs = [gpu.array(np.zeros((4, 6))), gpu.array(np.zeros(4, np.uint8))]
-    _core.cuda_gather(sources, outputs, gpu.array(indices))
+    _core.testing.gather(sources, outputs, gpu.array(indices))
     np.testing.assert_array_equal(gpu.numpy(outputs[0]), x[indices])
     np.testing.assert_array_equal(gpu.numpy(outputs[1]), y[indices])
 
@@ -161,13 +161,13 @@ def test_what_does_not_fit_is_refused(gpu: Gpu) -> None:
     good: Any = gpu.array(np.zeros((2, 6)))
     for output in (np.zeros((3, 6)), np.zeros((2, 5)), np.zeros((2, 6), np.float32)):
         with pytest.raises(ValueError, match=r"outputs\[0\]: does not fit"):
-            _core.cuda_gather([x], [gpu.array(output)], indices)
+            _core.testing.gather([x], [gpu.array(output)], indices)
     with pytest.raises(ValueError, match="outputs: one per source"):
-        _core.cuda_gather([x], [good, good], indices)
-    with pytest.raises(TypeError, match=r"sources\[0\]: expected"):
-        _core.cuda_gather([np.zeros((10, 6))], [good], indices)
-    with pytest.raises(ValueError, match="indices: expected contiguous int64"):
-        _core.cuda_gather([x], [good], gpu.array(np.zeros(2)))
+        _core.testing.gather([x], [good, good], indices)
+    with pytest.raises(ValueError, match=r"sources\[0\]: expected 10 contiguous rows on cuda:0"):
+        _core.testing.gather([np.zeros((10, 6))], [good], indices)
+    with pytest.raises(ValueError, match="indices: expected int64, got float64"):
+        _core.testing.gather([x], [good], gpu.array(np.zeros(2)))
 
 
 @pytest.mark.parametrize("count", [0, 1, 510, 511, 512, 4093, 4094, 4095, 9000])
@@ -176,7 +176,7 @@ def test_indices_are_sent(gpu: Gpu, count: int) -> None:
     values = np.random.default_rng(count).integers(0, 2**40, count)
     for given in (values, values.astype(np.uint64), values.tolist()):
         out = gpu.array(np.full(count, 77))
-        _core.cuda_send_indices(given, 2**40, out)
+        _core.testing.send_indices(given, 2**40, out)
         np.testing.assert_array_equal(gpu.numpy(out), values)
 
 
@@ -184,7 +184,7 @@ def test_indices_are_looked_at_before_they_are_sent(gpu: Gpu) -> None:
     out = gpu.array(np.full(3, 77))
     for bad in ([0, 1, 10], [0, -1, 3]):
         with pytest.raises(IndexError, match="is outside the 10 rows"):
-            _core.cuda_send_indices(bad, 10, out)
+            _core.testing.send_indices(bad, 10, out)
     with pytest.raises(ValueError, match="expected 3, got 2"):
-        _core.cuda_send_indices([1, 2], 10, out)
+        _core.testing.send_indices([1, 2], 10, out)
     assert gpu.numpy(out).tolist() == [77, 77, 77]

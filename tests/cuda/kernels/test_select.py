@@ -107,7 +107,7 @@ def test_many_tiles_are_scanned(gpu: Gpu) -> None:
     x = np.zeros(tiles * TILE, np.float32)
     x[5000::10000] = 1.0
     on, k = gpu.array(x), (tiles - 1) * TILE + 77
-    _core.select_isa(None)
+    _core.testing.select_isa(None)
     got, want = sf.select(on, k=k), sf.select(x, k=k)
     np.testing.assert_array_equal(gpu.numpy(got.indices), want.indices)
     assert_same_bits(gpu.numpy(got.values), want.values)

@@ -71,23 +71,22 @@ def orders(gpu: Gpu) -> None:
 
 def draws(gpu: Gpu) -> None:
     out = gpu.array(np.arange(50))
-    _core.uniform_draws(10, 0, 0, 0, out)
-    drawer = _core.Weights(np.ones(8), None)
-    drawer.draw_from(gpu.array(drawer.columns()), 0, 0, 0, False, out)
-    _core.cuda_random_words(1, 2, 3, out)
+    _core.sampling.uniform_draws(10, 0, 0, 0, out)
+    _core.sampling.Weights(np.ones(8), None).draw(0, 0, 0, False, out)
+    _core.testing.random_words_on_device(1, 2, 3, out)
 
 
 def sent(gpu: Gpu) -> None:
     """By the list for few indices, and by several launches of that for many."""
     for count in (5, 5000):
-        _core.cuda_send_indices(np.arange(count), count, gpu.array(np.arange(count)))
+        _core.testing.send_indices(np.arange(count), count, gpu.array(np.arange(count)))
 
 
 def batches(gpu: Gpu) -> None:
     """More arrays than a launch takes."""
     fields = [[gpu.array(np.ones((8, 3), np.float32)) for _ in range(2)] for _ in range(80)]
     sources, outputs = (list(arrays) for arrays in zip(*fields, strict=True))
-    _core.cuda_gather(sources, outputs, gpu.array(np.arange(8)))
+    _core.testing.gather(sources, outputs, gpu.array(np.arange(8)))
 
 
 def selection(gpu: Gpu) -> None:

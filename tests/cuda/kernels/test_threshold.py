@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,6 @@ import pytest
 
 import subgrad_fast as sf
 from subgrad_fast import _core
-from subgrad_fast.threshold.device import DeviceStep
-from subgrad_fast.threshold.result import Scopes
 from tests.bits import assert_same_bits
 from tests.cases import (
     DTYPES,
@@ -182,19 +179,27 @@ def test_sums_of_many_tiles(gpu: Gpu) -> None:
     step_and_check(gpu, many, {"lr": 0.1, "measure": True, "threshold": 1.0}, "sums")
 
 
-def step_by_rows(many: list[list[Any]], kind: str, rows: list[dict], rates: list[Any]) -> None:
-    """One step of a tensor for each row of hyper-parameters, 1.0 or the 300 largest kept."""
-    flags = ("momentum_correction", "momentum_masking")
-    given = [
-        _core.ThresholdParams(dampening=0.0, nesterov=False, **dict.fromkeys(flags, True), **row)
-        for row in rows
-    ]
-    scopes = Scopes()
-    scopes.add([math.prod(w.shape) for w, *_ in many], together=False)
-    w, g, m, v = (list(column) for column in zip(*many, strict=True))
-    requests = [_core.Selector(kind, 1.0, 300) for _ in many]
-    places = [_core.Placement(i, i, False, False) for i in range(len(many))]
-    DeviceStep(w, w, g, v, m, given, requests, places, scopes, None, False, rates=rates).run([])
+def step_by_groups(many: list[list[Any]], kind: str, rows: list[dict], rates: list[Any]) -> None:
+    """One step of a tensor for each group of terms, 1.0 or the 300 largest kept."""
+    amount = (1.0, None, None) if kind == "absolute" else (None, None, 300)
+    call = _core.threshold.Call(0, False)
+    for (w, g, m, v), row, rate in zip(many, rows, rates, strict=True):
+        call.add(
+            [w],
+            [g],
+            [v],
+            [m],
+            _core.SgdParams(**row),
+            lr=rate,
+            momentum_correction=True,
+            momentum_masking=True,
+            choice=_core.threshold.Choice(kind, *amount),
+            together=False,
+            first=[False],
+            fresh=[False],
+            last=[],
+        )
+    call.run()
 
 
 @pytest.mark.parametrize("kind", ["absolute", "exact"])
@@ -209,7 +214,7 @@ def test_rows_and_learning_rates_on_the_device(gpu: Gpu, kind: str) -> None:
     ]  # fmt: skip
     rates = [np.float32([0.037 * i]) if i % 2 else None for i in range(9)]
     on = [[gpu.array(x) for x in t] for t in many]
-    step_by_rows(on, kind, rows, [r if r is None else gpu.array(r) for r in rates])
+    step_by_groups(on, kind, rows, [r if r is None else gpu.array(r) for r in rates])
     for i, (row, rate) in enumerate(zip(rows, rates, strict=True)):
         lr = row["lr"] if rate is None else float(rate[0])
         way = {"k": 300} if kind == "exact" else {"threshold": 1.0}
@@ -344,8 +349,9 @@ def test_arguments_are_refused(gpu: Gpu) -> None:
     x, y, z = (gpu.array(host) for _ in range(3))
     with pytest.raises(ValueError, match=r"grads: expected memory on cuda:0 like params, got cpu"):
         sf.threshold_step(x, host, y, lr=0.1, k=1)
-    with pytest.raises(ValueError, match=r"params\[1\]: expected memory on cuda:0 like"):
-        sf.threshold_step([x, host], [y, host.copy()], [z, host.copy()], lr=0.1, k=1)
+    arrays = [x, host], [y, host.copy()], [z, host.copy()]
+    with pytest.raises(ValueError, match=r"scope: one threshold needs one device, .*params\[0\]"):
+        sf.threshold_step(*arrays, lr=0.1, k=1, scope="global")
     with pytest.raises(ValueError, match="residuals: expected memory on cuda:0 like params"):
         sf.threshold_step(x, y, host, lr=0.1, k=1)
     with pytest.raises(TypeError, match="residuals: expected float32"):

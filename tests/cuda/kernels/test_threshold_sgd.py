@@ -17,7 +17,8 @@ torch = pytest.importorskip("torch")
 
 import subgrad_fast as sf  # noqa: E402
 from subgrad_fast import _core  # noqa: E402
-from subgrad_fast.optim import ThresholdSGD, threshold_work  # noqa: E402
+from subgrad_fast.optim import ThresholdSGD  # noqa: E402
+from tests.cuda import disguise  # noqa: E402
 from tests.cuda import twins as base  # noqa: E402
 from tests.cuda.disguise import DEVICE, DISGUISED  # noqa: E402
 from tests.cuda.twins import SHAPES  # noqa: E402
@@ -26,9 +27,9 @@ from tests.cuda.twins import SHAPES  # noqa: E402
 @contextlib.contextmanager
 def host() -> Iterator[None]:
     """Where torch's tensors are on the CPU, in a disguise or not."""
-    old = _core.use_exchange_api(not DISGUISED)
+    old = _core.testing.use_exchange_api(not DISGUISED)
     yield
-    _core.use_exchange_api(old)
+    _core.testing.use_exchange_api(old)
 
 
 class Twins(base.Twins):
@@ -66,7 +67,7 @@ class Twins(base.Twins):
                 assert torch.equal(torch.signbit(got.cpu()), torch.signbit(value)), name
         a, b = ours.last_result, theirs.last_result
         assert a is not None and b is not None
-        assert isinstance(a, sf.DeviceThresholdResult)
+        assert isinstance(a, sf.ThresholdResult) and a.device_kept is not None
         assert (a.kept, a.sizes, a.thresholds) == (b.kept, b.sizes, b.thresholds)
         assert a.density == b.density
         if b.energies is not None:
@@ -118,22 +119,15 @@ def test_groups_and_reports() -> None:
         twins.step()
 
 
-def in_two_places(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Makes neighbours live in different places; the number of parameters of each step there."""
-    counts: list[int] = []
-    prepare = threshold_work.Work.prepare
-
-    def count(work: Any, *arguments: Any) -> Any:
-        counts.append(len(work.params))
-        return prepare(work, *arguments)
-
-    monkeypatch.setattr(threshold_work, "place_of", lambda p: p.numel() % 2)
-    monkeypatch.setattr(threshold_work.Work, "prepare", count)
-    return counts
+def in_two_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has tensors of an odd number of elements, and what belongs to them, live on the host."""
+    if not DISGUISED:
+        pytest.skip("a tensor's place is told by its size only in a disguise")
+    monkeypatch.setattr(disguise, "is_honest", lambda x: x.numel() % 2 == 1)
 
 
 def test_places_are_stepped_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = in_two_places(monkeypatch)
+    in_two_places(monkeypatch)
     for more in ({"emit": "int32", "measure": True}, {}):
         twins = Twins(lr=0.1, density=0.1, momentum=0.9, groups=True, **more)
         for _ in range(3):
@@ -150,7 +144,11 @@ def test_places_are_stepped_apart(monkeypatch: pytest.MonkeyPatch) -> None:
             assert len(ours.selections or SHAPES) == len(SHAPES)
             assert twins.same()
         assert [group["steps"] for group in twins.optimizers[0].param_groups] == [3, 3, 3]
-    assert counts == [4, 3] * 12
+        [here, there] = ours._places
+        assert {here.on_host, there.on_host} == {True, False}
+        by_place = [member.place for member in ours._report.members]
+        odd = [bool(p.numel() % 2) for p in twins.on_device]
+        assert [ours._places[place].on_host for place in by_place] == odd
 
 
 def test_a_global_scope_is_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,14 @@
-// What only tests and tools ask for: the tables of rules/, and how the CUDA launchers are called.
-// It is no part of what a wheel is for, so it is kept small: tables of plain data, and one loop
-// each.
-#include <pybind11/pybind11.h>
+// The tables of rules/, and how the CUDA launchers are called. It is no part of what a wheel is
+// for, so it is kept small: tables of plain data, and one loop each.
+#include "bindings/testing/tables.h"
 
 #include <cstddef>
 #include <initializer_list>
 #include <string>
 #include <type_traits>
 
-#include "bindings/registrars.h"
 #include "cuda/api.h"
 #include "rules/table.h"
-
-namespace py = pybind11;
 
 namespace subgrad {
 namespace {
@@ -39,8 +35,8 @@ py::list sgd_rules() {
   return rows;
 }
 
-// --- The CUDA launchers, for tests that call them past the bindings or stand in for them
-// ------------
+// --- The CUDA launchers, for tests that call or replace them
+// --------------------------------------
 
 // A type as NumPy writes it, i4 for int. Addresses are u8, whatever lies there.
 struct Format {
@@ -92,24 +88,19 @@ py::list cuda_fields() {
 #define SGF_FIELD(Struct, field) \
   {#Struct, sizeof(Struct), #field, format_of<decltype(Struct{}.field)>(), offsetof(Struct, field)}
   static constexpr Field fields[] = {
-      SGF_FIELD(CudaDenseTensor, param),
-      SGF_FIELD(CudaDenseTensor, grad),
-      SGF_FIELD(CudaDenseTensor, momentum),
-      SGF_FIELD(CudaDenseTensor, n),
-      SGF_FIELD(CudaDenseTensor, params_row),
-      SGF_FIELD(CudaDenseTensor, types_row),
-      SGF_FIELD(CudaDenseRow, params.lr),
-      SGF_FIELD(CudaDenseRow, params.momentum),
-      SGF_FIELD(CudaDenseRow, params.weight_decay),
-      SGF_FIELD(CudaDenseRow, params.decoupled_weight_decay),
-      SGF_FIELD(CudaDenseRow, params.l1),
-      SGF_FIELD(CudaDenseRow, lr),
+      SGF_FIELD(DenseTensor, param),
+      SGF_FIELD(DenseTensor, grad),
+      SGF_FIELD(DenseTensor, momentum),
+      SGF_FIELD(DenseTensor, n),
+      SGF_FIELD(DenseTensor, group),
+      SGF_FIELD(DenseTensor, types),
+      SGF_FIELD(DenseGroup, lr),
       SGF_FIELD(CudaDenseOptions, grad_scale),
       SGF_FIELD(CudaDenseOptions, found_inf),
-      SGF_FIELD(CudaGatherArray, source),
-      SGF_FIELD(CudaGatherArray, out),
-      SGF_FIELD(CudaGatherArray, stride),
-      SGF_FIELD(CudaGatherArray, row_bytes),
+      SGF_FIELD(GatherArray, source.data),
+      SGF_FIELD(GatherArray, out),
+      SGF_FIELD(GatherArray, source.stride),
+      SGF_FIELD(GatherArray, source.row_bytes),
       SGF_FIELD(CudaDeviceInfo, name),
       SGF_FIELD(CudaDeviceInfo, major),
       SGF_FIELD(CudaDeviceInfo, minor),
@@ -119,12 +110,22 @@ py::list cuda_fields() {
   for (const Field& f : fields) {
     rows.append(py::make_tuple(f.of, f.bytes, f.name, f.format.text(), f.offset));
   }
+  const DenseGroup group{};
+  const auto* const begin = reinterpret_cast<const char*>(&group);
+  for (const SgdField& field : kSgdFields) {
+    const auto* const at = field.flag != nullptr
+                               ? reinterpret_cast<const char*>(&(group.params.*field.flag))
+                               : reinterpret_cast<const char*>(&(group.params.*field.number));
+    const Format format = field.flag != nullptr ? format_of<bool>() : format_of<double>();
+    rows.append(py::make_tuple("DenseGroup", sizeof group, "params." + std::string(field.name),
+                               format.text(), at - begin));
+  }
   return rows;
 }
 
 }  // namespace
 
-void register_testing(py::module_& m) {
+void register_tables(py::module_& m) {
   m.def("dense_types", &dense_types);
   m.def("sgd_rules", &sgd_rules);
   m.def("cuda_launchers", &cuda_launchers);

@@ -1,0 +1,102 @@
+// One thresholded step, for the function and the optimizer alike: groups of tensors are added, then
+// all is checked, and every tensor is stepped where it is.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "bindings/dense/sgd_params.h"
+#include "bindings/threshold/plan.h"
+
+namespace subgrad {
+
+// How much of a scope is kept, as the user says it: `Selector` is what that means for so many
+// elements.
+struct Choice {
+  Selector::Kind kind;
+  bool reuses = false;  // the last step's threshold, where there is one; else sampled
+  std::optional<double> threshold, density;
+  std::optional<std::int64_t> k;
+
+  // Throws ValueError where more are to be kept than there are.
+  Selector for_scope(std::int64_t elements, std::optional<double> last) const;
+};
+
+// What the step did in one place. Lists on the host; on a device arrays there, which nothing has
+// waited for.
+struct PlaceReport {
+  bool on_host;
+  py::object kept;        // by tensor of this place
+  py::object thresholds;  // by scope of this place: the least magnitude that is kept
+  py::object energies;    // two a tensor, of what is kept and of the rest; None unless measured
+};
+
+struct ThresholdReport {
+  struct Member {
+    int place, tensor, scope;  // numbers within the place
+  };
+  std::vector<PlaceReport> places;
+  std::vector<Member> members;      // by tensor
+  std::vector<std::int64_t> sizes;  // by tensor
+  py::object selections;            // by tensor (indices, values); None unless asked for
+  // By group and scope: the threshold that a reusing one goes on with, None for an estimate.
+  std::vector<std::vector<std::optional<double>>> following;
+};
+
+class ThresholdCall {
+ public:
+  ThresholdCall(int index_bytes, bool measure) : options_{index_bytes, measure} {}
+
+  // Adds a group: arrays or lists of them, as many residuals and momentum buffers as parameters or
+  // None. `lr`: an array of one float32 on a device, read there in place of the number, or None.
+  // `first`, `fresh`: by tensor, whether momentum or residual hold nothing yet. `last`: by scope,
+  // the thresholds to be reused.
+  void add(const py::object& params, const py::object& grads, const py::object& residuals,
+           const py::object& momentum_buffers, const SgdParams& hyper, const py::object& lr,
+           bool momentum_correction, bool momentum_masking, const Choice& choice, bool together,
+           const std::vector<bool>& first, const std::vector<bool>& fresh,
+           const std::vector<std::optional<double>>& last);
+
+  // Takes the step. `threshold`: an array of one float64 on a device, read there in place of the
+  // choices', or None. `capacity`: on a device, room for so many entries of each tensor.
+  // `announced`: the torch tensors that autograd is told of; all that are written where it is None.
+  ThresholdReport run(const py::object& threshold, std::optional<std::int64_t> capacity,
+                      const py::object& announced);
+
+ private:
+  struct Group {
+    SgdParams hyper;
+    py::object lr;
+    bool momentum_correction, momentum_masking;
+    Choice choice;
+    std::vector<std::optional<double>> last;
+    std::size_t first_scope, scopes;
+  };
+  struct Tensor {
+    py::object param, grad, residual, momentum;
+    std::size_t group, scope;
+    bool first, fresh;
+  };
+  struct Part;  // what is in one place
+
+  void check_scopes() const;
+  std::vector<Part> split() const;
+  Part& part_of(std::vector<Part>& parts, std::size_t tensor) const;
+  int group_in(Part& part, std::size_t group, std::size_t tensor) const;
+  int scope_in(Part& part, const Tensor& tensor) const;
+  void announce(const py::object& announced) const;
+  void run_on_host(Part& part, ThresholdReport& report, py::list& selections) const;
+  void begin_on_device(Part& part, const py::object& threshold,
+                       std::optional<std::int64_t> capacity) const;
+  void finish_on_device(Part& part, std::optional<std::int64_t> capacity, ThresholdReport& report,
+                        py::list& selections) const;
+
+  ThresholdOptions options_;
+  ThresholdPlan plan_;
+  std::vector<Group> groups_;
+  std::vector<Tensor> tensors_;
+  std::vector<std::int64_t> scope_sizes_;
+  std::vector<std::size_t> scope_groups_;
+};
+
+}  // namespace subgrad

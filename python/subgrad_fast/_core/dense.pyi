@@ -1,0 +1,9 @@
+from typing import Any
+
+from subgrad_fast._core import SgdParams
+
+def step(params: Any, grads: Any, momentum_buffers: Any, hyper: SgdParams, first: bool) -> None: ...
+
+class Plan:
+    def __init__(self, params: Any, momentum_buffers: Any) -> None: ...
+    def step(self, grads: Any, hyper: SgdParams, first: bool) -> None: ...

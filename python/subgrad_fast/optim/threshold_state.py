@@ -1,0 +1,131 @@
+"""From the groups and the state of `optim.ThresholdSGD` to one call of the kernels, and back."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from subgrad_fast._core.threshold import Call
+from subgrad_fast.optim.threshold_group import Group, check_choice, hyper_of, selector_of, warm
+from subgrad_fast.select.magnitudes import is_together
+from subgrad_fast.select.selectors import Reused
+from subgrad_fast.threshold.result import ThresholdResult
+from subgrad_fast.threshold.step import index_bytes_of
+
+BUFFERS = ("momentum_buffer", "residual")
+
+_NO_STATE: Group = {}
+
+
+def state_dtype(param: Tensor) -> torch.dtype:
+    """The dtype that a parameter's residual and momentum have: that of its arithmetic."""
+    return torch.float64 if param.dtype == torch.float64 else torch.float32
+
+
+class GroupStep:
+    """A group's part in one step.
+
+    Every tensor is looked at afresh. Nothing is made part of the optimizer's state before the step
+    is done, so that one that raises leaves it as it was.
+    """
+
+    def __init__(self, optimizer: Optimizer, group: Group) -> None:
+        self.optimizer = optimizer
+        self.group = group
+        self.params: list[Tensor] = []
+        self.grads: list[Tensor] = []
+        for param in group["params"]:
+            grad = param.grad
+            if grad is not None:
+                self.params.append(param)
+                self.grads.append(grad)
+        self.states: list[Group] = [optimizer.state.get(p, _NO_STATE) for p in self.params]
+        self.new: list[tuple[Tensor, str, Tensor]] = []
+        self.selector = warm(selector_of(group), group)
+        self.together = is_together(group["scope"])
+
+    def add_to(self, call: Call) -> None:
+        """Hands the group to a call."""
+        group = self.group
+        check_choice(group)
+        hyper, lr = hyper_of(group)
+        momenta, first = self._buffers("momentum_buffer", wanted=group["momentum"] != 0)
+        residuals, fresh = self._buffers("residual", wanted=group["error_feedback"])
+        call.add(
+            self.params,
+            self.grads,
+            residuals,
+            momenta,
+            hyper,
+            lr=lr,
+            momentum_correction=group["momentum_correction"],
+            momentum_masking=group["momentum_masking"],
+            choice=self.selector.choice,
+            together=self.together,
+            first=first,
+            fresh=fresh,
+            last=[memory.get("next_threshold") for memory in self._memories()],
+        )
+
+    def _memories(self) -> list[Group]:
+        """Where the last threshold of each scope is kept."""
+        return [self.group] if self.together else self.states
+
+    def _buffers(self, name: str, *, wanted: bool) -> tuple[list[Tensor] | None, list[bool]]:
+        """The buffers of that name, and which of them are new and hold nothing."""
+        if not wanted:
+            return None, [False] * len(self.params)
+        buffers: list[Any] = [state.get(name) for state in self.states]
+        new = [buffer is None for buffer in buffers]
+        for i in itertools.compress(range(len(new)), new):
+            param = self.params[i]
+            buffers[i] = torch.empty_like(param.detach(), dtype=state_dtype(param))
+            self.new.append((param, name, buffers[i]))
+        return buffers, new
+
+    def finish(self, following: list[float | None], on_host: list[bool]) -> None:
+        """Makes state of what the step has filled, and of the thresholds to go on with."""
+        for param, name, made in self.new:
+            self.optimizer.state[param][name] = made
+        self.group["steps"] += 1
+        if not isinstance(self.selector, Reused):
+            return
+        owners: list[Any] = [self.group] if self.together else self.params
+        for owner, threshold, here in zip(owners, following, on_host, strict=True):
+            if here:  # a device selects exactly, and reading a threshold there would wait for it
+                memory = owner if isinstance(owner, dict) else self.optimizer.state[owner]
+                memory["next_threshold"] = threshold
+
+
+def take_step(optimizer: Optimizer, emit: str | None, measure: bool) -> ThresholdResult | None:
+    """One step of all groups, wherever their parameters are; None where none has a gradient.
+
+    Raises:
+        ValueError: parameters of a global scope are in several places; or as `threshold_step`.
+    """
+    steps = [step for g in optimizer.param_groups if (step := GroupStep(optimizer, g)).params]
+    if not steps:
+        return None
+    call = Call(index_bytes_of(emit), measure)
+    for step in steps:
+        step.add_to(call)
+    params = list(itertools.chain.from_iterable(step.params for step in steps))
+    report = call.run(announced=params)
+    if any(isinstance(step.selector, Reused) for step in steps):
+        on_host = iter([report.places[member.place].on_host for member in report.members])
+    else:
+        on_host = itertools.repeat(False)
+    for step, following in zip(steps, report.following, strict=True):
+        step.finish(following, _of_scopes(step, on_host))
+    return ThresholdResult(report)
+
+
+def _of_scopes(step: GroupStep, by_tensor: Iterator[bool]) -> list[bool]:
+    """What holds for the tensors of a group, for its scopes."""
+    own = list(itertools.islice(by_tensor, len(step.params)))
+    return own[:1] if step.together else own

@@ -1,0 +1,93 @@
+"""Where a term of the step is written: a new term must not have to touch any other place.
+
+`docs/architecture.md`, "To add a term of the step", names these places.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from subgrad_fast import _core
+from tests import ROOT
+
+# What may know a term by its name. Everything else hands all of them on as one value.
+PLACES = {
+    "csrc/core/sgd_params.h": "the field",
+    "csrc/rules/sgd.h": "the formula",
+    "csrc/rules/table.h": "which rule it asks for",
+    "csrc/rules/threshold.h": "which part of a thresholded step it belongs to",
+    "python/subgrad_fast/_core/__init__.pyi": "the stub",
+    "python/subgrad_fast/dense.py": "sgd_step, FusedSGD",
+    "python/subgrad_fast/rows.py": "row_step",
+    "python/subgrad_fast/threshold/step.py": "threshold_step",
+    "python/subgrad_fast/optim/sgd.py": "SGD, which hands it to torch's too",
+    "python/subgrad_fast/optim/threshold_sgd.py": "ThresholdSGD",
+    "tests/oracles/dense.py": "the oracle",
+    "docs/dense.md": "the page",
+}
+# Files that use a step, or have a word of their own that is spelled like a term.
+USERS = {"python/subgrad_fast/_demo.py", "python/subgrad_fast/sparsify.py"}
+
+# `momentum` names a buffer, too, and `lr` may be an array.
+TERMS = sorted({*_core.SGD_TERMS} - {"momentum", "lr"})
+
+COMMENT = re.compile(r"//[^\n]*|^\s*#[^\n]*|\"\"\".*?\"\"\"", re.DOTALL | re.MULTILINE)
+SUFFIXES = {".h", ".inl", ".cpp", ".cu", ".cuh", ".py", ".pyi"}
+
+
+def files_with(term: str, root: Path) -> set[str]:
+    """The sources whose code, comments apart, has the word."""
+    word = re.compile(rf"\b{term}\b")
+    found = set()
+    for folder in ("csrc", "python/subgrad_fast"):
+        for file in (root / folder).rglob("*"):
+            if file.suffix in SUFFIXES and word.search(
+                COMMENT.sub("", file.read_text(encoding="utf-8"))
+            ):
+                found.add(file.relative_to(root).as_posix())
+    return found - USERS
+
+
+# What a term needs beside the common places, and why: each is a debt to be looked at again.
+OWN_PLACES = {
+    "nesterov": {
+        "csrc/bindings/dense/sgd_params.cpp",  # it needs momentum, and no dampening
+        "csrc/bindings/testing/tables.cpp",  # a column of the rules' table
+    },
+    "dampening": {"csrc/bindings/dense/sgd_params.cpp"},
+    "maximize": {"python/subgrad_fast/distributed/state.py"},  # a step up the gradient: a sum
+    "l1": {
+        "csrc/bindings/testing/tables.cpp",  # the name of a proximal operator
+        "python/subgrad_fast/optim/tensors.py",  # what torch has stepped is shrunk afterwards
+    },
+}
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_is_written_in_few_places(term: str) -> None:
+    assert files_with(term, ROOT) <= {*PLACES} | OWN_PLACES.get(term, set())
+
+
+def test_every_place_exists_and_knows_weight_decay() -> None:
+    for place in PLACES:
+        assert "weight_decay" in (ROOT / place).read_text(encoding="utf-8"), place
+    sources = {p for p in PLACES if p.startswith(("csrc", "python"))}
+    assert files_with("weight_decay", ROOT) == sources
+
+
+def test_a_new_place_is_found(tmp_path: Path) -> None:
+    for path, text in {
+        "csrc/bindings/dense/plan.cpp": "if (p.weight_decay != 0.0) {}",
+        "csrc/cpu/a.h": "// weight_decay in a comment",
+        "python/subgrad_fast/b.py": '"""weight_decay in a docstring."""\n# weight_decay\n',
+        "python/subgrad_fast/c.py": "def f(weight_decay): ...",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert files_with("weight_decay", tmp_path) == {
+        "csrc/bindings/dense/plan.cpp",
+        "python/subgrad_fast/c.py",
+    }
