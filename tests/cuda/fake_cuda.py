@@ -66,7 +66,7 @@ def structs_at(address: int, dtype: np.dtype, count: int = 1) -> np.ndarray:
 
 
 class FakeCuda:
-    """Install it before the first array on a device is met.
+    """Install it before the first array on a device is met. `count_error` may be changed later.
 
     `launches` has the name, device, stream and further arguments of every launch.
     """
@@ -82,6 +82,7 @@ class FakeCuda:
         launch_error: int = 0,
     ) -> None:
         self.launches: list[dict[str, Any]] = []
+        self.count_error = count_error
         errors = (count_error, launch_error, 209)
         self.texts = {e: ctypes.create_string_buffer(f"error {e}".encode()) for e in errors}
 
@@ -91,7 +92,7 @@ class FakeCuda:
 
         def device_count(out: int) -> int:
             c_int.from_address(out).value = devices
-            return count_error
+            return self.count_error
 
         def device_info(device: int, out: int) -> int:
             structs_at(out, DEVICE_INFO)[:] = (b"Fake", 9, 0)

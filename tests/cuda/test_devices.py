@@ -159,6 +159,26 @@ print(_core.cuda.problem(0), len(fake.launches))
     assert said == [f"ValueError: params[0]: is on cuda:0, but {message}", f"{message} 0"]
 
 
+def test_a_failure_that_passes_is_not_remembered() -> None:
+    assert says(
+        """
+fake = FakeCuda(sf.__version__, count_error=46).install()  # all devices are busy
+refused([ones()], [ones()])
+fake.count_error = 0
+x = ones()
+sf.sgd_step(x, ones(), lr=0.5)
+print(len(fake.launches))
+fake.count_error = 46  # what has worked is not asked again
+sf.sgd_step(x, ones(), lr=0.5)
+print(len(fake.launches))
+"""
+    ) == [
+        "ValueError: params[0]: is on cuda:0, but error 46 (driver for CUDA 13.0)",
+        "1",
+        "2",
+    ]
+
+
 def test_kernels_of_another_version_are_refused() -> None:
     assert says(
         """
