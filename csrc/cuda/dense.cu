@@ -34,7 +34,7 @@ struct Segment {
   const void* grad;
   void* momentum;
   std::int64_t n;
-  std::int16_t row, rule;
+  std::int16_t group, rule;
   bool reads_momentum, writes_momentum;
   bool packed;  // every operand is aligned to its packs
 };
@@ -44,14 +44,14 @@ struct Segment {
 // those many steps that have few tensors, and a large one that takes any usual model in one launch.
 template <int kBytes>
 struct DenseList {
-  static constexpr int kRows = kBytes / 512;
-  static constexpr int kFixed = 32 + kRows * int{sizeof(DenseGroup)};
+  static constexpr int kGroups = kBytes / 512;
+  static constexpr int kFixed = 32 + kGroups * int{sizeof(DenseGroup)};
   static constexpr int kSegments = (kBytes - kFixed) / int{sizeof(Segment) + sizeof(std::int32_t)};
 
   CudaDenseOptions options;
   std::int32_t count;
   std::int32_t chunk;  // elements, a multiple of the tile
-  DenseGroup rows[kRows];
+  DenseGroup groups[kGroups];
   Segment segments[kSegments];
   std::int32_t first_block[kSegments];  // of each segment; apart, as blocks search in it
 };
@@ -160,9 +160,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   // devices have little.
   __shared__ SgdCoefficients<C> coefficients;
   if (threadIdx.x == 0) {
-    const DenseGroup& row = list.rows[s.row];
-    SgdParams params = row.params;
-    if (row.lr != nullptr) params.lr = *row.lr;
+    const DenseGroup& group = list.groups[s.group];
+    SgdParams params = group.params;
+    if (group.lr != nullptr) params.lr = *group.lr;
     coefficients = SgdCoefficients<C>::of(params);
   }
   __syncthreads();
@@ -183,9 +183,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 // --- The launcher --------------------------------------------------------------------------------
 
 template <class List, int... types>
-const void* kernel_of(int types_row, std::integer_sequence<int, types...>) {
+const void* kernel_of(int wanted, std::integer_sequence<int, types...>) {
   static const void* const kernels[] = {reinterpret_cast<const void*>(&dense_step<types, List>)...};
-  return kernels[types_row];
+  return kernels[wanted];
 }
 
 bool packed(const DenseTensor& t, const DenseTypes& types) {
@@ -216,57 +216,57 @@ int cut(List& list, int tile, int multiprocessors) {
 template <class List>
 class Launches {
  public:
-  Launches(int types_row, const CudaDenseOptions& options, int multiprocessors, cudaStream_t stream)
-      : types_row_(types_row), multiprocessors_(multiprocessors), stream_(stream) {
+  Launches(int types, const CudaDenseOptions& options, int multiprocessors, cudaStream_t stream)
+      : types_(types), multiprocessors_(multiprocessors), stream_(stream) {
     list_.options = options;
     list_.count = 0;
   }
 
-  cudaError_t add(const DenseTensor& t, const DenseGroup& row) {
-    const bool new_row = t.group != last_row_ || list_.count == 0;
-    if (list_.count == List::kSegments || (new_row && rows_ == List::kRows)) SGF_CUDA_TRY(run());
-    if (t.group != last_row_ || list_.count == 0) {
-      last_row_ = t.group;
-      list_.rows[rows_++] = row;
+  cudaError_t add(const DenseTensor& t, const DenseGroup& group) {
+    const bool new_group = t.group != last_group_ || list_.count == 0;
+    if (list_.count == List::kSegments || (new_group && groups_ == List::kGroups))
+      SGF_CUDA_TRY(run());
+    if (t.group != last_group_ || list_.count == 0) {
+      last_group_ = t.group;
+      list_.groups[groups_++] = group;
     }
-    const int rule = sgd_rule(row.params, t.first);
+    const int rule = sgd_rule(group.params, t.first);
     Segment& s = list_.segments[list_.count++];
     s = {t.param, t.grad, t.momentum, t.n};
-    s.row = static_cast<std::int16_t>(rows_ - 1);
+    s.group = static_cast<std::int16_t>(groups_ - 1);
     s.rule = static_cast<std::int16_t>(rule);
     s.reads_momentum = kSgdRows[rule].buffer == Buffer::accumulate;
     s.writes_momentum = kSgdRows[rule].buffer != Buffer::none;
-    s.packed = packed(t, kDenseTypes[types_row_]);
+    s.packed = packed(t, kDenseTypes[types_]);
     return cudaSuccess;
   }
 
   cudaError_t run() {
     if (list_.count == 0) return cudaSuccess;
-    const int blocks = cut(list_, tile_of(kDenseTypes[types_row_]), multiprocessors_);
-    const void* kernel =
-        kernel_of<List>(types_row_, std::make_integer_sequence<int, kDenseTypeRows>{});
+    const int blocks = cut(list_, tile_of(kDenseTypes[types_]), multiprocessors_);
+    const void* kernel = kernel_of<List>(types_, std::make_integer_sequence<int, kDenseTypeRows>{});
     void* arguments[] = {&list_};
     SGF_CUDA_TRY(cudaLaunchKernel(kernel, blocks, kThreads, arguments, 0, stream_));
-    list_.count = rows_ = 0;
+    list_.count = groups_ = 0;
     return cudaSuccess;
   }
 
  private:
   List list_;
-  int types_row_, multiprocessors_;
+  int types_, multiprocessors_;
   cudaStream_t stream_;
-  int rows_ = 0, last_row_ = -1;
+  int groups_ = 0, last_group_ = -1;
 };
 
 template <class List>
-cudaError_t step_types(int types_row, const DenseTensor* tensors, std::size_t count,
-                       const DenseGroup* rows, const CudaDenseOptions& options, int multiprocessors,
-                       cudaStream_t stream) {
-  Launches<List> launches(types_row, options, multiprocessors, stream);
+cudaError_t step_types(int types, const DenseTensor* tensors, std::size_t count,
+                       const DenseGroup* groups, const CudaDenseOptions& options,
+                       int multiprocessors, cudaStream_t stream) {
+  Launches<List> launches(types, options, multiprocessors, stream);
   for (std::size_t i = 0; i < count; ++i) {
     const DenseTensor& t = tensors[i];
-    if (t.n == 0 || t.types != types_row) continue;
-    SGF_CUDA_TRY(launches.add(t, rows[t.group]));
+    if (t.n == 0 || t.types != types) continue;
+    SGF_CUDA_TRY(launches.add(t, groups[t.group]));
   }
   return launches.run();
 }
@@ -274,7 +274,7 @@ cudaError_t step_types(int types_row, const DenseTensor* tensors, std::size_t co
 }  // namespace
 
 extern "C" int subgrad_cuda_dense_step(int device, void* stream, const DenseTensor* tensors,
-                                       std::size_t count, const DenseGroup* rows,
+                                       std::size_t count, const DenseGroup* groups,
                                        const CudaDenseOptions* options) {
   const OnDevice on(device);
   SGF_CUDA_TRY(on.error());
@@ -286,8 +286,8 @@ extern "C" int subgrad_cuda_dense_step(int device, void* stream, const DenseTens
     if (tensors_of[types] == 0) continue;
     const bool few = tensors_of[types] <= SmallList::kSegments;
     const auto step = few ? step_types<SmallList> : step_types<LargeList>;
-    SGF_CUDA_TRY(
-        step(types, tensors, count, rows, *options, processors, static_cast<cudaStream_t>(stream)));
+    SGF_CUDA_TRY(step(types, tensors, count, groups, *options, processors,
+                      static_cast<cudaStream_t>(stream)));
   }
   return cudaSuccess;
 }

@@ -209,14 +209,14 @@ __global__ void __launch_bounds__(kBlockThreads)
 // --- The launches --------------------------------------------------------------------------------
 
 template <int types>
-cudaError_t step_types(const ThresholdCall& call, const ThresholdGroup* rows, std::int64_t* kept,
+cudaError_t step_types(const ThresholdCall& call, const ThresholdGroup* groups, std::int64_t* kept,
                        cudaStream_t stream) {
   constexpr DenseTypes t = kDenseTypes[types];
   if constexpr (t.momentum != compute_dtype(t.param)) {
     return cudaSuccess;  // no thresholded step has these types
   } else {
     const auto wanted = [](const ThresholdTensor& tensor) { return tensor.types == types; };
-    return call.each_list(rows, kept, false, wanted, [&](const ThresholdList& list, int blocks) {
+    return call.each_list(groups, kept, false, wanted, [&](const ThresholdList& list, int blocks) {
       return launch(&threshold_step<types>, blocks, kBlockThreads, stream, list);
     });
   }
@@ -224,20 +224,20 @@ cudaError_t step_types(const ThresholdCall& call, const ThresholdGroup* rows, st
 
 template <int... types>
 cudaError_t step_tensors(std::integer_sequence<int, types...>, const ThresholdCall& call,
-                         const ThresholdGroup* rows, std::int64_t* kept, cudaStream_t stream) {
+                         const ThresholdGroup* groups, std::int64_t* kept, cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
   static_cast<void>(
-      (... && ((error = step_types<types>(call, rows, kept, stream)) == cudaSuccess)));
+      (... && ((error = step_types<types>(call, groups, kept, stream)) == cudaSuccess)));
   return error;
 }
 
 template <DType type>
-cudaError_t release_type(const ThresholdCall& call, const ThresholdGroup* rows,
+cudaError_t release_type(const ThresholdCall& call, const ThresholdGroup* groups,
                          cudaStream_t stream) {
   const auto wanted = [&](const ThresholdTensor& t) {
     return call.types_of(t).param == type && call.two_passes(t);
   };
-  return call.each_list(rows, nullptr, true, wanted, [&](const ThresholdList& list, int blocks) {
+  return call.each_list(groups, nullptr, true, wanted, [&](const ThresholdList& list, int blocks) {
     return launch(&threshold_release<type>, blocks, kBlockThreads, stream, list);
   });
 }
@@ -256,7 +256,7 @@ int subgrad_cuda_threshold_bytes(const ThresholdTensor* tensors, std::size_t cou
 }
 
 int subgrad_cuda_threshold_begin(int device, void* stream, const ThresholdTensor* tensors,
-                                 std::size_t count, const ThresholdGroup* rows,
+                                 std::size_t count, const ThresholdGroup* groups,
                                  const Selector* scopes, std::size_t scope_count,
                                  const ThresholdOptions* options, void* scratch,
                                  const CudaReport* report) {
@@ -269,8 +269,8 @@ int subgrad_cuda_threshold_begin(int device, void* stream, const ThresholdTensor
   const Selecting& selecting = call.selecting();
   SGF_CUDA_TRY(cudaMemsetAsync(report->kept, 0, count * sizeof *report->kept, s));
   SGF_CUDA_TRY(selecting.set_scopes(s));
-  SGF_CUDA_TRY(
-      step_tensors(std::make_integer_sequence<int, kDenseTypeRows>{}, call, rows, report->kept, s));
+  SGF_CUDA_TRY(step_tensors(std::make_integer_sequence<int, kDenseTypeRows>{}, call, groups,
+                            report->kept, s));
   SGF_CUDA_TRY(selecting.find_keys(processors, s));
   SGF_CUDA_TRY(selecting.count_tiles(s));
   SGF_CUDA_TRY(selecting.scan(s));
@@ -278,7 +278,7 @@ int subgrad_cuda_threshold_begin(int device, void* stream, const ThresholdTensor
 }
 
 int subgrad_cuda_threshold_finish(int device, void* stream, const ThresholdTensor* tensors,
-                                  std::size_t count, const ThresholdGroup* rows,
+                                  std::size_t count, const ThresholdGroup* groups,
                                   const Selector* scopes, std::size_t scope_count,
                                   const ThresholdOptions* options, void* scratch,
                                   const CudaReport* report) {
@@ -286,14 +286,14 @@ int subgrad_cuda_threshold_finish(int device, void* stream, const ThresholdTenso
   SGF_CUDA_TRY(on.error());
   const auto s = static_cast<cudaStream_t>(stream);
   const ThresholdCall call(tensors, count, scopes, scope_count, *options, scratch);
-  SGF_CUDA_TRY(release_type<DType::f32>(call, rows, s));
-  SGF_CUDA_TRY(release_type<DType::f64>(call, rows, s));
-  SGF_CUDA_TRY(release_type<DType::bf16>(call, rows, s));
-  SGF_CUDA_TRY(release_type<DType::f16>(call, rows, s));
+  SGF_CUDA_TRY(release_type<DType::f32>(call, groups, s));
+  SGF_CUDA_TRY(release_type<DType::f64>(call, groups, s));
+  SGF_CUDA_TRY(release_type<DType::bf16>(call, groups, s));
+  SGF_CUDA_TRY(release_type<DType::f16>(call, groups, s));
   if (!options->measure || report->energies == nullptr) return cudaSuccess;
   SGF_CUDA_TRY(cudaMemsetAsync(report->energies, 0, 2 * count * sizeof *report->energies, s));
   const auto every = [](const ThresholdTensor&) { return true; };
-  return call.each_list(rows, nullptr, false, every, [&](const ThresholdList& list, int) {
+  return call.each_list(groups, nullptr, false, every, [&](const ThresholdList& list, int) {
     return launch(&sum_energies, list.count, kBlockThreads, s, list, report->energies);
   });
 }

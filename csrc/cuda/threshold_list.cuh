@@ -12,12 +12,12 @@ namespace subgrad {
 // The rules by which what is kept moves a parameter. Without momentum it is released as it is, and
 // decoupled decay shrinks the parameter; with momentum it is the gradient of a step.
 inline constexpr int kPlain = row_of(Decay::none, Buffer::none, false, Prox::none);
-inline constexpr int kShrinking = row_of(Decay::decoupled, Buffer::none, false, Prox::none);
+inline constexpr int kDecaying = row_of(Decay::decoupled, Buffer::none, false, Prox::none);
 constexpr bool applies_momentum(const SgdRow& row) {
   return is_application(row) && row.buffer != Buffer::none;
 }
 
-struct ThresholdRow {
+struct ThresholdTerms {
   SgdParams direction, application;
   const float* lr;
 };
@@ -31,7 +31,7 @@ struct ThresholdItem {
   KeptRoom kept;
   int first_tile, scope;
   int number;                          // of the tensor in the call
-  std::int16_t row;                    // of the list's hyper-parameters
+  std::int16_t group;                  // of the list's
   std::int8_t direction, application;  // rules: rows of kSgdRows
   bool fused;                          // the cut is known: one kernel does it all
   bool counts;                         // the first of two also counts what will be kept
@@ -40,13 +40,13 @@ struct ThresholdItem {
 };
 
 struct ThresholdList {
-  static constexpr int kRows = 6, kSegments = 28;
+  static constexpr int kGroups = 6, kSegments = 28;
 
   SelectScratch scratch;
   std::int64_t* kept;
   double2* energies;  // by tile: sums of squares of what is kept and of the rest; or null
-  std::int32_t count, row_count, index_bytes;
-  ThresholdRow rows[kRows];
+  std::int32_t count, group_count, index_bytes;
+  ThresholdTerms groups[kGroups];
   ThresholdItem segments[kSegments];
   std::int32_t first_block[kSegments];
 };
@@ -97,34 +97,34 @@ class ThresholdCall {
 
   // Calls run(list, blocks) for the tensors that are wanted, in lists as long as a launch takes.
   template <class Wanted, class Run>
-  cudaError_t each_list(const ThresholdGroup* rows, std::int64_t* kept, bool second,
+  cudaError_t each_list(const ThresholdGroup* groups, std::int64_t* kept, bool second,
                         const Wanted& wanted, const Run& run) const {
     ThresholdList list;
     list.scratch = selecting_.scratch();
     list.kept = kept;
     list.energies = energies_;
     list.index_bytes = options_.index_bytes;
-    list.count = list.row_count = 0;
-    int blocks = 0, last_row = -1;
+    list.count = list.group_count = 0;
+    int blocks = 0, last_group = -1;
     for (std::size_t i = 0; i < count_; ++i) {
       const ThresholdTensor& t = tensors_[i];
       if (t.n == 0 || !wanted(t)) continue;
       if (list.count == ThresholdList::kSegments ||
-          (t.group != last_row && list.row_count == ThresholdList::kRows)) {
+          (t.group != last_group && list.group_count == ThresholdList::kGroups)) {
         SGF_CUDA_TRY(run(list, blocks));
-        list.count = list.row_count = blocks = 0;
-        last_row = -1;
+        list.count = list.group_count = blocks = 0;
+        last_group = -1;
       }
-      const ThresholdGroup& row = rows[t.group];
-      if (t.group != last_row) {
+      const ThresholdGroup& group = groups[t.group];
+      if (t.group != last_group) {
         const ThresholdParts parts =
-            threshold_parts(row.params, row.momentum_correction, row.momentum_masking);
-        list.rows[list.row_count++] = {parts.direction, parts.application, row.lr};
-        last_row = t.group;
+            threshold_parts(group.params, group.momentum_correction, group.momentum_masking);
+        list.groups[list.group_count++] = {parts.direction, parts.application, group.lr};
+        last_group = t.group;
       }
       ThresholdItem& s = list.segments[list.count];
-      s = segment(i, row, second);
-      s.row = static_cast<std::int16_t>(list.row_count - 1);
+      s = segment(i, group, second);
+      s.group = static_cast<std::int16_t>(list.group_count - 1);
       list.first_block[list.count++] = blocks;
       blocks += static_cast<int>(tiles_of(t.n));
     }
@@ -133,13 +133,13 @@ class ThresholdCall {
 
  private:
   // The entry of tensor number i in the list of the first or of the second kernel.
-  ThresholdItem segment(std::size_t i, const ThresholdGroup& row, bool second) const {
+  ThresholdItem segment(std::size_t i, const ThresholdGroup& group, bool second) const {
     const ThresholdTensor& t = tensors_[i];
     const SpanItem& span = selecting_.spans()[i];
     const bool exact = selecting_.exact(t.scope), two = two_passes_[t.scope];
     ThresholdParts parts =
-        threshold_parts(row.params, row.momentum_correction, row.momentum_masking);
-    const bool momentum = row.params.momentum != 0.0;
+        threshold_parts(group.params, group.momentum_correction, group.momentum_masking);
+    const bool momentum = group.params.momentum != 0.0;
     ThresholdItem s = {};
     s.param = t.param.data;
     s.grad = t.grad.data;

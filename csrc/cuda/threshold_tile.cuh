@@ -19,10 +19,10 @@ struct Shared {
 template <class C>
 __device__ void prepare(const ThresholdList& list, const ThresholdItem& s, Shared<C>& shared) {
   if (threadIdx.x == 0) {
-    const ThresholdRow& row = list.rows[s.row];
-    SgdParams application = row.application;
-    if (row.lr != nullptr) application.lr = *row.lr;
-    shared.direction = SgdCoefficients<C>::of(row.direction);
+    const ThresholdTerms& group = list.groups[s.group];
+    SgdParams application = group.application;
+    if (group.lr != nullptr) application.lr = *group.lr;
+    shared.direction = SgdCoefficients<C>::of(group.direction);
     shared.application = SgdCoefficients<C>::of(application);
     shared.key = static_cast<key_t<C>>(list.scratch.scopes[s.scope].key);
   }
@@ -54,7 +54,7 @@ __device__ void apply(const ThresholdItem& s, const SgdCoefficients<C>& coeffici
   };
   if (s.application == kPlain) {
     released(Release<C, Decay::none>(coefficients), false);
-  } else if (s.application == kShrinking) {
+  } else if (s.application == kDecaying) {
     released(Release<C, Decay::decoupled>(coefficients), true);
   } else {
     with_rule_if<applies_momentum>(s.application, stepped);

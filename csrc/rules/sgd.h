@@ -26,7 +26,7 @@ inline namespace SGF_ISA {
 // What the equations multiply by. C is the arithmetic type, float or double.
 template <class C>
 struct SgdCoefficients {
-  C minus_lr, momentum, gradient_share, weight_decay, shrinkage, sign;
+  C minus_lr, momentum, gradient_share, weight_decay, decay_factor, sign;
   SoftThreshold<C> soft_threshold;
 
   // Differences are taken in double and rounded once, as Python does before it hands a scalar to
@@ -48,10 +48,10 @@ struct Sgd : SgdCoefficients<C> {
   static constexpr bool writes_momentum = kBuffer != Buffer::none;
 
   using Coefficients = SgdCoefficients<C>;
+  using Coefficients::decay_factor;
   using Coefficients::gradient_share;
   using Coefficients::minus_lr;
   using Coefficients::momentum;
-  using Coefficients::shrinkage;
   using Coefficients::sign;
   using Coefficients::soft_threshold;
   using Coefficients::weight_decay;
@@ -73,7 +73,7 @@ struct Sgd : SgdCoefficients<C> {
   SGF_HD V direction(V& w, V& m, V g) const {
     g = flip_sign(g, splat<V>(sign));
     if constexpr (kDecay == Decay::coupled) g = fma(splat<V>(weight_decay), w, g);
-    if constexpr (kDecay == Decay::decoupled) w = mul(splat<V>(shrinkage), w);
+    if constexpr (kDecay == Decay::decoupled) w = mul(splat<V>(decay_factor), w);
     if constexpr (kBuffer == Buffer::set) m = g;
     if constexpr (kBuffer == Buffer::accumulate) {
       m = fma(splat<V>(gradient_share), g, mul(splat<V>(momentum), m));

@@ -44,7 +44,7 @@ MUTANTS = [
         "search-off-by-one", LISTS, "first_block[middle] <= block", "first_block[middle] < block"
     ),
     Mutant("last-chunk-forgotten", DENSE, "n + list.chunk - 1) /", "n + list.chunk - 2) /"),
-    Mutant("row-of-another-tensor", DENSE, "list.rows[s.row]", "list.rows[0]"),
+    Mutant("group-of-another-tensor", DENSE, "list.groups[s.group]", "list.groups[0]"),
     Mutant("pack-stored-twice", DENSE, "if (i + u * stride >= end) continue;", ""),
     Mutant("rule-of-another-tensor", LISTS, "if (rule < first)", "if (rule <= first)"),
     Mutant("momentum-always-written", DENSE, "if (segment.writes_momentum) pack_at", "pack_at"),
@@ -52,13 +52,13 @@ MUTANTS = [
     Mutant("found-inf-ignored", DENSE, "*options.found_inf != 0.0f", "*options.found_inf > 1.0f"),
     Mutant("scale-not-inverted", DENSE, "C(1) / C(*options.grad_scale)", "C(*options.grad_scale)"),
     Mutant("scale-in-float", DENSE, "C(1) / C(*options.grad_scale)", "1.0f / *options.grad_scale"),
-    Mutant("rate-on-the-device-ignored", DENSE, "if (row.lr != nullptr) params.lr = *row.lr;", ""),
+    Mutant("rate-on-the-device-ignored", DENSE, "if (group.lr != nullptr) params.lr = *group.lr;", ""),
     Mutant("stream-lost", DENSE, "arguments, 0, stream_", "arguments, 0, nullptr"),
     Mutant(
         "first-step-forgotten",
         DENSE,
-        "sgd_rule(row.params, t.first)",
-        "sgd_rule(row.params, false)",
+        "sgd_rule(group.params, t.first)",
+        "sgd_rule(group.params, false)",
     ),
     Mutant(
         "first-momentum-not-written",
@@ -74,6 +74,6 @@ MUTANTS = [
     ),
     Mutant("gradient-not-unscaled", DENSE, "mul(unscale, gv[k])", "gv[k]"),
     Mutant("last-list-not-launched", DENSE, "return launches.run();", "return cudaSuccess;"),
-    Mutant("rows-of-the-last-list", DENSE, "list_.count = rows_ = 0;", "list_.count = 0;"),
+    Mutant("groups-of-the-last-list", DENSE, "list_.count = groups_ = 0;", "list_.count = 0;"),
     Mutant("rounded-toward-zero", "core/convert.h", "cvt.rn.bf16.f32", "cvt.rz.bf16.f32"),
 ]
