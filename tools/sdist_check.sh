@@ -33,7 +33,7 @@ import subgrad_fast as sf
 
 assert importlib.util.find_spec("torch") is None, "this check is for a machine without torch"
 assert sf.__version__ == importlib.metadata.version("subgrad_fast"), sf.__version__
-for name in ("py.typed", "_core.pyi"):
+for name in ("py.typed", "_core/__init__.pyi"):
     assert (importlib.resources.files(sf) / name).is_file(), name
 
 w, g, m = (np.full(37, x, np.float32) for x in (1.0, 0.5, 2.0))
