@@ -16,7 +16,9 @@ import pytest
 from tests import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
+import cuda_report
 from kernels import count, objects, page
+from kernels.launches import KERNELS
 from kernels.occupancy import LIMITS, Limits, occupancy, resident_blocks
 
 V100 = Limits(65536, 64, 32, 96 * 1024, 0, 256)
@@ -287,3 +289,16 @@ def test_a_spill_is_found_in_every_kernel() -> None:
 def test_a_dense_kernel_must_be_counted() -> None:
     assert page.findings([line(counted=[])]) == ["step<f32>: its memory traffic was not counted"]
     assert "not counted" in page.markdown([line(counted=[], dense=False)], {}, [])
+
+
+# --- the table of work ----------------------------------------------------------------------------
+
+KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^()]*\)\s+)?(\w+)\(")
+
+
+def test_every_kernel_has_a_row() -> None:
+    sources = [file.read_text(encoding="utf-8") for file in (ROOT / "csrc/cuda").rglob("*.cu*")]
+    kernels = {name for source in sources for name in KERNEL.findall(source)}
+    assert kernels - cuda_report.LEFT_OUT == KERNELS.keys()
+    # The control: what is left out is a kernel too, and would be missed.
+    assert kernels > KERNELS.keys()

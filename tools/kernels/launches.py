@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from reference import COMBINATIONS, DTYPES
 
 import subgrad_fast as sf
 from kernels.launches_sampling import SAMPLING
 from kernels.launches_selection import SELECTION
 from kernels.work import Kernel, Work, types_row
+from tests.cases import COMBINATIONS, DTYPES
 
 
 def dense_works(gpu: Any) -> Iterator[Work]:

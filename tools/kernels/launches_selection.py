@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from reference import COMBINATIONS, DTYPES
 
 import subgrad_fast as sf
 from kernels.work import Kernel, Work, types_row
+from tests.cases import COMBINATIONS, DTYPES
 
 TILE = 2048
 TILES = 64  # four for each block that searches for a key
