@@ -60,15 +60,15 @@ def test_coo_tensors() -> None:
         {"density": 0.1},
         {"k": 3},
         {"k": 3, "emit": "int64"},
-        {"k": 3, "residuals": np.zeros((9, 5))},
         {},
     ],
 )
 def test_nothing_is_selected(more: dict) -> None:
     w, m, g = arrays()
     before = w.copy()
-    with pytest.raises(TypeError, match="grads: name rows; row_step applies such gradients"):
-        sf.threshold_step([w], [g], momentum_buffers=[m], **RULE, **more)
+    for arrays_given in (([w], [g], [w * 0], [m]), (w, g, None, m)):
+        with pytest.raises(TypeError, match="grads: name rows; row_step applies such gradients"):
+            sf.threshold_step(*arrays_given, **RULE, **more)
     assert_same_bits(w, before)
 
 

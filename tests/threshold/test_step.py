@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -339,3 +340,17 @@ def test_torch_tensors() -> None:
     assert result.selections[0].values.tolist() == [4, 5]
     assert isinstance(result.selections[0].values, torch.Tensor)
     assert sf.threshold_step(iter([p]), iter([g]), iter([v]), lr=1.0, k=1).kept == [1]
+
+
+def test_a_result_can_be_pickled() -> None:
+    x = np.arange(8, dtype=np.float32)
+    how = {"lr": 0.1, "density": 0.5, "emit": "int32", "measure": True}
+    result = sf.threshold_step([x, x.copy()], [x + 1, x + 2], [x * 0, x * 0], **how)
+    again = pickle.loads(pickle.dumps(result))
+    for name in ("kept", "sizes", "thresholds", "energies", "density", "residual_norm"):
+        assert getattr(again, name) == getattr(result, name)
+    for a, b in zip(again.selections, result.selections, strict=True):
+        assert a.threshold == b.threshold
+        assert a.indices.tolist() == b.indices.tolist() and a.values.tolist() == b.values.tolist()
+    assert repr(result) == "ThresholdResult(of 2 tensors, 16 elements)"
+    assert result.device_kept is result.device_thresholds is result.device_energies is None

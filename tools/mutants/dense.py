@@ -52,7 +52,9 @@ MUTANTS = [
     Mutant("found-inf-ignored", DENSE, "*options.found_inf != 0.0f", "*options.found_inf > 1.0f"),
     Mutant("scale-not-inverted", DENSE, "C(1) / C(*options.grad_scale)", "C(*options.grad_scale)"),
     Mutant("scale-in-float", DENSE, "C(1) / C(*options.grad_scale)", "1.0f / *options.grad_scale"),
-    Mutant("rate-on-the-device-ignored", DENSE, "if (group.lr != nullptr) params.lr = *group.lr;", ""),
+    Mutant(
+        "rate-on-the-device-ignored", DENSE, "if (group.lr != nullptr) params.lr = *group.lr;", ""
+    ),
     Mutant("stream-lost", DENSE, "arguments, 0, stream_", "arguments, 0, nullptr"),
     Mutant(
         "first-step-forgotten",

@@ -34,6 +34,11 @@ NewArray new_on_device(const Place& place, DLDataType type, std::int64_t count) 
   DLManagedTensorVersioned* made = nullptr;
   std::string message;
   const DLPackExchangeAPI& api = *place.library;
+  if (api.managed_tensor_allocator == nullptr ||
+      api.managed_tensor_to_py_object_no_sync == nullptr) {
+    throw std::runtime_error("the library of the arrays on " + device_text(place.device) +
+                             " makes none for others");
+  }
   if (api.managed_tensor_allocator(&prototype, &made, &message, &keep_message) != 0) {
     if (PyErr_Occurred()) throw py::error_already_set();
     throw std::runtime_error("no memory on " + device_text(place.device) + ": " + message);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array
@@ -13,6 +13,31 @@ from subgrad_fast.select.magnitudes import Selection
 def _numbers(values: Any) -> list[Any]:
     """Numbers in a list; an array on a device is waited for."""
     return values if isinstance(values, list) else list(values.tolist())
+
+
+class _Place(NamedTuple):
+    on_host: bool
+    kept: list[int]
+    thresholds: list[float]
+    energies: list[float] | None
+
+
+class _Member(NamedTuple):
+    place: int
+    tensor: int
+    scope: int
+
+
+class _Report(NamedTuple):
+    """A report of the core as plain numbers: what a pickle holds."""
+
+    places: list[_Place]
+    members: list[_Member]
+    sizes: list[int]
+    selections: list[tuple[Array, Array]] | None
+
+
+Report: TypeAlias = "_core.threshold.Report | _Report"
 
 
 class ThresholdResult:
@@ -30,23 +55,35 @@ class ThresholdResult:
     sizes: list[int]
     selections: list[Selection] | None
 
-    def __init__(self, report: _core.threshold.Report) -> None:
+    def __init__(self, report: Report) -> None:
         self._report = report
         self._places = report.places
         self.sizes = report.sizes
         self.selections = None
         if report.selections is not None:
+            thresholds = [self._places[m.place].thresholds[m.scope] for m in report.members]
             self.selections = [
-                Selection(indices, values, self._places[m.place].thresholds[m.scope])
-                for (indices, values), m in zip(report.selections, report.members, strict=True)
+                Selection(indices, values, threshold)
+                for (indices, values), threshold in zip(report.selections, thresholds, strict=True)
             ]
 
     def __repr__(self) -> str:
         where = "" if all(place.on_host for place in self._places) else ", on a device"
         return f"ThresholdResult(of {len(self.sizes)} tensors, {sum(self.sizes)} elements{where})"
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("ThresholdResult: cannot be pickled; pickle the numbers that are wanted")
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle has the numbers, which are waited for, and the selections."""
+        places = [
+            _Place(
+                True,
+                _numbers(place.kept),
+                _numbers(place.thresholds),
+                None if place.energies is None else _numbers(place.energies),
+            )
+            for place in self._places
+        ]
+        members = [_Member(m.place, m.tensor, m.scope) for m in self._report.members]
+        return ThresholdResult, (_Report(places, members, self.sizes, self._report.selections),)
 
     @property
     def kept(self) -> list[int]:

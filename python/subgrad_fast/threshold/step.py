@@ -134,7 +134,7 @@ def threshold_step(
         decoupled_weight_decay=decoupled_weight_decay,
     )
     params, grads = as_sequence(params), as_sequence(grads)
-    if any_row_sparse(as_list(grads)):
+    if any_row_sparse(as_list(grads) if isinstance(params, list | tuple) else [grads]):
         raise TypeError("grads: name rows; row_step applies such gradients")
     threshold, on_device = _number_or_array(threshold)
     chosen = make_selector(selector, threshold, density, k)
