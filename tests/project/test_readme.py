@@ -1,4 +1,5 @@
-"""Everything that a reader can copy from README.md and docs/dense.md does what it says.
+"""Everything that a reader can copy from README.md and the pages of docs/ listed here does what it
+says.
 
 Every Python block runs by itself, in a process of its own, and prints what its comments say. Every
 checker is also run on a bad example, in which it must find something.
@@ -16,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = (README, ROOT / "docs/dense.md")
+PAGES = (README, *(ROOT / f"docs/{word}.md" for word in ("dense", "select", "loading", "rows")))
 MOST_LINES = 140
 
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
