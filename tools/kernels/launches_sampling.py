@@ -1,4 +1,4 @@
-"""Orders, draws and batches: the rows of the table in launches.py for sample.cu and gather.cu."""
+"""Orders, draws, batches: the rows of the table in launches.py for sampling.cu and loading.cu."""
 
 from __future__ import annotations
 

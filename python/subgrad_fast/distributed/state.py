@@ -108,12 +108,12 @@ class SparseState:
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes that this rank handed to every other rank in the last sparse step."""
+        """Bytes that this rank handed to every other rank in the last threshold step."""
         return self._last_bytes
 
     @property
     def sent_entries(self) -> int:
-        """Entries that this rank sent in the last sparse step."""
+        """Entries that this rank sent in the last threshold step."""
         return self._last_entries
 
     def state_dict(self) -> dict[str, Any]:
