@@ -6,6 +6,7 @@
 
 #include "bindings/border/generic_array.h"
 #include "bindings/border/registrars.h"
+#include "bindings/border/turns.h"
 #include "bindings/cuda/backend.h"
 #include "cpu/kernel_table.h"
 #include "cpu/support/parallel.h"
@@ -58,10 +59,49 @@ void set_threads(int n) {
   set_num_threads(n);
 }
 
+// `with turns:` by Python's own calling convention: an optimizer takes its turn at every step.
+Turns* turns_of(PyObject* self) {
+  auto* const instance = reinterpret_cast<py::detail::instance*>(self);
+  return instance->get_value_and_holder().value_ptr<Turns>();
+}
+
+PyObject* enter(PyObject* self, PyObject*) {
+  try {
+    turns_of(self)->take();
+    Py_RETURN_NONE;
+  } catch (...) {
+    py::detail::try_translate_exceptions();
+    return nullptr;
+  }
+}
+
+PyObject* leave(PyObject* self, PyObject* const*, Py_ssize_t) {
+  turns_of(self)->give();
+  Py_RETURN_NONE;
+}
+
+void add_method(const py::handle& type, PyMethodDef* method) {
+  PyObject* const made = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), method);
+  if (made == nullptr) throw py::error_already_set();
+  type.attr(method->ml_name) = py::reinterpret_steal<py::object>(made);
+}
+
+void register_turns(py::module_& m) {
+  static PyMethodDef enter_method = {"__enter__", &enter, METH_NOARGS, "__enter__($self)\n--\n\n"};
+  static PyMethodDef leave_method = {
+      "__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&leave)),
+      METH_FASTCALL, "__exit__($self, /, *error)\n--\n\n"};
+  py::class_<Turns> type(m, "Turns");
+  type.def(py::init<>());
+  add_method(type, &enter_method);
+  add_method(type, &leave_method);
+}
+
 }  // namespace
 
 void register_runtime(py::module_& m) {
   using namespace py::literals;
+  register_turns(m);
   m.attr("__version__") = SGF_VERSION;
   m.def("build_info", &build_info);
   m.def("available_isas", &available_isas);

@@ -48,6 +48,31 @@ def zeros_like(array: Array, dtype: str | None = None) -> Array:
     return np.zeros_like(np.from_dlpack(array), dtype=dtype)
 
 
+def fill(array: Array, values: Array, name: str) -> None:
+    """Copies `values` into `array`, of another library too; `name` is how messages call them.
+
+    Raises:
+        TypeError: `values` is no array of real numbers.
+        ValueError: its shape is another.
+    """
+    shape = getattr(values, "shape", None)
+    if shape is None:
+        raise TypeError(f"{name}: expected an array, got {type(values).__name__}")
+    if tuple(shape) != tuple(array.shape):
+        raise ValueError(f"{name}: expected shape {tuple(array.shape)}, got {tuple(shape)}")
+    try:
+        if is_torch(array):
+            values = values if is_torch(values) else sys.modules["torch"].from_numpy(values)
+            if values.is_complex():
+                raise TypeError("complex numbers")
+            array.copy_(values.detach())
+        else:
+            values = values.detach().cpu().numpy() if is_torch(values) else values
+            np.copyto(array, values, casting="same_kind")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: cannot be copied to {array.dtype}: {error}") from None
+
+
 def raw_view(array: Array, name: str) -> npt.NDArray[Any]:
     """The memory of `array` as a NumPy array of the same shape.
 
@@ -74,6 +99,7 @@ def raw_view(array: Array, name: str) -> npt.NDArray[Any]:
     if array.is_conj() or array.is_neg():
         raise ValueError(f"{name}: is a conjugated or negated view; resolve it first")
     array = array.detach()
+    _require_storage(array, name)
     try:
         return cast("npt.NDArray[Any]", array.numpy())
     except TypeError:  # bfloat16, float8 …
@@ -81,6 +107,17 @@ def raw_view(array: Array, name: str) -> npt.NDArray[Any]:
         return cast("npt.NDArray[Any]", array.view(integers[array.element_size()]).numpy())
     except RuntimeError as error:  # fake, distributed and other tensors without memory of their own
         raise TypeError(f"{name}: its memory cannot be reached: {error}") from None
+
+
+def _require_storage(tensor: Array, name: str) -> None:
+    """Raises ValueError for a tensor that reaches beyond its storage, which can be freed or cut."""
+    if tensor.numel() == 0 or not hasattr(tensor, "untyped_storage"):
+        return
+    last = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    needed = (tensor.storage_offset() + last + 1) * tensor.element_size()
+    there = tensor.untyped_storage().nbytes()
+    if there < needed:
+        raise ValueError(f"{name}: needs {needed} bytes of a storage that has {there}")
 
 
 def empty_rows(array: Array, rows: int, *, pin: bool = False) -> Array:

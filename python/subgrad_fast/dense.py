@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch, zeros_like
+from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, fill, is_torch, zeros_like
 
 SgdParams = _core.SgdParams
 _core_step = _core.dense.step  # looked up once: a small step is over in less than a microsecond
@@ -88,6 +89,10 @@ def sgd_step(
     _core_step(params, grads, momentum_buffers, hyper, first_step)
 
 
+def _zeros_like_all(params: list[Array], dtype: str | None) -> list[Array]:
+    return [zeros_like(p, dtype) for p in params]
+
+
 class FusedSGD:
     """`sgd_step` with its parameters and momentum buffers held between steps.
 
@@ -128,15 +133,14 @@ class FusedSGD:
         self.maximize = maximize
         self.decoupled_weight_decay = decoupled_weight_decay
         self.l1 = l1
-        self._momentum_dtype = momentum_dtype
-        self._momentum_buffers: list[Array] = []
-        self._first_step = True
-        self._single = not isinstance(params := as_sequence(params), list | tuple)
+        params = as_sequence(params)
         self._params = as_list(params)
+        # Not a method of ours: the plan and this object would hold each other.
+        self._new_buffers = partial(_zeros_like_all, self._params, momentum_dtype)
         self._hyper()  # so that wrong numbers are errors here
-        self._plan = _core.dense.Plan(params, None)
+        self._plan = _core.dense.Plan(params, self._new_buffers)
         if momentum != 0.0:
-            self._make_momentum_buffers()
+            self._plan.need_momentum()
 
     @property
     def params(self) -> list[Array]:
@@ -146,7 +150,7 @@ class FusedSGD:
     @property
     def momentum_buffers(self) -> list[Array]:
         """The momentum buffers, one like each parameter; empty while `momentum` is 0."""
-        return self._momentum_buffers
+        return self._plan.momentum_buffers
 
     def _hyper(self) -> SgdParams:
         return SgdParams(
@@ -160,57 +164,43 @@ class FusedSGD:
             l1=self.l1,
         )
 
-    def _make_momentum_buffers(self) -> None:
-        self._momentum_buffers = [zeros_like(p, self._momentum_dtype) for p in self._params]
-        self._hold(self._momentum_buffers)
-        self._first_step = True
-
-    def _hold(self, buffers: list[Array]) -> None:
-        unpack = self._single
-        self._plan = _core.dense.Plan(
-            self._params[0] if unpack else self._params, buffers[0] if unpack else buffers
-        )
-
     def __call__(self, grads: Arrays) -> None:
         """Takes one step with `grads` (see `sgd_step`).
+
+        Calls from several threads take their steps one after the other.
 
         Raises:
             TypeError, ValueError: as `sgd_step` does; nothing has been written then.
         """
-        hyper = self._hyper()
-        if hyper.momentum != 0.0 and not self._momentum_buffers:
-            self._make_momentum_buffers()
-        self._plan.step(grads, hyper, self._first_step)
-        if hyper.momentum != 0.0:
-            self._first_step = False
+        self._plan.step(grads, self._hyper())
 
     def state_dict(self) -> dict[str, Any]:
         """What a resume needs beside the parameters: copies of the momentum buffers."""
-        copies = [b.clone() if is_torch(b) else b.copy() for b in self._momentum_buffers]
-        return {"momentum_buffers": copies, "first_step": self._first_step}
+        return self._plan.alone(self._copied)
+
+    def _copied(self) -> dict[str, Any]:
+        copies = [b.clone() if is_torch(b) else b.copy() for b in self.momentum_buffers]
+        return {"momentum_buffers": copies, "first_step": self._plan.first_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` returned; the next step has the bits it would have had.
 
         Raises:
-            ValueError: the number or a shape of the buffers does not fit the parameters.
+            KeyError, TypeError, ValueError: the state is incomplete, or the number, a shape or the
+                elements of the buffers do not fit the parameters. Nothing has changed then.
         """
-        saved = state["momentum_buffers"]
-        if saved and len(saved) != len(self._params):
-            raise ValueError(
-                f"state['momentum_buffers']: expected {len(self._params)} arrays, got {len(saved)}"
-            )
-        for i, (p, b) in enumerate(zip(self._params, saved, strict=False)):
-            if tuple(b.shape) != tuple(p.shape):
-                raise ValueError(
-                    f"state['momentum_buffers'][{i}]: expected shape {tuple(p.shape)}, "
-                    f"got {tuple(b.shape)}"
-                )
-        if saved:
-            self._make_momentum_buffers()
-            for buffer, b in zip(self._momentum_buffers, saved, strict=True):
-                if is_torch(buffer):
-                    buffer.copy_(b)
-                else:
-                    np.copyto(buffer, b)
-        self._first_step = state["first_step"]
+        saved, first = state["momentum_buffers"], state["first_step"]
+        if not isinstance(first, bool | np.bool_):
+            raise TypeError(f"state['first_step']: expected True or False, got {first!r}")
+        name = "state['momentum_buffers']"
+        if not isinstance(saved, list | tuple):
+            raise TypeError(f"{name}: expected a list of arrays, got {type(saved).__name__}")
+        if len(saved) not in (0, len(self._params)):
+            raise ValueError(f"{name}: expected {len(self._params)} arrays, got {len(saved)}")
+        if not saved:
+            self._plan.hold(None, True)
+            return
+        buffers = self._new_buffers()
+        for i, (buffer, values) in enumerate(zip(buffers, saved, strict=True)):
+            fill(buffer, values, f"{name}[{i}]")
+        self._plan.hold(buffers, bool(first))

@@ -12,7 +12,8 @@ struct TypeInfo {
   Source source;
   const DLPackExchangeAPI* api;
   bool versioned;
-  PyCFunction is_neg;  // the C function behind that method; null: it is none, or another's
+  // The C functions behind these methods; null: they are none, or others.
+  PyCFunction is_neg, storage_offset;
 };
 
 bool exchange_on = true;
@@ -45,15 +46,17 @@ TypeInfo inspect_type(PyTypeObject* type) {
   const auto handle = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type));
   const bool versioned = py::hasattr(handle, "_version");
   const PyCFunction is_neg = function_behind(type, "is_neg");
+  const PyCFunction offset = function_behind(type, "storage_offset");
   if (const DLPackExchangeAPI* api = find_exchange_api(handle)) {
-    return {Source::exchange, api, versioned, is_neg};
+    return {Source::exchange, api, versioned, is_neg, offset};
   }
   if (py::hasattr(handle, "data_ptr") && py::hasattr(handle, "stride") &&
       py::hasattr(handle, "is_neg")) {
-    return {Source::attributes, nullptr, versioned, is_neg};
+    return {Source::attributes, nullptr, versioned, is_neg, offset};
   }
-  if (py::hasattr(handle, "__dlpack__")) return {Source::dlpack, nullptr, versioned, is_neg};
-  return {Source::unknown, nullptr, versioned, is_neg};
+  if (py::hasattr(handle, "__dlpack__"))
+    return {Source::dlpack, nullptr, versioned, is_neg, offset};
+  return {Source::unknown, nullptr, versioned, is_neg, offset};
 }
 
 const TypeInfo& type_info(PyTypeObject* type) {
@@ -108,6 +111,22 @@ bool has_negation(py::handle tensor) {
   const bool negated = answer == Py_True;
   Py_DECREF(answer);
   return negated;
+}
+
+bool is_freed(py::handle tensor, const void* data, std::int64_t itemsize) {
+  // No system gives out memory so low that all tensors would be asked.
+  constexpr std::uintptr_t kHighestOffset = std::uintptr_t{1} << 40;
+  const auto address = reinterpret_cast<std::uintptr_t>(data);
+  if (address >= kHighestOffset) return false;
+  static PyObject* const name = PyUnicode_InternFromString("storage_offset");
+  PyObject* self = tensor.ptr();
+  const PyCFunction storage_offset = type_info(Py_TYPE(self)).storage_offset;
+  PyObject* answer = storage_offset != nullptr ? storage_offset(self, nullptr)
+                                               : PyObject_VectorcallMethod(name, &self, 1, nullptr);
+  const std::int64_t offset = answer != nullptr ? PyLong_AsLongLong(answer) : 0;
+  Py_XDECREF(answer);
+  PyErr_Clear();  // not torch: no offset is known
+  return address == static_cast<std::uintptr_t>(offset) * static_cast<std::uintptr_t>(itemsize);
 }
 
 ArrayList array_list(py::handle argument, const char* name) {

@@ -126,8 +126,9 @@ void copy_extents(ArrayView& view, py::object loan = {}) {
 }
 
 // NULL with elements: DTensor, FakeTensor, functional tensors and freed storage all "succeed" so.
-void require_memory(const ArrayView& view, const Where& where) {
-  if (view.data == nullptr && view.size() > 0) {
+void require_memory(const ArrayView& view, const Where& where, py::handle object = {}) {
+  const bool none = object ? is_freed(object, view.data, view.itemsize()) : view.data == nullptr;
+  if (none && view.size() > 0) {
     value_error(where,
                 "has no memory of its own (a fake, functional, distributed or freed tensor)");
   }
@@ -169,7 +170,7 @@ ArrayView view_exchange(py::handle object, const Where& where, Memory memory) {
   view.api = api;
   if (!view_dltensor(t, view)) dtype_error(where, dl_dtype_text(t.dtype));
   if (view.strides == nullptr) copy_extents(view);
-  require_memory(view, where);
+  require_memory(view, where, object);
   if (has_negation(object))
     value_error(where, "is a negated view; call .resolve_neg() on it first");
   return view;
@@ -226,7 +227,7 @@ ArrayView view_attributes(py::handle object, const Where& where) {
               object.attr("stride")().cast<std::vector<std::int64_t>>());
   view.stride_unit = view.itemsize();
   view.data = reinterpret_cast<char*>(object.attr("data_ptr")().cast<std::uintptr_t>());
-  require_memory(view, where);
+  require_memory(view, where, object);
   if (has_negation(object))
     value_error(where, "is a negated view; call .resolve_neg() on it first");
   return view;
@@ -286,7 +287,8 @@ Quick quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view
   view.api = api;
   if (!reach(t.device, memory, view.device) || !view_dltensor(t, view) || t.strides == nullptr)
     return Quick::other;
-  return t.data == nullptr && view.size() > 0 ? Quick::no_memory : Quick::ok;
+  const bool none = is_freed(object, view.data, view.itemsize()) && view.size() > 0;
+  return none ? Quick::no_memory : Quick::ok;
 }
 
 ArrayView view_array(py::handle object, const Where& where, Memory memory) {

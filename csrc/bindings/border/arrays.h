@@ -67,6 +67,10 @@ const DLPackExchangeAPI* exchange_api(PyTypeObject* type);
 Quick quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view,
                  Memory memory = Memory::host);
 bool has_negation(py::handle tensor);
+
+// Whether a tensor's storage has been freed: its address is then the offset into it, and not null
+// for a view.
+bool is_freed(py::handle tensor, const void* data, std::int64_t itemsize);
 bool has_strided_layout(
     py::handle tensor);  // asked first: the C error for sparse costs a millisecond
 

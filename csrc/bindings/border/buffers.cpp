@@ -10,6 +10,7 @@
 
 #include "bindings/border/extents.h"
 #include "bindings/border/new_arrays.h"
+#include "cpu/support/fork_mutex.h"
 
 namespace subgrad {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 constexpr std::size_t kAlignment = 64;  // a cache line, a full register
 
 struct Registry {
-  std::mutex mutex;
+  ForkMutex<std::mutex> mutex;
   std::unordered_map<const void*, std::weak_ptr<void>> memory;
   std::atomic<std::uint64_t> released{0};
 };
@@ -45,7 +46,7 @@ struct Loan {
     auto* loan = static_cast<Loan*>(managed->manager_ctx);
     Registry& r = registry();
     {
-      const std::lock_guard<std::mutex> lock(r.mutex);
+      const std::lock_guard<std::mutex> lock(r.mutex.get());
       r.memory.erase(loan->memory.get());
       r.released.fetch_add(1, std::memory_order_release);
     }
@@ -76,7 +77,7 @@ py::capsule new_buffer(py::handle like, bool zeros) {
   loan->managed.manager_ctx = loan.get();
   loan->managed.deleter = &Loan::release;
   {
-    const std::lock_guard<std::mutex> lock(registry().mutex);
+    const std::lock_guard<std::mutex> lock(registry().mutex.get());
     registry().memory[t.data] = loan->memory;
   }
   // A consumer renames the capsule and calls the deleter itself; otherwise that is left to the
@@ -93,7 +94,7 @@ py::capsule new_buffer(py::handle like, bool zeros) {
 
 std::shared_ptr<void> find_buffer(const void* data) {
   Registry& r = registry();
-  const std::lock_guard<std::mutex> lock(r.mutex);
+  const std::lock_guard<std::mutex> lock(r.mutex.get());
   const auto it = r.memory.find(data);
   return it == r.memory.end() ? nullptr : it->second.lock();
 }

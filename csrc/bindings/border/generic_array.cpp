@@ -66,7 +66,7 @@ GenericArray generic_array(py::handle object, const Where& where) {
   if (!on_device && type != kDLCPU && type != kDLCUDAHost) {
     throw py::value_error(where.text() + ": expected CPU or CUDA memory");
   }
-  if (array.tensor.data == nullptr && array.size() > 0) {
+  if (is_freed(object, array.data(), array.itemsize()) && array.size() > 0) {
     throw py::value_error(where.text() + ": has no memory of its own");
   }
   if (has_negation(object)) throw py::value_error(where.text() + ": is a negated view");

@@ -5,6 +5,8 @@
 #include <set>
 #include <stdexcept>
 
+#include "bindings/border/gil.h"
+
 namespace subgrad {
 namespace {
 
@@ -126,7 +128,7 @@ void launch_cuda(const Place& place,
   const CudaApi& api = *backend().api;
   int error;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     error = launch(api, stream);
   }
   if (error != 0) {

@@ -1,8 +1,10 @@
 #include "bindings/loading/batch_indices.h"
 
+#include <algorithm>
 #include <string>
 
 #include "bindings/border/arrays.h"
+#include "bindings/sampling/keys.h"
 #include "cpu/loading/gather.h"
 
 namespace subgrad {
@@ -29,19 +31,20 @@ IndexArray as_indices(const py::object& given) {
 
 }  // namespace
 
-IndexArray batch_indices(const py::object& given, std::int64_t count, std::int64_t rows) {
-  IndexArray indices = as_indices(given);
+void copy_batch_indices(const py::object& given, std::int64_t count, std::int64_t rows,
+                        std::int64_t* out) {
+  const IndexArray indices = as_indices(given);
   if (indices.size() != count) {
     throw py::value_error("indices: expected " + std::to_string(count) + ", got " +
                           std::to_string(indices.size()));
   }
-  const std::int64_t at = first_outside(indices.data(), indices.size(), rows);
+  std::copy_n(indices.data(), count, out);
+  const std::int64_t at = first_outside(out, count, rows);
   if (at >= 0) {
-    throw py::index_error("sampler: index " + std::to_string(indices.data()[at]) + " at position " +
+    throw py::index_error("sampler: index " + std::to_string(out[at]) + " at position " +
                           std::to_string(at) + " of the batch is outside the " +
                           std::to_string(rows) + " rows");
   }
-  return indices;
 }
 
 }  // namespace subgrad

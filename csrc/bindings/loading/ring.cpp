@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "bindings/border/gil.h"
 #include "bindings/cuda/backend.h"
 #include "bindings/loading/batch_indices.h"
 
@@ -104,15 +105,17 @@ void HeldRing::bind(int number, const std::vector<py::object>& outputs, std::int
   }
 }
 
-IndexArray HeldRing::checked(int slot, const py::object& given) const {
-  return batch_indices(given, at(slot).rows, rows_);
+void HeldRing::fill_indices(int slot, const py::object& given) {
+  const std::int64_t count = at(slot).rows;
+  if (ring_->pending(slot)) wait(slot);
+  copy_batch_indices(given, count, rows_, ring_->indices(slot));
 }
 
 void HeldRing::gather(int slot, const py::object& given) {
   if (!place_.on_host()) return gather_on_device(at(slot), slot, given);
-  const IndexArray indices = checked(slot, given);
-  const py::gil_scoped_release release;
-  ring_->gather(slot, indices.data());
+  fill_indices(slot, given);
+  const WithoutGil released;
+  ring_->gather(slot);
 }
 
 void HeldRing::gather_on_device(Slot& slot, int number, const py::object& given) {
@@ -120,10 +123,10 @@ void HeldRing::gather_on_device(Slot& slot, int number, const py::object& given)
   if (py::hasattr(given, "write")) {  // a sampler's span
     given.attr("write")(slot.indices.object);
   } else {
-    const IndexArray host = checked(number, given);
-    const std::int64_t* data = host.data();
+    std::vector<std::int64_t> host(static_cast<std::size_t>(slot.rows));
+    copy_batch_indices(given, slot.rows, rows_, host.data());
     launch_cuda(place_, [&](const CudaApi& api, void* stream) {
-      return api.send_indices(place_.device, stream, data, indices, slot.rows);
+      return api.send_indices(place_.device, stream, host.data(), indices, slot.rows);
     });
   }
   gather_by(number, indices);
@@ -139,20 +142,20 @@ void HeldRing::gather_by(int number, const std::int64_t* indices) {
 
 void HeldRing::submit(int slot, const py::object& given) {
   if (!place_.on_host()) return gather_on_device(at(slot), slot, given);
-  const IndexArray indices = checked(slot, given);
-  ring_->submit(slot, indices.data());
+  fill_indices(slot, given);
+  ring_->submit(slot);
 }
 
 void HeldRing::wait(int slot) {
   at(slot);
   if (!place_.on_host()) return;
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   ring_->wait(slot);
 }
 
 void HeldRing::cancel() {
   if (!place_.on_host()) return;
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   ring_->cancel();
 }
 

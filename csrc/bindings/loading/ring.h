@@ -7,7 +7,6 @@
 
 #include "bindings/border/generic_array.h"
 #include "bindings/border/new_arrays.h"
-#include "bindings/sampling/keys.h"
 #include "cpu/loading/ring.h"
 
 namespace subgrad {
@@ -51,8 +50,8 @@ class HeldRing {
 
   Slot& at(int slot);
   const Slot& at(int slot) const { return const_cast<HeldRing*>(this)->at(slot); }
-  // The indices of a batch, known to be inside the arrays and as many as the slot has rows.
-  IndexArray checked(int slot, const py::object& given) const;
+  // Gives a slot the indices of its next batch: inside the arrays, and as many as it has rows.
+  void fill_indices(int slot, const py::object& given);
   void gather_on_device(Slot& slot, int number, const py::object& given);
 
   // Before ring_, whose thread uses their memory, so destroyed after it.

@@ -73,7 +73,7 @@ void register_optimizer(py::module_& m) {
   py::class_<OptimizerPlan> plan(m, "Plan", collected<OptimizerPlan>());
   plan.def(py::init<const py::list&, const py::dict&, const py::list&>(), "param_groups"_a,
            "state"_a, "entries"_a)
-      .def("finish", &OptimizerPlan::finish);
+      .def("finish", &OptimizerPlan::finish, "row_steps"_a, "slots"_a);
   add_optimizer_step(plan);
 }
 

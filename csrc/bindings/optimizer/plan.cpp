@@ -11,11 +11,12 @@
 namespace subgrad {
 namespace {
 
-// Marks the plan as in use for as long as the GIL may be released inside it.
+// Marks the plan as in use. Other threads wait for their turn before they get here; a thread finds
+// its own mark where code of a parameter's, such as its `grad`, steps the optimizer again.
 struct Busy {
   bool& flag;
   explicit Busy(bool& f) : flag(f) {
-    if (flag) throw std::runtime_error("this optimizer is already stepping in another thread");
+    if (flag) throw std::runtime_error("step: called from within itself");
     flag = true;
   }
   ~Busy() { flag = false; }
@@ -74,6 +75,7 @@ void OptimizerPlan::add(const py::tuple& entry) {
   e.type = type_index(Py_TYPE(param.ptr()));
   e.group = entry[0].cast<int>();
   e.first = entry[3].cast<bool>();
+  any_first_ = any_first_ || e.first;
   params_.append(param);
   const Where param_where{"params", index};
   if (!entry[4].cast<bool>() || !steppable(param, param_where)) return;
@@ -152,8 +154,9 @@ bool OptimizerPlan::bind_usual(const Entry& e, PyObject* grad) {
   if (!e.form.fits(t)) return false;
   const char* param = static_cast<char*>(t.data) + t.byte_offset;
   if (tell(grad, &t) != 0) return PyErr_Clear(), false;
-  if (t.data == nullptr || !e.form.fits(t)) return false;
+  if (!e.form.fits(t)) return false;
   const char* data = static_cast<char*>(t.data) + t.byte_offset;
+  if (is_freed(grad, data, t.dtype.bits / 8)) return false;
   if (e.one_element && may_be_imaginary(data, t.dtype) && has_negation(grad)) return false;
   return plan_.bind_alike(static_cast<std::size_t>(e.tensor), param, data,
                           state_.params(group).momentum != 0.0, e.first);
@@ -240,19 +243,25 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
       grads_[i] = py::object();
     }
   }
-  if (!remaining.empty()) {
+  if (!remaining.empty() || any_first_) {
     return py::cast(Outcome{Outcome::Kind::remaining, std::move(remaining)});
   }
+  announce();
   run();
   return done_;
 }
 
-void OptimizerPlan::finish() {
+void OptimizerPlan::finish(const std::vector<RowStep*>& row_steps,
+                           const std::vector<std::pair<py::object, py::object>>& slots) {
   const Busy busy(busy_);
+  for (const RowStep* step : row_steps) step->announce();
+  announce();
+  for (RowStep* step : row_steps) step->run();
   run();
+  for (const auto& [slot, buffer] : slots) set_momentum(slot, buffer);
 }
 
-void OptimizerPlan::run() {
+void OptimizerPlan::announce() const {
   if (std::all_of(grads_.begin(), grads_.end(), [](const py::object& g) { return bool(g); })) {
     increment_versions(params_);
   } else {
@@ -262,6 +271,9 @@ void OptimizerPlan::run() {
     }
     increment_versions(stepped);
   }
+}
+
+void OptimizerPlan::run() {
   plan_.run(state_.groups());
   for (py::object& grad : grads_) grad = py::object();
 }

@@ -3,11 +3,13 @@
 // (buffers.h).
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "bindings/dense/plan.h"
 #include "bindings/optimizer/state.h"
 #include "bindings/optimizer/tensor_form.h"
+#include "bindings/rows/row_step.h"
 
 namespace subgrad {
 
@@ -33,10 +35,15 @@ class OptimizerPlan {
   // holds nothing yet. Raises what DensePlan raises.
   OptimizerPlan(const py::list& param_groups, const py::dict& state, const py::list& entries);
 
-  // One step; an Outcome. Where entries remain, the plan's own wait for finish(), so that nothing
-  // is written if one of those raises.
+  // One step; an Outcome. Where entries remain, or buffers that hold nothing yet are to become
+  // state, the plan's own wait for finish(), so that nothing is written if something else raises.
   py::object step(const py::list& param_groups, const py::dict& state);
-  void finish();
+
+  // Takes the plan's part of the step and these on rows, then puts new momentum buffers into their
+  // slots of the optimizer's state: (slots, buffer). No code of Python's runs from the first weight
+  // that is written to the last slot, so that no interrupt can come in between.
+  void finish(const std::vector<RowStep*>& row_steps,
+              const std::vector<std::pair<py::object, py::object>>& slots);
 
   // For Python's garbage collector: the plan holds parameters, which may hold their optimizer.
   int traverse(visitproc visit, void* arg) const;
@@ -70,6 +77,7 @@ class OptimizerPlan {
   bool same_buffers();
   bool bind_usual(const Entry& entry, PyObject* grad);
   Bound bind(std::size_t i, PyObject* grad);
+  void announce() const;
   void run();
 
   DensePlan plan_;
@@ -82,6 +90,7 @@ class OptimizerPlan {
   std::vector<py::object> grads_;  // by entry, for the length of a step; null: not stepped
   py::list params_;                // of all entries
   py::object done_, stale_;        // made once, as nearly every step returns one of them
+  bool any_first_ = false;
   bool busy_ = false;
 };
 

@@ -29,6 +29,13 @@ PyObject* differentiable_key() {
 
 }  // namespace
 
+void set_momentum(const py::object& slots, const py::object& buffer) {
+  const int failed = PyDict_Check(slots.ptr())
+                         ? PyDict_SetItem(slots.ptr(), momentum_key(), buffer.ptr())
+                         : PyObject_SetItem(slots.ptr(), momentum_key(), buffer.ptr());
+  if (failed != 0) throw py::error_already_set();
+}
+
 OptimizerState::OptimizerState(const py::list& param_groups, const py::dict& state) {
   for (const py::handle dict : param_groups) {
     Group group;

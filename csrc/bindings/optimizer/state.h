@@ -14,6 +14,9 @@ namespace subgrad {
 
 namespace py = pybind11;
 
+// Makes a buffer the momentum of a parameter whose state this is.
+void set_momentum(const py::object& slots, const py::object& buffer);
+
 class OptimizerState {
  public:
   // Throws KeyError for a group without "params".

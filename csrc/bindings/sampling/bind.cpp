@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "bindings/border/registrars.h"
+#include "bindings/sampling/cursor.h"
 #include "bindings/sampling/keys.h"
 #include "bindings/sampling/target.h"
 #include "bindings/sampling/weighted.h"
@@ -138,6 +139,7 @@ void register_sampling(py::module_& m) {
           },
           "seed"_a, "epoch"_a, "listed"_a.noconvert(), "first"_a, "per_batch"_a, "per_class"_a,
           "out"_a.noconvert());
+  register_cursor(m);
   register_weights(m);
 }
 

@@ -5,22 +5,25 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "bindings/sampling/keys.h"
 #include "bindings/sampling/target.h"
+#include "cpu/loading/gather.h"
 #include "cpu/sampling/weights.h"
 
 namespace subgrad {
 namespace {
 
-double checked_largest(const double* weights, std::int64_t n) {
+double checked_largest(const std::vector<double>& weights) {
   WeightCheck check;
-  without_gil(n, [&] { check = check_weights(weights, n); });
+  const auto n = static_cast<std::int64_t>(weights.size());
+  without_gil(n, [&] { check = check_weights(weights.data(), n); });
   if (check.bad >= 0) {
     char value[32];
-    std::snprintf(value, sizeof value, "%g", weights[check.bad]);
+    std::snprintf(value, sizeof value, "%g", weights[static_cast<std::size_t>(check.bad)]);
     throw py::value_error("weights[" + std::to_string(check.bad) +
                           "]: expected a finite number >= 0, got " + value);
   }
@@ -30,13 +33,12 @@ double checked_largest(const double* weights, std::int64_t n) {
 // Weights and their alias tables on devices.
 class HeldWeights {
  public:
+  // The weights are copied first: the caller may change his own meanwhile.
   HeldWeights(const WeightArray& array, std::optional<int> exponent) {
-    const double* data = array.data();
-    const std::int64_t n = array.size();
-    const double largest = checked_largest(data, n);
+    std::vector<double> values(array.data(), array.data() + array.size());
+    const double largest = checked_largest(values);
     if (!(largest > 0.0)) throw py::value_error("weights: all are zero, none can be drawn");
-    py::gil_scoped_release release;
-    std::vector<double> values(data, data + n);
+    const WithoutGil released;
     weights_ = exponent.has_value()
                    ? std::make_unique<Weights>(std::move(values), largest, *exponent)
                    : std::make_unique<Weights>(std::move(values), largest);
@@ -67,17 +69,20 @@ class HeldWeights {
     const IndexTarget target(out, {"out"});
     const std::uint64_t key = distinct_key(seed, epoch, by_epoch);
     if (!target.place().on_host()) {
-      return send(target,
-                  [&](std::int64_t* rows) { weights_->draw_distinct(key, target.count(), rows); });
+      return send(target, [&](std::int64_t* rows) { draw_or_throw(key, target.count(), rows); });
     }
-    without_gil(target.count(),
-                [&] { weights_->draw_distinct(key, target.count(), target.data()); });
+    without_gil(target.count(), [&] { draw_or_throw(key, target.count(), target.data()); });
   }
 
   void update(const IndexArray& indices, const WeightArray& values) {
     const std::int64_t count = indices.size();
-    const double largest = checked_largest(values.data(), count);
-    if (!weights_->update(indices.data(), values.data(), count, largest)) {
+    const std::vector<double> weights(values.data(), values.data() + values.size());
+    const double largest = checked_largest(weights);
+    const bool inside = first_outside(indices.data(), count, weights_->n()) < 0;
+    if (!inside || count != values.size()) {
+      throw py::value_error("indices: expected one row for each weight");
+    }
+    if (!weights_->update(indices.data(), weights.data(), count, largest)) {
       throw py::value_error("weights: no positive weight would be left");
     }
     tables_.clear();
@@ -85,6 +90,11 @@ class HeldWeights {
 
  private:
   static_assert(sizeof(AliasColumn) == 2 * sizeof(std::int64_t));
+
+  void draw_or_throw(std::uint64_t key, std::int64_t k, std::int64_t* rows) const {
+    if (weights_->draw_distinct(key, k, rows)) return;
+    throw std::invalid_argument("n: expected at most as many rows as there are positive weights");
+  }
 
   // Draws here, and sends the rows to a device.
   template <class Draw>

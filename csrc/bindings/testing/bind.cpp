@@ -65,10 +65,11 @@ void gather(const std::vector<py::object>& sources, const std::vector<py::object
 
 void send_indices(const py::object& given, std::int64_t rows, const py::object& out) {
   const IndexTarget target(out, {"out"});
-  const IndexArray indices = batch_indices(given, target.count(), rows);
-  const std::int64_t* data = indices.data();
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(target.count()));
+  copy_batch_indices(given, target.count(), rows, indices.data());
   target.launch([&](const CudaApi& api, void* stream) {
-    return api.send_indices(target.place().device, stream, data, target.data(), target.count());
+    return api.send_indices(target.place().device, stream, indices.data(), target.data(),
+                            target.count());
   });
 }
 

@@ -49,7 +49,9 @@ void register_threshold(py::module_& m) {
            "hyper"_a, py::kw_only(), "lr"_a = py::none(), "momentum_correction"_a,
            "momentum_masking"_a, "choice"_a, "together"_a, "first"_a, "fresh"_a, "last"_a)
       .def("run", &ThresholdCall::run, py::kw_only(), "threshold"_a = py::none(),
-           "capacity"_a = py::none(), "announced"_a = py::none());
+           "capacity"_a = py::none(), "announced"_a = py::none(),
+           "then"_a = std::vector<std::tuple<py::dict, py::str, py::object>>(),
+           "memories"_a = std::vector<std::vector<py::dict>>());
 }
 
 }  // namespace subgrad

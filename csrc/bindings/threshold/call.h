@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <tuple>
 #include <vector>
 
 #include "bindings/dense/sgd_params.h"
@@ -60,8 +61,15 @@ class ThresholdCall {
   // Takes the step. `threshold`: an array of one float64 on a device, read there in place of the
   // choices', or None. `capacity`: on a device, room for so many entries of each tensor.
   // `announced`: the torch tensors that autograd is told of; all that are written where it is None.
+  //
+  // `then`: what is put into dicts of strings once the step is taken: (dict, key, value).
+  // `memories`: by group, none or for each scope the dict that keeps its "next_threshold". On the
+  // host no code of Python's runs between the step and these, so that no interrupt can come in
+  // between.
   ThresholdReport run(const py::object& threshold, std::optional<std::int64_t> capacity,
-                      const py::object& announced);
+                      const py::object& announced,
+                      const std::vector<std::tuple<py::dict, py::str, py::object>>& then,
+                      const std::vector<std::vector<py::dict>>& memories);
 
  private:
   struct Group {
@@ -85,11 +93,14 @@ class ThresholdCall {
   int group_in(Part& part, std::size_t group, std::size_t tensor) const;
   int scope_in(Part& part, const Tensor& tensor) const;
   void announce(const py::object& announced) const;
-  void run_on_host(Part& part, ThresholdReport& report, py::list& selections) const;
+  void remember(const std::vector<Part>& parts, const ThresholdReport& report,
+                const std::vector<std::vector<py::dict>>& memories) const;
+  void run_on_host(Part& part, ThresholdReport& report) const;
+  PlaceReport report_of_host(const Part& part, py::list& selections) const;
   void begin_on_device(Part& part, const py::object& threshold,
                        std::optional<std::int64_t> capacity) const;
-  void finish_on_device(Part& part, std::optional<std::int64_t> capacity, ThresholdReport& report,
-                        py::list& selections) const;
+  PlaceReport finish_on_device(Part& part, std::optional<std::int64_t> capacity,
+                               py::list& selections) const;
 
   ThresholdOptions options_;
   ThresholdPlan plan_;

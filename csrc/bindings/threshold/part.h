@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "bindings/threshold/call.h"
+#include "cpu/threshold/report.h"
+#include "cpu/threshold/threshold.h"
 #include "cuda/api.h"
 
 namespace subgrad {
@@ -17,6 +19,8 @@ struct ThresholdCall::Part {
   std::vector<ThresholdGroup> groups;
   std::vector<Selector> selectors;
   std::vector<ThresholdTensor> tensors;
+
+  ThresholdResult result;  // on the host
 
   // On a device.
   std::vector<py::object> kept_alive;

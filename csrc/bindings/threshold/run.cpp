@@ -1,11 +1,10 @@
 // A thresholded step as it runs, in each place that its tensors are in.
 #include <pybind11/stl.h>
 
+#include "bindings/border/gil.h"
 #include "bindings/cuda/backend.h"
 #include "bindings/select/amounts.h"
 #include "bindings/threshold/part.h"
-#include "cpu/threshold/report.h"
-#include "cpu/threshold/threshold.h"
 
 namespace subgrad {
 namespace {
@@ -33,12 +32,28 @@ void ThresholdCall::announce(const py::object& announced) const {
   if (!written.empty()) increment_versions(written);
 }
 
+// A device selects exactly, and reading a threshold there would wait for it.
+void ThresholdCall::remember(const std::vector<Part>& parts, const ThresholdReport& report,
+                             const std::vector<std::vector<py::dict>>& memories) const {
+  for (const Part& part : parts) {
+    if (!part.place.on_host()) continue;
+    for (const std::size_t scope : part.scopes) {
+      const std::size_t g = scope_groups_[scope], s = scope - groups_[g].first_scope;
+      if (memories[g].empty()) continue;
+      const py::object next = py::cast(report.following[g][s]);
+      if (PyDict_SetItemString(memories[g][s].ptr(), "next_threshold", next.ptr()) != 0) {
+        throw py::error_already_set();
+      }
+    }
+  }
+}
+
 // --- On the host ---------------------------------------------------------------------------------
 
-void ThresholdCall::run_on_host(Part& part, ThresholdReport& report, py::list& selections) const {
-  ThresholdResult result;
+void ThresholdCall::run_on_host(Part& part, ThresholdReport& report) const {
+  ThresholdResult& result = part.result;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     result = run_threshold(part.tensors, part.groups, part.selectors, options_);
   }
   std::vector<std::int64_t> kept_of(part.scopes.size());
@@ -51,6 +66,10 @@ void ThresholdCall::run_on_host(Part& part, ThresholdReport& report, py::list& s
     report.following[g][scope - groups_[g].first_scope] = following_threshold(
         groups_[g].choice, scope_sizes_[scope], result.thresholds[s], kept_of[s]);
   }
+}
+
+PlaceReport ThresholdCall::report_of_host(const Part& part, py::list& selections) const {
+  const ThresholdResult& result = part.result;
   py::object energies = py::none();
   if (options_.measure) {
     py::list numbers;
@@ -60,8 +79,8 @@ void ThresholdCall::run_on_host(Part& part, ThresholdReport& report, py::list& s
     }
     energies = numbers;
   }
-  report.places.push_back({true, py::cast(result.kept), py::cast(result.thresholds), energies});
-  if (options_.index_bytes == 0) return;
+  PlaceReport made{true, py::cast(result.kept), py::cast(result.thresholds), energies};
+  if (options_.index_bytes == 0) return made;
 
   const auto index_type =
       options_.index_bytes == 4 ? py::dtype::of<std::int32_t>() : py::dtype::of<std::int64_t>();
@@ -77,7 +96,7 @@ void ThresholdCall::run_on_host(Part& part, ThresholdReport& report, py::list& s
                      plan_.order(part.members[i])});
   }
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     place(result.runs, options_.index_bytes, lists);
   }
   for (std::size_t i = 0; i < part.members.size(); ++i) {
@@ -86,6 +105,7 @@ void ThresholdCall::run_on_host(Part& part, ThresholdReport& report, py::list& s
     selections[part.members[i]] =
         py::make_tuple(in_library(source, indices), in_library(source, values));
   }
+  return made;
 }
 
 // --- On a device ---------------------------------------------------------------------------------
@@ -124,8 +144,8 @@ void ThresholdCall::begin_on_device(Part& part, const py::object& threshold,
   }
 }
 
-void ThresholdCall::finish_on_device(Part& part, std::optional<std::int64_t> capacity,
-                                     ThresholdReport& report, py::list& selections) const {
+PlaceReport ThresholdCall::finish_on_device(Part& part, std::optional<std::int64_t> capacity,
+                                            py::list& selections) const {
   const Place& place = part.place;
   if (options_.index_bytes != 0) {
     std::vector<std::int64_t> counts;
@@ -144,12 +164,19 @@ void ThresholdCall::finish_on_device(Part& part, std::optional<std::int64_t> cap
                                 part.groups.data(), part.selectors.data(), part.selectors.size(),
                                 &options_, part.scratch, &part.report);
   });
-  report.places.push_back({false, part.kept, part.thresholds, part.energies});
+  return {false, part.kept, part.thresholds, part.energies};
 }
 
-ThresholdReport ThresholdCall::run(const py::object& threshold,
-                                   std::optional<std::int64_t> capacity,
-                                   const py::object& announced) {
+ThresholdReport ThresholdCall::run(
+    const py::object& threshold, std::optional<std::int64_t> capacity, const py::object& announced,
+    const std::vector<std::tuple<py::dict, py::str, py::object>>& then,
+    const std::vector<std::vector<py::dict>>& memories) {
+  for (std::size_t g = 0; g < memories.size(); ++g) {
+    if (memories.size() != groups_.size() ||
+        (!memories[g].empty() && memories[g].size() != groups_[g].scopes)) {
+      throw py::value_error("memories: expected one for each scope of each group");
+    }
+  }
   plan_.seal();
   check_scopes();
   std::vector<Part> parts = split();
@@ -164,6 +191,7 @@ ThresholdReport ThresholdCall::run(const py::object& threshold,
     }
   }
   ThresholdReport report;
+  report.places.resize(parts.size());
   report.members.resize(tensors_.size());
   for (std::size_t p = 0; p < parts.size(); ++p) {
     for (std::size_t i = 0; i < parts[p].members.size(); ++i) {
@@ -185,12 +213,19 @@ ThresholdReport ThresholdCall::run(const py::object& threshold,
                                  part.selectors.size(), &options_, part.scratch, &part.report);
     });
   }
-  for (Part& part : parts) {
-    if (part.place.on_host()) {
-      run_on_host(part, report, selections);
+  for (std::size_t p = 0; p < parts.size(); ++p) {
+    if (parts[p].place.on_host()) {
+      run_on_host(parts[p], report);
     } else {
-      finish_on_device(part, capacity, report, selections);
+      report.places[p] = finish_on_device(parts[p], capacity, selections);
     }
+  }
+  for (const auto& [dict, key, value] : then) {
+    if (PyDict_SetItem(dict.ptr(), key.ptr(), value.ptr()) != 0) throw py::error_already_set();
+  }
+  if (!memories.empty()) remember(parts, report, memories);
+  for (std::size_t p = 0; p < parts.size(); ++p) {
+    if (parts[p].place.on_host()) report.places[p] = report_of_host(parts[p], selections);
   }
   report.selections = options_.index_bytes != 0 ? py::object(selections) : py::none();
   return report;

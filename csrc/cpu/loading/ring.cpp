@@ -62,12 +62,13 @@ GatherRing::~GatherRing() {
 }
 
 void GatherRing::bind(int slot, std::vector<char*> outputs, std::int64_t rows) {
+  wait(slot);
+  at(slot).indices.resize(static_cast<std::size_t>(rows));
   at(slot).outputs = std::move(outputs);
   at(slot).rows = rows;
 }
 
-void GatherRing::start(Slot& slot, const std::int64_t* indices) {
-  slot.indices = indices;
+void GatherRing::start(Slot& slot) {
   slot.chunks = (slot.rows + chunk_rows_ - 1) / chunk_rows_;
   slot.next_chunk.store(0);
 }
@@ -79,8 +80,8 @@ bool GatherRing::fill_chunk(Slot& slot) const {
   const std::int64_t begin = chunk * chunk_rows_;
   const std::int64_t n = std::min(chunk_rows_, slot.rows - begin);
   for (std::size_t i = 0; i < sources_.size(); ++i) {
-    gather_rows(sources_[i], slot.outputs[i] + begin * sources_[i].row_bytes, slot.indices + begin,
-                n);
+    gather_rows(sources_[i], slot.outputs[i] + begin * sources_[i].row_bytes,
+                slot.indices.data() + begin, n);
   }
   return true;
 }
@@ -100,15 +101,14 @@ void GatherRing::finish(Slot& slot, int threads) const {
   });
 }
 
-void GatherRing::gather(int slot, const std::int64_t* indices) {
-  start(at(slot), indices);
+void GatherRing::gather(int slot) {
+  start(at(slot));
   finish(at(slot), threads_for(at(slot)));
 }
 
-void GatherRing::submit(int slot, const std::int64_t* indices) {
+void GatherRing::submit(int slot) {
   Slot& s = at(slot);
-  s.submitted.assign(indices, indices + s.rows);
-  start(s, s.submitted.data());
+  start(s);
   s.pending = true;
   if (forked()) return;  // wait() does it all: a child works without threads (see parallel.h)
   if (worker_ == nullptr) {
@@ -135,7 +135,7 @@ void GatherRing::wait(int slot) {
   if (!s.pending) return;
   s.pending = false;
   if (worker_ == nullptr || forked()) {
-    start(s, s.submitted.data());  // anew: what the parent's worker had taken may be undone
+    start(s);  // anew: what the parent's worker had taken may be undone
     finish(s, threads_for(s));
     return;
   }

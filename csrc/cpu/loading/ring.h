@@ -27,13 +27,18 @@ class GatherRing {
   // Where the next batches of a slot go: one buffer per source, of `rows` rows each.
   void bind(int slot, std::vector<char*> outputs, std::int64_t rows);
 
-  // Fills a slot now. The indices, as many as it has rows, have been checked.
-  void gather(int slot, const std::int64_t* indices);
+  // What a slot is filled by: as many indices as it has rows, to be written here and to be inside
+  // the sources before it is filled. Nothing may be submitted in it.
+  std::int64_t* indices(int slot) { return at(slot).indices.data(); }
 
-  // Has a slot filled in the background, in the order of submission; the indices are copied. wait()
-  // returns once it is full, and helps as long as it is not.
-  void submit(int slot, const std::int64_t* indices);
+  // Fills a slot now.
+  void gather(int slot);
+
+  // Has a slot filled in the background, in the order of submission. wait() returns once it is
+  // full, and helps as long as it is not.
+  void submit(int slot);
   void wait(int slot);
+  bool pending(int slot) const { return at(slot).pending; }  // submitted, not waited for
 
   // Forgets what was submitted and not waited for. Nothing is written to any slot afterwards.
   void cancel();
@@ -42,8 +47,7 @@ class GatherRing {
   struct Slot {
     std::vector<char*> outputs;
     std::int64_t rows = 0;
-    std::vector<std::int64_t> submitted;
-    const std::int64_t* indices = nullptr;
+    std::vector<std::int64_t> indices;
     std::atomic<std::int64_t> next_chunk{0};
     std::int64_t chunks = 0;
     bool pending = false;  // submitted, not waited for
@@ -51,7 +55,7 @@ class GatherRing {
   struct Worker;
 
   Slot& at(int slot) const { return *slots_[static_cast<std::size_t>(slot)]; }
-  void start(Slot& slot, const std::int64_t* indices);
+  void start(Slot& slot);
   bool fill_chunk(Slot& slot) const;
   int threads_for(const Slot& slot) const;
   void finish(Slot& slot, int threads) const;

@@ -34,6 +34,14 @@ Weights::Weights(std::vector<double> weights, double largest, int exponent)
       positive_(count_positive(weights_)),
       exponent_(std::max(exponent, exponent_bound(largest))) {
   plant();
+  keep_bits();
+}
+
+// What was the largest may be gone, and the others have few bits at its scale.
+void Weights::keep_bits() {
+  if (tree_->total() >> kKeptBits != 0) return;
+  exponent_ = exponent_bound(*std::max_element(weights_.begin(), weights_.end()));
+  plant();
 }
 
 double Weights::total() const {
@@ -47,7 +55,7 @@ void Weights::values_at(const std::int64_t* indices, std::int64_t count, double*
 
 void Weights::draw(std::uint64_t key, std::uint64_t start, std::int64_t count,
                    std::int64_t* out) const {
-  const std::shared_lock<std::shared_mutex> lock(mutex_);
+  const std::shared_lock<std::shared_mutex> lock(mutex_.get());
   if (tree_ != nullptr) {
     tree_->draw(key, start, count, out);
   } else {
@@ -55,8 +63,9 @@ void Weights::draw(std::uint64_t key, std::uint64_t start, std::int64_t count,
   }
 }
 
-void Weights::draw_distinct(std::uint64_t key, std::int64_t k, std::int64_t* out) const {
-  const std::shared_lock<std::shared_mutex> lock(mutex_);
+bool Weights::draw_distinct(std::uint64_t key, std::int64_t k, std::int64_t* out) const {
+  const std::shared_lock<std::shared_mutex> lock(mutex_.get());
+  if (k > positive_) return false;
   if (k > positive_ / kRaceShare) {
     weighted_order(weights_.data(), n(), key, k, out);
   } else if (tree_ != nullptr) {
@@ -64,11 +73,12 @@ void Weights::draw_distinct(std::uint64_t key, std::int64_t k, std::int64_t* out
   } else {
     distinct_draws(*table_, weights_.data(), n(), key, k, out);
   }
+  return true;
 }
 
 bool Weights::update(const std::int64_t* indices, const double* weights, std::int64_t count,
                      double largest) {
-  const std::unique_lock<std::shared_mutex> lock(mutex_);
+  const std::unique_lock<std::shared_mutex> lock(mutex_.get());
   const auto set = [&](std::int64_t index, double weight) {
     double& old = weights_[static_cast<std::size_t>(index)];
     positive_ += (weight > 0.0 ? 1 : 0) - (old > 0.0 ? 1 : 0);
@@ -92,11 +102,7 @@ bool Weights::update(const std::int64_t* indices, const double* weights, std::in
                  weights_[static_cast<std::size_t>(indices[i])]);
     }
   }
-  // What was the largest may be gone, and the others have few bits at its scale.
-  if (tree_->total() >> kKeptBits == 0) {
-    exponent_ = exponent_bound(*std::max_element(weights_.begin(), weights_.end()));
-    plant();
-  }
+  keep_bits();
   table_.reset();
   return true;
 }

@@ -9,6 +9,7 @@
 
 #include "cpu/sampling/alias.h"
 #include "cpu/sampling/sum_tree.h"
+#include "cpu/support/fork_mutex.h"
 
 namespace subgrad {
 
@@ -16,7 +17,8 @@ namespace subgrad {
 class Weights {
  public:
   // Weights that passed check_weights, one of them positive; `largest` is theirs. With `exponent`
-  // the tree is used from the start, scaled for weights below 2^exponent (see exponent()).
+  // the tree is used from the start, scaled for weights below 2^exponent (see exponent()) or, where
+  // that is no scale that updates leave them at, as they would be.
   Weights(std::vector<double> weights, double largest);
   Weights(std::vector<double> weights, double largest, int exponent);
 
@@ -31,8 +33,8 @@ class Weights {
   int exponent() const { return exponent_; }  // the scale: all weights are below 2^exponent
 
   void draw(std::uint64_t key, std::uint64_t start, std::int64_t count, std::int64_t* out) const;
-  // k different ones; at least k weights must be positive.
-  void draw_distinct(std::uint64_t key, std::int64_t k, std::int64_t* out) const;
+  // k different ones. Returns false, and draws nothing, if fewer weights are positive.
+  bool draw_distinct(std::uint64_t key, std::int64_t k, std::int64_t* out) const;
 
   // Returns false, and changes nothing, if no weight would be left. Indices must be in range, new
   // weights must have passed check_weights.
@@ -41,9 +43,10 @@ class Weights {
 
  private:
   WeightScale scale() const { return weight_scale(weights_.size(), exponent_); }
+  void keep_bits();
   void plant() { tree_.reset(new SumTree(weights_.data(), n(), scale())); }
 
-  mutable std::shared_mutex mutex_;
+  mutable ForkMutex<std::shared_mutex> mutex_;
   std::vector<double> weights_;
   std::int64_t positive_ = 0;
   int exponent_;

@@ -10,17 +10,17 @@ namespace subgrad {
 namespace {
 
 std::atomic<int> requested{0};
-std::atomic<bool> in_child{false};
+std::atomic<unsigned> children{0};
 
 #if defined(__unix__) || defined(__APPLE__)
-const int at_fork = pthread_atfork(nullptr, nullptr, [] { in_child.store(true); });
+const int at_fork = pthread_atfork(nullptr, nullptr, [] { children.fetch_add(1); });
 #endif
 
 }  // namespace
 
 void set_num_threads(int n) { requested.store(n); }
 
-bool forked() { return in_child.load(std::memory_order_relaxed); }
+unsigned forks() { return children.load(std::memory_order_relaxed); }
 
 int num_threads() {
 #if defined(_OPENMP)

@@ -13,9 +13,10 @@ namespace subgrad {
 // Overrides the number of threads for this process; 0 follows OpenMP's (and so torch's) setting.
 void set_num_threads(int n);
 
-// Whether this process was made by fork() after the library was loaded: threads of the parent,
-// libgomp's pool included, do not exist here.
-bool forked();
+// How many calls of fork() since the library was loaded led to this process. In a child, threads of
+// the parent, libgomp's pool included, do not exist.
+unsigned forks();
+inline bool forked() { return forks() > 0; }
 
 // How many threads a large enough step would use now: 1 inside a parallel region and in a process
 // made by fork(), because libgomp's pool does not survive a fork and a region there would hang.

@@ -1,11 +1,32 @@
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from subgrad_fast._core import Turns
+
 def check_output(out: Any) -> None: ...
 def choose(n: int, seed: int, draw: int, out: Any) -> None: ...
 def uniform_draws(n: int, seed: int, epoch: int, start: int, out: Any) -> None: ...
+
+class Cursor:
+    def __init__(
+        self,
+        turns: Turns,
+        fill: Callable[[int, int], Sequence[Any] | None],
+        epoch: int,
+        position: int,
+        size: int,
+        length: int,
+    ) -> None: ...
+    def __iter__(self) -> Cursor: ...
+    def __next__(self) -> Any: ...
+    def go_to(self, epoch: int, position: int) -> None: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def position(self) -> int: ...
 
 class Order:
     def __init__(

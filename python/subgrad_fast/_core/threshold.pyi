@@ -57,5 +57,11 @@ class Call:
         last: list[float | None],
     ) -> None: ...
     def run(
-        self, *, threshold: Any = None, capacity: int | None = None, announced: Any = None
+        self,
+        *,
+        threshold: Any = None,
+        capacity: int | None = None,
+        announced: Any = None,
+        then: list[tuple[dict[str, Any], str, Any]] = [],
+        memories: list[list[dict[str, Any]]] = [],
     ) -> Report: ...

@@ -31,12 +31,15 @@ def unpack(arrays: Any) -> tuple[list[Array], list[str], Pack]:
     return [arrays], ["arrays"], lambda a: a[0]
 
 
-def _is_mapped(array: npt.NDArray[Any]) -> bool:
-    """Whether the memory of `array` is a file's."""
+def _mapped_file(array: npt.NDArray[Any]) -> tuple[mmap.mmap, int] | None:
+    """The mapping of a file that is the memory of `array`, and the file's size that it needs."""
     base: Any = array
+    offset = 0
     while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            offset = base.offset - base.offset % mmap.ALLOCATIONGRANULARITY
         base = base.base
-    return isinstance(base, mmap.mmap)
+    return (base, offset + len(base)) if isinstance(base, mmap.mmap) else None
 
 
 def _text(device: int | None) -> str:
@@ -74,12 +77,23 @@ class Fields:
             both = zip(detached, self.sources, strict=True)
             self.arrays = [mine if is_torch(mine) else source for mine, source in both]
             self.row_bytes = sum(s.dtype.itemsize * (s.size // self.rows) for s in self.sources)
-            self.mapped = any(_is_mapped(source) for source in self.sources)
+            files = [(name, _mapped_file(s)) for name, s in zip(names, self.sources, strict=True)]
+            self._files = [(name, file) for name, file in files if file is not None]
         else:
             self.arrays = self.sources = detached
-            self.row_bytes, self.mapped = 0, False  # no thread pays: the device works beside us
+            self.row_bytes, self._files = 0, []  # no thread pays: the device works beside us
+        self.mapped = bool(self._files)
         self.direct = [i for i, source in enumerate(self.sources) if _is_direct(source)]
         self.loose = [i for i in range(len(self.sources)) if i not in self.direct]
+
+    def check_files(self) -> None:
+        """Raises ValueError for a mapped file that has become too short: to read behind its end is
+        a fault (SIGBUS) that ends the process."""
+        for name, (mapping, size) in self._files:
+            if mapping.size() < size:
+                raise ValueError(
+                    f"{name}: its file has {mapping.size()} bytes and needs {size}; it was cut"
+                )
 
     @staticmethod
     def _check_device(device: int, given: list[Array], names: list[str]) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from subgrad_fast._arrays import Array
+from subgrad_fast._core import Turns
 from subgrad_fast.loading.fields import Fields
 from subgrad_fast.loading.ring import Ring
 from subgrad_fast.sampling import Sampler
+from subgrad_fast.sampling._checks import integer
 
 # Batches of fewer bytes are gathered when they are taken: to hand them to another thread and wait
 # for it costs about as much as to copy them.
@@ -101,20 +103,26 @@ class BatchLoader:
         self._prefetch = int(prefetch)
         self._copy = copy
         self._spare: Ring | None = None  # the ring of the last epoch, for the next
-        self._ahead: deque[_Drawn] = deque()
-        self._taken = 0  # batches of this epoch that the caller has
-        self._skip = 0  # batches to leave out at the start of the next epoch
+        self._at = _START
+        self._resume = _START  # where the next iteration begins
 
     def __len__(self) -> int:
         """The number of batches of an epoch, as the sampler says."""
         return len(cast("Any", self.sampler))
 
     def __iter__(self) -> Iterator[Any]:
-        ahead = self._ahead = deque()
+        return _Pass(self._iterate())
+
+    def _iterate(self) -> Generator[Any, None, None]:
+        self._fields.check_files()
+        sampler, (_, taken) = self.sampler, self._resume
+        if isinstance(sampler, Sampler):
+            taken = sampler._start() // sampler._rows_per_batch
         batches = self._batches()
-        self._taken, self._skip = self._skip, 0
-        for _ in islice(batches, self._taken):
-            pass
+        if not hasattr(sampler, "state_dict"):
+            for _ in islice(batches, taken):
+                pass
+        self.__dict__.update(_resume=_START, _at=_At(None, taken))
         first = self._draw(batches)
         if first.error is not None:
             return first.finish()
@@ -122,13 +130,13 @@ class BatchLoader:
         try:
             # The size of the first batch decides for the epoch.
             if ring.background:
-                yield from self._prefetched(ring, first, batches, ahead)
+                yield from self._prefetched(ring, first, batches)
             else:
                 yield from self._in_turn(ring, first, batches)
         finally:
             ring.cancel()
             self._spare = ring
-        self._taken = 0
+        self._at = _START
 
     def _batches(self) -> Iterator[Any]:
         """The sampler's: of indices, or of what computes them where the arrays are."""
@@ -151,7 +159,7 @@ class BatchLoader:
 
     def _in_turn(self, ring: Ring, first: _Drawn, batches: Iterator[Any]) -> Iterator[Any]:
         """Each batch is gathered when it is taken."""
-        gather = ring.gather
+        gather, taken = ring.gather, self._at.taken
         for item in chain([first.item], batches):
             if type(item) is tuple:
                 indices, extra = _split(item)
@@ -160,14 +168,15 @@ class BatchLoader:
                     batch = (batch, *extra)
             else:
                 batch = gather(item)
-            self._taken += 1
+            taken += 1
+            self._at = _At(None, taken)
             yield batch
 
-    def _prefetched(
-        self, ring: Ring, first: _Drawn, batches: Iterator[Any], ahead: deque[_Drawn]
-    ) -> Iterator[Any]:
+    def _prefetched(self, ring: Ring, first: _Drawn, batches: Iterator[Any]) -> Iterator[Any]:
         """Batches are gathered before they are taken. Errors wait for their turn."""
-        ahead.append(first.submit(ring))
+        taken = self._at.taken
+        self._at = _At(first.state, taken)
+        ahead = deque([first.submit(ring)])
         while True:
             while ahead[-1].error is None and len(ahead) <= self._prefetch:
                 ahead.append(self._draw(batches).submit(ring))
@@ -177,7 +186,9 @@ class BatchLoader:
             ahead.popleft()
             if drawn.error is not None:
                 return drawn.finish()
-            self._taken += 1
+            taken += 1
+            # In one change: what is taken is counted, whatever interrupts.
+            self._at = _At(ahead[0].state if ahead else self._sampler_state(), taken)
             yield (batch, *drawn.extra) if drawn.extra else batch
 
     def _draw(self, batches: Iterator[Any]) -> _Drawn:
@@ -201,15 +212,19 @@ class BatchLoader:
         Holds the sampler's state as it was before the next batch was drawn. For a sampler without
         ``state_dict`` the number of batches taken has to do, and the sampler to repeat its order.
         """
-        state = self._ahead[0].state if self._ahead else self._sampler_state()
-        return {"version": _STATE_VERSION, "sampler": state, "batches": self._taken}
+        at = self._at if self._resume is _START else self._resume
+        state = self._sampler_state() if at.state is None else at.state
+        return {"version": _STATE_VERSION, "sampler": state, "batches": at.taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Has the next iteration go on where `state_dict` was called.
 
         Raises:
-            ValueError: the state is incomplete, of another version, or of another kind of sampler.
+            TypeError, ValueError: the state is incomplete, of another version, or of another kind
+                of sampler. Nothing has changed then.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected a dict, got {type(state).__name__}")
         missing = {"version", "sampler", "batches"} - set(state)
         if missing:
             raise ValueError(f"state: {', '.join(sorted(missing))} missing")
@@ -217,15 +232,13 @@ class BatchLoader:
             raise ValueError(
                 f"state['version']: expected {_STATE_VERSION}, got {state['version']!r}"
             )
+        batches = integer("state['batches']", state["batches"], 0)
         load = getattr(self.sampler, "load_state_dict", None)
         if (load is None) != (state["sampler"] is None):
             raise ValueError("state['sampler']: does not belong to a sampler like this one")
-        if load is None:
-            self._skip = state["batches"]
-        else:
+        if load is not None:
             load(state["sampler"])
-        self._taken = state["batches"]
-        self._ahead = deque()
+        self.__dict__.update(_resume=_At(None, batches), _at=_START)
 
     def set_epoch(self, epoch: int) -> None:
         """Passes `epoch` on to the sampler.
@@ -237,8 +250,7 @@ class BatchLoader:
         if set_epoch is None:
             raise TypeError(f"sampler: a {type(self.sampler).__name__} has no set_epoch")
         set_epoch(epoch)
-        self._taken = self._skip = 0
-        self._ahead = deque()
+        self.__dict__.update(_resume=_START, _at=_START)
 
 
 def _split(item: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -246,6 +258,33 @@ def _split(item: Any) -> tuple[Any, tuple[Any, ...]]:
     if isinstance(item, tuple) and item and not isinstance(item[0], int | np.integer):
         return item[0], item[1:]
     return item, ()
+
+
+class _At(NamedTuple):
+    """Where the caller is."""
+
+    state: Any  # the sampler's before the next batch; None: it is to be asked
+    taken: int  # batches of this epoch
+
+
+_START = _At(None, 0)
+
+
+class _Pass(Iterator[Any]):
+    """One iteration. Threads that share it get one batch after the other."""
+
+    def __init__(self, batches: Generator[Any, None, None]) -> None:
+        self._turns = Turns()
+        self._batches = batches
+
+    def __next__(self) -> Any:
+        with self._turns:
+            return next(self._batches)
+
+    def close(self) -> None:
+        """Ends it. Nothing is written to its batches any more."""
+        with self._turns:
+            self._batches.close()
 
 
 @dataclass(slots=True)

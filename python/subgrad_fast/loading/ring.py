@@ -88,7 +88,8 @@ class Ring:
         return slot
 
     def _prepare(self, slot: int, rows: int) -> None:
-        """Gives a slot views of `rows` rows."""
+        """Gives a slot views of `rows` rows. Where it ends too early, the slot is prepared anew."""
+        self._rows[slot] = -1
         fields, buffers = self._fields, self._buffers[slot]
         if self._copy or not buffers or len(buffers[0]) < rows:
             buffers = [empty_rows(array, rows, pin=fields.pin) for array in fields.arrays]

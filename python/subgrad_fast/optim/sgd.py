@@ -17,16 +17,19 @@ from torch.optim.optimizer import (
 # torch's default implementation, for what the kernels do not cover.
 from torch.optim.sgd import sgd as torch_sgd
 
+from subgrad_fast._core import Turns
 from subgrad_fast._core import optimizer as core
 from subgrad_fast._core.rows import RowStep
 from subgrad_fast.optim.tensors import (
     Group,
+    check_buffers,
     has_row_gradient,
     is_covered,
     is_dense,
     l1_of,
     new_buffer,
     shrink,
+    slots_for,
 )
 from subgrad_fast.rows import make_row_step
 
@@ -75,6 +78,7 @@ class SGD(torch.optim.SGD):
     """
 
     _plan: core.Plan | None = None
+    _turns: Turns  # of the threads that step or load
 
     def __init__(
         self,
@@ -91,6 +95,7 @@ class SGD(torch.optim.SGD):
         fused: bool | None = None,
         l1: float | Tensor = 0.0,
     ) -> None:
+        self._turns = Turns()
         super().__init__(
             params,
             lr,
@@ -112,6 +117,7 @@ class SGD(torch.optim.SGD):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Takes over a state (unpickled, copied, loaded); its buffers move to memory of ours."""
+        self.__dict__.setdefault("_turns", Turns())
         before = self.__dict__.get("param_groups", [])
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._plan = None
@@ -128,8 +134,28 @@ class SGD(torch.optim.SGD):
             if is_dense(buffer) and buffer.device.type == "cpu":
                 slots["momentum_buffer"] = new_buffer(buffer).copy_(buffer)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over what `state_dict` returned, of ``torch.optim.SGD`` too.
+
+        Raises:
+            ValueError: groups or parameters are others in number, or a momentum buffer has another
+                shape than its parameter. Nothing has changed then.
+        """
+
+        def check(_: Optimizer, hooked: dict[str, Any]) -> None:
+            for group, mine in zip(hooked["param_groups"], self.param_groups, strict=False):
+                check_buffers(hooked["state"], group["params"], mine["params"])
+
+        with self._turns:
+            # The last of the pre-hooks sees what the others have made of it.
+            handle = self.register_load_state_dict_pre_hook(check)
+            try:
+                super().load_state_dict(state_dict)
+            finally:
+                handle.remove()
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Performs a single optimization step.
+        """Performs a single optimization step. Steps of several threads come one after the other.
 
         Args:
             closure: reevaluates the model and returns the loss.
@@ -155,9 +181,10 @@ class SGD(torch.optim.SGD):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        outcome = self._try_plan()
-        if outcome is None or not outcome.done:
-            self._step_further(outcome)
+        with self._turns:
+            outcome = self._try_plan()
+            if outcome is None or not outcome.done:
+                self._step_further(outcome)
         return loss
 
     def _try_plan(self) -> core.Outcome | None:
@@ -194,6 +221,7 @@ class SGD(torch.optim.SGD):
         self, plan: core.Plan, outcome: core.Outcome, buffers: dict[Tensor, Tensor]
     ) -> None:
         """Steps what the plan could not, lets it finish, and makes `buffers` state."""
+        made_buffers = bool(buffers)
         if not outcome.done:
             torchs: dict[int, list[Tensor]] = defaultdict(list)
             with_rows: dict[int, list[Tensor]] = defaultdict(list)
@@ -208,14 +236,12 @@ class SGD(torch.optim.SGD):
             ]
             for index, params in torchs.items():
                 self._step_with_torch(self.param_groups[index], params, False, False)
-            for row_step in row_steps:
-                row_step.run()
-            plan.finish()
-        # Only now, when they hold something, do new buffers become state. A plan that made some is
-        # used up: to it, each step would be the first.
-        for param, buffer in buffers.items():
-            self.state.setdefault(param, {})["momentum_buffer"] = buffer
-        self._plan = None if buffers else plan
+            # Only now, when they hold something, do new buffers become state.
+            with slots_for(self, buffers):
+                slots = [(self.state.setdefault(p, {}), b) for p, b in buffers.items()]
+                plan.finish(row_steps, slots)
+        # A plan that made some is used up: to it, each step would be the first.
+        self._plan = None if made_buffers else plan
 
     def _step_all_with_torch(self, *, by_group: bool) -> None:
         """The step in torch's code; `by_group`: in the implementation that each group names."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim.optimizer import Optimizer
 
 from subgrad_fast import _core
 from subgrad_fast.rows import has_contiguous_rows
@@ -101,3 +104,33 @@ def has_row_gradient(param: Tensor, buffer: Tensor | None) -> bool:
         and has_contiguous_rows(param)
         and (buffer is None or has_contiguous_rows(buffer))
     )
+
+
+@contextmanager
+def slots_for(optimizer: Optimizer, params: Iterable[Tensor]) -> Iterator[None]:
+    """Takes slots of state that the block makes away again where nothing was put into them."""
+    new = [param for param in params if param not in optimizer.state]
+    try:
+        yield
+    finally:
+        for param in new:
+            if param in optimizer.state and not optimizer.state[param]:
+                del optimizer.state[param]
+
+
+def check_buffers(state: dict[Any, Group], numbers: list[Any], params: list[Tensor]) -> None:
+    """Raises ValueError for a buffer of a saved state that has not the shape of its parameter.
+
+    Args:
+        state: what is saved, by the numbers of parameters.
+        numbers: those of the parameters, in their order.
+        params: the parameters that it is to be loaded for.
+    """
+    for number, param in zip(numbers, params, strict=False):
+        for name in ("momentum_buffer", "residual"):
+            buffer = state.get(number, {}).get(name)
+            if isinstance(buffer, Tensor) and buffer.shape != param.shape:
+                raise ValueError(
+                    f"state_dict['state'][{number!r}][{name!r}]: expected shape "
+                    f"{tuple(param.shape)}, got {tuple(buffer.shape)}"
+                )

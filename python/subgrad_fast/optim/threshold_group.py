@@ -64,14 +64,19 @@ def hyper_of(group: Group) -> tuple[SgdParams, Tensor | None]:
 
 
 def check_group(group: Group) -> None:
-    """Raises ValueError for a hyper-parameter that is out of range."""
+    """Raises TypeError or ValueError for a hyper-parameter that is out of range."""
     hyper_of(group)
     check_choice(group)
+    selector_of(group)
 
 
 def check_choice(group: Group) -> None:
-    """Raises ValueError for a scope or a warm-up that is none."""
+    """Raises TypeError or ValueError for a scope, a warm-up or a number of steps that is none."""
     is_together(group["scope"])
+    steps = group["steps"]
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        kind = ValueError if isinstance(steps, int) else TypeError
+        raise kind(f"steps: expected a number of steps >= 0, got {steps!r}")
     warmup = group["warmup"]
     if isinstance(warmup, int):
         if warmup < 0:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from subgrad_fast._core import Turns
+from subgrad_fast.optim.tensors import check_buffers
 from subgrad_fast.optim.threshold_group import SELECTION, Group, check_group, settings
 from subgrad_fast.optim.threshold_state import BUFFERS, state_dtype, take_step
 from subgrad_fast.select.selectors import Selector, make_selector
@@ -91,6 +93,7 @@ class ThresholdSGD(Optimizer):
         measure: bool = False,
     ) -> None:
         index_bytes_of(emit)
+        self._turns = Turns()
         self.emit = emit
         self.measure = measure
         defaults = {
@@ -133,6 +136,7 @@ class ThresholdSGD(Optimizer):
     def __setstate__(self, state: Group) -> None:
         """Takes over a state (unpickled, copied, loaded), also one that another class has saved."""
         super().__setstate__(state)
+        self.__dict__.setdefault("_turns", Turns())
         self.__dict__.setdefault("emit", None)
         self.__dict__.setdefault("measure", False)
         for group in self.param_groups:
@@ -150,12 +154,21 @@ class ThresholdSGD(Optimizer):
         Args:
             state_dict: of this class, or of `optim.SGD` and ``torch.optim.SGD``, whose momentum is
                 taken over.
+
+        Raises:
+            TypeError, ValueError: a hyper-parameter is out of range, or a buffer has another shape
+                than its parameter. Nothing has changed then.
         """
+        with self._turns:
+            self._load(state_dict)
+
+    def _load(self, state_dict: Group) -> None:
         loaded: Group = state_dict
 
         def note(_: Optimizer, hooked: Group) -> None:
             nonlocal loaded
             loaded = hooked
+            self._check_state(hooked)
 
         # The last of the pre-hooks sees what the others have made of it.
         handle = self.register_load_state_dict_pre_hook(note)
@@ -174,8 +187,13 @@ class ThresholdSGD(Optimizer):
                         param.device, state_dtype(param), copy=True
                     )
 
+    def _check_state(self, state: Group) -> None:
+        for group, mine in zip(state["param_groups"], self.param_groups, strict=False):
+            check_group({**self.defaults, **group})
+            check_buffers(state["state"], group["params"], mine["params"])
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Performs a single optimization step.
+        """Performs a single optimization step. Steps of several threads come one after the other.
 
         Args:
             closure: reevaluates the model and returns the loss.
@@ -184,7 +202,8 @@ class ThresholdSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        result = take_step(self, self.emit, self.measure)
-        if result is not None:
-            self.last_result = result
+        with self._turns:
+            result = take_step(self, self.emit, self.measure)
+            if result is not None:
+                self.last_result = result
         return loss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from subgrad_fast._core.threshold import Call
+from subgrad_fast.optim.tensors import slots_for
 from subgrad_fast.optim.threshold_group import Group, check_choice, hyper_of, selector_of, warm
 from subgrad_fast.select.magnitudes import is_together
 from subgrad_fast.select.selectors import Reused
@@ -88,18 +88,18 @@ class GroupStep:
             self.new.append((param, name, buffers[i]))
         return buffers, new
 
-    def finish(self, following: list[float | None], on_host: list[bool]) -> None:
-        """Makes state of what the step has filled, and of the thresholds to go on with."""
-        for param, name, made in self.new:
-            self.optimizer.state[param][name] = made
-        self.group["steps"] += 1
+    def assignments(self) -> list[tuple[Group, str, Any]]:
+        """What becomes of the group and the state once the step is taken, but for thresholds."""
+        state = self.optimizer.state
+        buffers = [(state[param], name, made) for param, name, made in self.new]
+        return [*buffers, (self.group, "steps", self.group["steps"] + 1)]
+
+    def memories(self) -> list[Group]:
+        """Where the threshold that a scope goes on with is to be kept; nothing if nowhere."""
         if not isinstance(self.selector, Reused):
-            return
-        owners: list[Any] = [self.group] if self.together else self.params
-        for owner, threshold, here in zip(owners, following, on_host, strict=True):
-            if here:  # a device selects exactly, and reading a threshold there would wait for it
-                memory = owner if isinstance(owner, dict) else self.optimizer.state[owner]
-                memory["next_threshold"] = threshold
+            return []
+        state = self.optimizer.state
+        return [self.group] if self.together else [state[param] for param in self.params]
 
 
 def take_step(optimizer: Optimizer, emit: str | None, measure: bool) -> ThresholdResult | None:
@@ -115,17 +115,10 @@ def take_step(optimizer: Optimizer, emit: str | None, measure: bool) -> Threshol
     for step in steps:
         step.add_to(call)
     params = list(itertools.chain.from_iterable(step.params for step in steps))
-    report = call.run(announced=params)
-    if any(isinstance(step.selector, Reused) for step in steps):
-        on_host = iter([report.places[member.place].on_host for member in report.members])
-    else:
-        on_host = itertools.repeat(False)
-    for step, following in zip(steps, report.following, strict=True):
-        step.finish(following, _of_scopes(step, on_host))
+    with slots_for(optimizer, params):
+        report = call.run(
+            announced=params,
+            then=list(itertools.chain.from_iterable(step.assignments() for step in steps)),
+            memories=[step.memories() for step in steps],
+        )
     return ThresholdResult(report)
-
-
-def _of_scopes(step: GroupStep, by_tensor: Iterator[bool]) -> list[bool]:
-    """What holds for the tensors of a group, for its scopes."""
-    own = list(itertools.islice(by_tensor, len(step.params)))
-    return own[:1] if step.together else own

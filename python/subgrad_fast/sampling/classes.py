@@ -146,7 +146,7 @@ class StratifiedSampler(Sampler):
                 num_batches = max(self._data.n // batch_size, 1)
             length = integer("num_batches", num_batches, 1) * batch_size
         super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
-        self._pattern, self._turns = _interleave(counts)
+        self._pattern, self._before = _interleave(counts)
 
     def _check(self, quotas: Array, batch_size: int) -> Indices:
         array = np.asarray(quotas)
@@ -168,14 +168,14 @@ class StratifiedSampler(Sampler):
     def rows(self, epoch: int, start: int, count: int) -> Indices:
         if self._quotas is None:
             classes = self._pattern[start : start + count]
-            turns = self._turns[start : start + count]
+            turns = self._before[start : start + count]
         else:
             batch, place = np.divmod(np.arange(start, start + count), self._pattern.size)
             classes = self._pattern[place]
             quota, size = self._quotas[classes], self._data.counts[classes]
             # An order of a class serves as many batches as it has whole quotas.
             order, in_order = np.divmod(batch, size // quota)
-            turns = np.asarray(order * size + in_order * quota + self._turns[place], np.int64)
+            turns = np.asarray(order * size + in_order * quota + self._before[place], np.int64)
         places = np.empty(count, np.int64)
         self._data.strata.turns(self.seed, epoch, classes, turns, places)
         return self._data.rows[places]

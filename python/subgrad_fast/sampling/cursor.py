@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast._arrays import Array
+from subgrad_fast._core import Turns
+from subgrad_fast._core.sampling import Cursor
 from subgrad_fast.sampling._checks import Indices, integer, seed_or_epoch
 
 _VERSION = 1
@@ -47,7 +49,8 @@ class Sampler:
         if tail not in _TAILS:
             raise ValueError(f"tail: expected one of {', '.join(_TAILS)}, got {tail!r}")
         self.tail = tail
-        self.seed = seed_or_epoch("seed", seed)
+        self._turns = Turns()
+        self._place = _Place(seed_or_epoch("seed", seed))
         self.length = length
         # Single rows are batches of one row a rank.
         self._rows_per_batch = self.world_size if self.batch_size is None else self.batch_size
@@ -60,9 +63,6 @@ class Sampler:
             raise ValueError(
                 f"batch_size: {self.batch_size} is larger than an epoch of {length} rows"
             )
-        self._epoch = 0
-        self._start = 0  # where the next iterator starts
-        self._iterator: _Batches | None = None  # the one whose position is ours
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
         """The rows at positions start, start + 1, ... of an epoch, of all ranks together, int64."""
@@ -93,23 +93,26 @@ class Sampler:
         return whole + 1 if self.batch_size is not None or begin < end else whole
 
     def __iter__(self) -> Iterator[Any]:
-        self._iterator = _Batches(self, self._epoch, self._start)
-        self._start = 0
-        return self._iterator
+        return self._begin(_Batches)
+
+    def _begin(self, kind: type[_Batches]) -> _Batches:
+        with self._turns:
+            place = self._place
+            iterator = kind(self, place.epoch, place.start)
+            self._place = place._replace(start=0, iterator=iterator)
+        return iterator
 
     def _batches_for_gpu(self, rows: int) -> Iterator[Any]:
         """``iter(self)`` for arrays of so many rows on a GPU: of `Span`, where rows can be computed
         there. (Where some may be outside the arrays, the host has to look at them.)"""
         if not self._on_gpu or self.batch_size is None or self.n > rows:
             return iter(self)
-        self._iterator = _Batches(self, self._epoch, self._start, spans=True)
-        self._start = 0
-        return self._iterator
+        return self._begin(_Spans)
 
     def batch(self, step: int, *, epoch: int | None = None) -> Indices:
         """This rank's part of batch `step` of an epoch (default: the current one)."""
         step = integer("step", step, 0, len(self) - 1)
-        epoch = self._epoch if epoch is None else seed_or_epoch("epoch", epoch)
+        epoch = self.epoch if epoch is None else seed_or_epoch("epoch", epoch)
         return self._part(epoch, step * self._rows_per_batch)
 
     def valid(self, step: int) -> npt.NDArray[np.bool_]:
@@ -147,39 +150,75 @@ class Sampler:
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: these continue where this one stands."""
-        return {**self.__dict__, "_start": self.position, "_iterator": None}
+        place = self._place._replace(start=self.position, iterator=None)
+        return {**self.__dict__, "_place": place, "_turns": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({**state, "_turns": Turns()})
 
     # --- state -----------------------------------------------------------------------------------
 
     @property
+    def seed(self) -> int:
+        """Which orders."""
+        return self._place.seed
+
+    @property
     def epoch(self) -> int:
         """The epoch that the current or the next iterator goes through."""
-        return self._epoch
+        iterator = self._place.iterator
+        return self._place.epoch if iterator is None else iterator.epoch
 
     @property
     def position(self) -> int:
         """How many rows of the epoch all ranks together have been given."""
-        return self._start if self._iterator is None else self._iterator.position
+        place = self._place
+        return place.start if place.iterator is None else place.iterator.position
+
+    def _start(self) -> int:
+        """The position that the next iterator starts at."""
+        return self._place.start
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iterator. The current one changes nothing: not the position
         either, so that training loops may call it after `load_state_dict`."""
         epoch = seed_or_epoch("epoch", epoch)
-        if epoch != self._epoch:
-            self._go_to(epoch, 0)
+        with self._turns:
+            if epoch != self.epoch:
+                self._place = _Place(self.seed, epoch)
 
     def state_dict(self) -> dict[str, int]:
         """Where the epoch stands after the batches yielded so far, as a few integers."""
-        return self._state(self._epoch, self.position)
+        with self._turns:
+            return self._state(self.epoch, self.position)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continues where `state` was taken: the next iterator yields what would have followed."""
-        self._go_to(*self._check_state(state))
+        """Continues where `state` was taken: the next iterator yields what would have followed.
+
+        Raises:
+            TypeError, ValueError: the state is incomplete, of another version, or not one of this
+                sampler's. Nothing has changed then.
+        """
+        with self._turns:
+            self._load(state, None)
 
     def _state(self, epoch: int, position: int) -> dict[str, int]:
         return {"version": _VERSION, "seed": self.seed, "epoch": epoch, "position": position}
 
-    def _check_state(self, state: dict[str, int]) -> tuple[int, int]:
+    def _load(self, state: dict[str, int], iterator: _Batches | None) -> None:
+        """Takes over a state, for the next iterator or for a running one.
+
+        All of it is checked before anything changes.
+        """
+        place, own = self._check_state(state), self._own_state(state)
+        if iterator is not None:
+            iterator.go_to(place.epoch, place.start)
+            place = self._place._replace(seed=place.seed)
+        self.__dict__.update(own, _place=place)  # at once, whatever interrupts
+
+    def _check_state(self, state: dict[str, int]) -> _Place:
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected a dict, got {type(state).__name__}")
         missing = {"version", "seed", "epoch", "position"} - set(state)
         if missing:
             raise ValueError(f"state: {', '.join(sorted(missing))} missing")
@@ -187,18 +226,24 @@ class Sampler:
             raise ValueError(f"state: expected version {_VERSION}, got {state['version']!r}")
         seed = seed_or_epoch("state['seed']", state["seed"])
         epoch = seed_or_epoch("state['epoch']", state["epoch"])
-        position = integer("state['position']", state["position"], 0, self.length)
-        self.seed = seed
-        return epoch, position
+        return _Place(seed, epoch, integer("state['position']", state["position"], 0, self.length))
 
-    def _go_to(self, epoch: int, position: int) -> None:
-        self._iterator = None
-        self._epoch = epoch
-        self._start = position
+    def _own_state(self, state: dict[str, int]) -> dict[str, Any]:  # noqa: ARG002
+        """The attributes that hold what a subclass has added to a state; it checks it."""
+        return {}
 
     def _finished(self, iterator: _Batches) -> None:
-        if self._iterator is iterator:
-            self._go_to(iterator.epoch + 1, 0)
+        if self._place.iterator is iterator:
+            self._place = _Place(self.seed, iterator.epoch + 1)
+
+
+class _Place(NamedTuple):
+    """Where a sampler stands, in one value: it changes all at once, whatever interrupts."""
+
+    seed: int
+    epoch: int = 0
+    start: int = 0  # where the next iterator starts
+    iterator: _Batches | None = None  # the one whose position is ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,63 +266,51 @@ class Span:
             at += count
 
 
-class _Batches:
+class _Batches(Cursor):
     """One pass: this rank's batches from a position to the end of an epoch."""
 
-    __slots__ = ("_chunk", "_next", "_sampler", "_spans", "epoch", "position")
-
-    def __init__(self, sampler: Sampler, epoch: int, position: int, *, spans: bool = False) -> None:
-        self._spans = spans
+    def __init__(self, sampler: Sampler, epoch: int, position: int) -> None:
         self._sampler = sampler
-        self.epoch = epoch
-        self.position = position  # of all ranks, behind the last batch that was yielded
-        self._chunk: Any = ()  # rows, or whole batches of them, computed ahead
-        self._next = 0
+        size = sampler._rows_per_batch
+        super().__init__(sampler._turns, self._fill, epoch, position, size, sampler.length)
 
-    def __iter__(self) -> _Batches:
-        return self
+    def _fill(self, epoch: int, position: int) -> Sequence[Any] | None:
+        """What follows a position; None at the end, when the sampler's next epoch begins."""
+        sampler = self._sampler
+        if sampler._has_batch(position):
+            return self._ahead(epoch, position)
+        sampler._finished(self)
+        return None
 
-    def __next__(self) -> Any:
+    def _ahead(self, epoch: int, position: int) -> Sequence[Any]:
+        """Some batches: as many whole ones as make a chunk, or else the next one."""
         sampler = self._sampler
         size = sampler._rows_per_batch
-        while self._next == len(self._chunk):
-            if not sampler._has_batch(self.position):
-                sampler._finished(self)
-                raise StopIteration
-            self._fill(size)
-            if len(self._chunk) == 0:  # single rows: none of the last ones is for this rank
-                self.position = sampler.length
-        item = self._chunk[self._next]
-        self._next += 1
-        self.position = min(self.position + size, sampler.length)
-        return item
-
-    def _fill(self, size: int) -> None:
-        """Computes some batches ahead: as many whole ones as make a chunk, or else the next one."""
-        sampler = self._sampler
-        if self._spans:
-            self._chunk = (Span(sampler, self.epoch, sampler._runs(self.position)),)
-            self._next = 0
-            return
-        batches = min(max(_CHUNK // size, 1), (sampler.length - self.position) // size)
-        self._next = 0
+        batches = min(max(_CHUNK // size, 1), (sampler.length - position) // size)
         if sampler.batch_size is None:
             if batches > 0:
-                rows = sampler.rows(self.epoch, self.position, batches * size)
-                self._chunk = rows[sampler.rank :: size].tolist()
+                rows = sampler.rows(epoch, position, batches * size)[sampler.rank :: size]
             else:
-                self._chunk = sampler._part(self.epoch, self.position).tolist()
-        elif batches > 1 and sampler.world_size == 1:
-            self._chunk = sampler.rows(self.epoch, self.position, batches * size).reshape(-1, size)
-        else:
-            self._chunk = (sampler._part(self.epoch, self.position),)
+                rows = sampler._part(epoch, position)
+            return cast("list[int]", rows.tolist())
+        if batches > 1 and sampler.world_size == 1:
+            rows = sampler.rows(epoch, position, batches * size)
+            return cast("Sequence[Any]", rows.reshape(-1, size))
+        return (sampler._part(epoch, position),)
 
     def state_dict(self) -> dict[str, int]:
-        return self._sampler._state(self.epoch, self.position)
+        """Where this pass stands."""
+        with self._sampler._turns:
+            return self._sampler._state(self.epoch, self.position)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        sampler = self._sampler
-        self.epoch, self.position = sampler._check_state(state)
-        self._chunk, self._next = (), 0
-        if sampler._iterator is self:
-            sampler._epoch = self.epoch
+        """Goes on where `state` was taken."""
+        with self._sampler._turns:
+            self._sampler._load(state, self)
+
+
+class _Spans(_Batches):
+    """A pass whose batches are told and not computed."""
+
+    def _ahead(self, epoch: int, position: int) -> Sequence[Any]:
+        return (Span(self._sampler, epoch, self._sampler._runs(position)),)

@@ -113,16 +113,18 @@ class Permutation:
     def take(self, positions: Array, *, out: Array | None = None) -> Indices:
         """The rows at an array of positions, int64 of its shape; `out` is 1-d, to write to."""
         rows = places("positions", positions, self.n)
-        if out is not None:
-            flat = rows.reshape(-1)
-            rows = output(out, len(flat))
-            if _core.cuda.device_of(flat) != _core.cuda.device_of(rows):
-                raise ValueError("out: expected an array on the device of the positions")
-            if is_torch(rows) and not is_torch(flat):
-                flat = sys.modules["torch"].from_numpy(flat)
-            rows[...] = flat
-        self._order.indices(rows)
-        return rows  # type: ignore[no-any-return]
+        if out is None:
+            self._order.indices(rows)
+            return rows  # type: ignore[no-any-return]
+        flat = rows.reshape(-1)
+        written = output(out, len(flat))
+        if _core.cuda.device_of(flat) != _core.cuda.device_of(written):
+            raise ValueError("out: expected an array on the device of the positions")
+        self._order.indices(flat)  # not in `out`, which another thread may change meanwhile
+        if is_torch(written) and not is_torch(flat):
+            flat = sys.modules["torch"].from_numpy(flat)
+        written[...] = flat
+        return written  # type: ignore[no-any-return]
 
     @overload
     def position(self, index: int) -> int: ...

@@ -108,11 +108,12 @@ class WeightedSampler(Sampler):
         most = None if self.replacement else self._weights.positive
         n = integer("n", n, 0, most)
         rows = output(out, n)
-        if self.replacement:
-            self._weights.draw(self.seed, 0, self._drawn, False, rows)
-        else:
-            self._weights.draw_distinct(self.seed, self._drawn, False, rows)
-        self._drawn += n
+        with self._turns:
+            if self.replacement:
+                self._weights.draw(self.seed, 0, self._drawn, False, rows)
+            else:
+                self._weights.draw_distinct(self.seed, self._drawn, False, rows)
+            self._drawn += n
         return rows  # type: ignore[no-any-return]
 
     def update(self, indices_: Array, weights: Array) -> None:
@@ -155,13 +156,17 @@ class WeightedSampler(Sampler):
             state["exponent"] = self._weights.exponent  # of the scale of the updated weights
         return state
 
-    def _check_state(self, state: dict[str, Any]) -> tuple[int, int]:
-        drawn = integer("state['drawn']", state.get("drawn", 0), 0)
+    def _own_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        drawn = integer("state['drawn']", state.get("drawn", 0), 0, 2**63 - 1)
         exponent = state.get("exponent")
-        place = super()._check_state(state)
-        self._drawn = drawn
-        same = self._weights.exponent if self._weights.changed else None
-        if exponent != same:
-            self._weights = _core.sampling.Weights(self._weights.values(), exponent)
-        self._epoch_rows = None
-        return place
+        if exponent is not None:
+            exponent = integer("state['exponent']", exponent, -1100, 1100)
+        weights = self._weights
+        if exponent != (weights.exponent if weights.changed else None):
+            weights = _core.sampling.Weights(weights.values(), exponent)
+        if weights.changed and weights.exponent != exponent:
+            raise ValueError(
+                f"state['exponent']: {exponent}, which is that of other weights; give the sampler "
+                "the updated weights before it loads the state"
+            )
+        return {"_drawn": drawn, "_weights": weights, "_epoch_rows": None}

@@ -1,0 +1,43 @@
+// One object's calls, one after the other. A call lets go of the GIL while a kernel runs; another
+// thread's call to the same object would meanwhile change what that kernel reads.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <thread>
+
+namespace subgrad {
+
+// Asked for and given back with the GIL in hand.
+class Turns {
+ public:
+  // Waits, without the GIL, for as long as another thread has its turn. Within its own turn a
+  // thread may take another one. Throws where waiting would be for ever: at the interpreter's end.
+  void take();
+  void give();
+
+ private:
+  struct Lock {
+    std::mutex mutex;
+    std::thread::id owner;
+    int depth = 0;
+    unsigned forks = 0;  // of the process that made it
+  };
+  Lock& lock();
+
+  std::unique_ptr<Lock> lock_;  // made when it is first asked for
+};
+
+// A turn for as long as this lives.
+class Turn {
+ public:
+  explicit Turn(Turns& turns) : turns_(turns) { turns_.take(); }
+  ~Turn() { turns_.give(); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  Turns& turns_;
+};
+
+}  // namespace subgrad
