@@ -36,7 +36,7 @@ def _mapped_file(array: npt.NDArray[Any]) -> tuple[mmap.mmap, int] | None:
     base: Any = array
     offset = 0
     while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap):
+        if isinstance(base, np.memmap) and base.offset is not None:  # a copy has none
             offset = base.offset - base.offset % mmap.ALLOCATIONGRANULARITY
         base = base.base
     return (base, offset + len(base)) if isinstance(base, mmap.mmap) else None

@@ -232,7 +232,7 @@ class BatchLoader:
             raise ValueError(
                 f"state['version']: expected {_STATE_VERSION}, got {state['version']!r}"
             )
-        batches = integer("state['batches']", state["batches"], 0)
+        batches = integer("state['batches']", state["batches"], 0, 2**63)
         load = getattr(self.sampler, "load_state_dict", None)
         if (load is None) != (state["sampler"] is None):
             raise ValueError("state['sampler']: does not belong to a sampler like this one")
