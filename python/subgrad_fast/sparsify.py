@@ -9,12 +9,13 @@ import numpy as np
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch, raw_view
-from subgrad_fast.select.magnitudes import check_amount, is_together
+from subgrad_fast.select.magnitudes import check_amount, integer, is_together, number
 
 
-def _check_penalty(name: str, value: float) -> None:
-    if not 0.0 <= value < float("inf"):  # so that NaN is refused too
+def _penalty(name: str, value: float) -> float:
+    if not 0.0 <= (penalty := number(name, value)) < float("inf"):  # so that NaN is refused too
         raise ValueError(f"{name}: expected a finite number >= 0, got {value!r}")
+    return penalty
 
 
 def soft_threshold_(x: Arrays, lam: float) -> None:
@@ -38,8 +39,7 @@ def soft_threshold_(x: Arrays, lam: float) -> None:
             is out of range. The message names the argument and its index. Nothing has been written
             then.
     """
-    _check_penalty("lam", lam)
-    _core.sparsify.shrink(as_sequence(x), lam, 1.0)
+    _core.sparsify.shrink(as_sequence(x), _penalty("lam", lam), 1.0)
 
 
 def elastic_net_(x: Arrays, l1: float, l2: float) -> None:
@@ -58,8 +58,7 @@ def elastic_net_(x: Arrays, l1: float, l2: float) -> None:
     Raises:
         TypeError, ValueError: as `soft_threshold_` does.
     """
-    _check_penalty("l1", l1)
-    _check_penalty("l2", l2)
+    l1, l2 = _penalty("l1", l1), _penalty("l2", l2)
     _core.sparsify.shrink(as_sequence(x), l1, 1.0 / (1.0 + l2))
 
 
@@ -80,8 +79,7 @@ def group_soft_threshold_(x: Arrays, lam: float) -> None:
     Raises:
         TypeError, ValueError: as `soft_threshold_` does.
     """
-    _check_penalty("lam", lam)
-    _core.sparsify.shrink_rows(as_sequence(x), lam)
+    _core.sparsify.shrink_rows(as_sequence(x), _penalty("lam", lam))
 
 
 def hard_threshold_(
@@ -132,6 +130,7 @@ def n_m_(x: Arrays, n: int = 2, m: int = 4) -> None:
     Raises:
         TypeError, ValueError: as `soft_threshold_` does, and where a shape does not fit.
     """
+    n, m = integer("n", n), integer("m", m)
     if not 1 <= m <= _core.sparsify.MAX_PATTERN:
         raise ValueError(f"m: expected 1 <= m <= {_core.sparsify.MAX_PATTERN}, got {m!r}")
     if not 0 <= n <= m:
@@ -159,7 +158,8 @@ def apply_mask_(x: Arrays, mask: Arrays) -> None:
 def _support(array: Array) -> Array:
     if is_torch(array):
         return array.detach() != 0
-    return np.not_equal(array if isinstance(array, np.ndarray) else np.from_dlpack(array), 0)
+    values = array if isinstance(array, np.ndarray) else np.from_dlpack(array)
+    return np.asarray(np.not_equal(values, 0))  # which is a number for an array of no dimensions
 
 
 class Mask:
@@ -245,7 +245,7 @@ class Mask:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resume needs beside the parameters: copies of the masks."""
-        return {"masks": [m.clone() if is_torch(m) else m.copy() for m in self._masks]}
+        return {"masks": [m.clone() if is_torch(m) else np.array(m) for m in self._masks]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` returned, and applies it.
@@ -253,5 +253,6 @@ class Mask:
         Raises:
             TypeError, ValueError: as `apply_mask_` does; then the masks are as before.
         """
-        apply_mask_(self._params, state["masks"])
-        self._masks = [m.clone() if is_torch(m) else m.copy() for m in state["masks"]]
+        masks = [m.clone() if is_torch(m) else np.array(m) for m in state["masks"]]
+        apply_mask_(self._params, masks)
+        self._masks = masks

@@ -98,3 +98,23 @@ def test_float64_is_not_ranked_with_others() -> None:
 def test_a_mask_must_be_bool() -> None:
     with pytest.raises(TypeError, match="mask: expected bool, got uint8"):
         sf.apply_mask_(ONES.copy(), np.ones(8, np.uint8))
+
+
+@pytest.mark.parametrize("bad", ["1.0", None, [1.0], 1j, np.ones(2)], ids=str)
+def test_penalties_that_are_no_numbers(bad: object) -> None:
+    x = np.ones(3)
+    with pytest.raises(TypeError, match=r"^lam: expected a number, got"):
+        sf.soft_threshold_(x, bad)
+    with pytest.raises(TypeError, match=r"^l2: expected a number, got"):
+        sf.elastic_net_(x, 1, bad)
+    assert (x == 1).all()
+
+
+def test_penalties_beyond_all_floats() -> None:
+    with pytest.raises(ValueError, match=r"^lam: expected a finite number >= 0"):
+        sf.group_soft_threshold_(np.ones((2, 2)), 10**400)
+
+
+def test_patterns_are_whole_numbers() -> None:
+    with pytest.raises(TypeError, match=r"^n: expected an integer, got float"):
+        sf.n_m_(np.ones(4), 2.0, 4)

@@ -68,3 +68,14 @@ def test_a_masks_state() -> None:
     assert p.tolist() == [1, 0, 0, 0]
     assert given.density == 0.25
     assert sf.Mask([]).density == 1.0
+
+
+def test_arrays_of_no_dimensions() -> None:
+    w = [np.array(2.0), np.array(0.0)]
+    mask = sf.Mask(w)
+    w[1][...] = 3.0
+    mask.apply()
+    assert [float(x) for x in w] == [2.0, 0.0]
+    again = sf.Mask(w)
+    again.load_state_dict(mask.state_dict())
+    assert again.density == 0.5

@@ -128,3 +128,15 @@ def test_selectors_check_their_numbers() -> None:
         with pytest.raises(ValueError, match="expected"):
             bad()
     assert sf.Reused(0.1) == sf.Reused(0.1)
+
+
+def test_a_list_that_is_longer_than_it_says() -> None:
+    class Short(list):
+        def __len__(self) -> int:
+            return 1
+
+    w = [np.zeros(3, np.float32) for _ in range(5)]
+    grads, residuals = ([np.ones(3, np.float32) for _ in range(5)] for _ in range(2))
+    with pytest.raises(ValueError, match=r"^params: has 5 arrays, and says that it has 1$"):
+        sf.threshold_step(Short(w), grads, residuals, lr=0.1, threshold=0.5)
+    assert not any(x.any() for x in w)

@@ -1,4 +1,6 @@
 // Orders of rows, uniform draws and draws within classes. Numbers have been checked by sampling/.
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "bindings/border/registrars.h"
@@ -13,6 +15,14 @@ namespace subgrad {
 namespace {
 
 using StartArray = py::array_t<std::uint64_t, py::array::c_style>;
+
+Strata strata_of(const StartArray& starts) {
+  std::vector<std::uint64_t> places(starts.data(), starts.data() + starts.size());
+  if (places.empty() || places[0] != 0 || !std::is_sorted(places.begin(), places.end())) {
+    throw py::value_error("starts: expected ascending places from 0");
+  }
+  return Strata(std::move(places));
+}
 
 StartArray starts_array(const Strata& strata) {
   return StartArray(static_cast<py::ssize_t>(strata.starts().size()), strata.starts().data());
@@ -93,15 +103,10 @@ void register_sampling(py::module_& m) {
       });
 
   py::class_<Strata>(m, "Strata")
-      .def(py::init([](const StartArray& starts) {
-             return Strata({starts.data(), starts.data() + starts.size()});
-           }),
-           "starts"_a.noconvert())
-      .def(py::pickle([](const Strata& strata) { return py::make_tuple(starts_array(strata)); },
-                      [](const py::tuple& state) {
-                        const auto starts = state[0].cast<StartArray>();
-                        return Strata({starts.data(), starts.data() + starts.size()});
-                      }))
+      .def(py::init(&strata_of), "starts"_a.noconvert())
+      .def(
+          py::pickle([](const Strata& strata) { return py::make_tuple(starts_array(strata)); },
+                     [](const py::tuple& state) { return strata_of(state[0].cast<StartArray>()); }))
       .def(
           "turns",
           [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch,

@@ -63,6 +63,10 @@ void ThresholdCall::add(const py::object& params, const py::object& grads,
   require_length(grad_list, "grads", n);
   const auto residual_list = optional_list(residuals, "residuals", n);
   const auto momentum_list = optional_list(momentum_buffers, "momentum_buffers", n);
+  if (first.size() != n || fresh.size() != n) {
+    throw py::value_error("params: has " + std::to_string(n) + " arrays, and says that it has " +
+                          std::to_string(first.size()));
+  }
   const std::size_t group = groups_.size(), first_scope = scope_sizes_.size();
   if (together && n > 0) scope_sizes_.push_back(0);
   for (std::size_t i = 0; i < n; ++i) {

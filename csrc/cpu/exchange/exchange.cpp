@@ -79,7 +79,9 @@ void merge(const std::vector<Payload>& payloads, std::int64_t capacity, double s
       const std::int64_t last = place(begin + n);
       for (std::int64_t i = place(begin); i < last; ++i) {
         const T share = Narrow<T>::of(widen<C>(values[i]) * static_cast<C>(scale));
-        sums[indices[i] - begin] += widen<C>(share);
+        // Checked once more: another thread of the caller may have changed the payload since.
+        const auto at = static_cast<std::uint64_t>(indices[i] - begin);
+        if (at < static_cast<std::uint64_t>(n)) sums[at] += widen<C>(share);
       }
     }
     std::transform(sums, sums + n, out + begin, [](C sum) { return Narrow<T>::of(sum); });

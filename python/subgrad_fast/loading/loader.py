@@ -117,7 +117,7 @@ class BatchLoader:
         self._fields.check_files()
         sampler, (_, taken) = self.sampler, self._resume
         if isinstance(sampler, Sampler):
-            taken = sampler._start() // sampler._rows_per_batch
+            taken = -(-sampler._start() // sampler._rows_per_batch)
         batches = self._batches()
         if not hasattr(sampler, "state_dict"):
             for _ in islice(batches, taken):
@@ -125,6 +125,7 @@ class BatchLoader:
         self.__dict__.update(_resume=_START, _at=_At(None, taken))
         first = self._draw(batches)
         if first.error is not None:
+            self._at = _START
             return first.finish()
         ring = self._ring_for(first)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any, NamedTuple
 
@@ -29,7 +30,8 @@ def is_together(scope: str) -> bool:
     return scope == "global"
 
 
-def _integer(name: str, value: Any) -> int:
+def integer(name: str, value: Any) -> int:
+    """`value` as an int of [0, 2**63)."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -39,11 +41,16 @@ def _integer(name: str, value: Any) -> int:
     return number
 
 
-def _number(name: str, value: Any) -> float:
+def number(name: str, value: Any) -> float:
+    """`value` as a float; one that is too large for it is infinite."""
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}") from None
+        if not isinstance(value, str | bytes | bytearray):
+            return float(value)
+    except OverflowError:
+        return -math.inf if value < 0 else math.inf
+    except (TypeError, ValueError, RuntimeError):  # the last is torch's
+        pass
+    raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
 
 
 def check_amount(
@@ -53,10 +60,10 @@ def check_amount(
     if sum(argument is not None for argument in (threshold, density, k)) != 1:
         raise ValueError(f"{caller}: expected exactly one of threshold, density and k")
     if threshold is not None:
-        check_threshold(threshold := _number("threshold", threshold))
+        check_threshold(threshold := number("threshold", threshold))
     if density is not None:
-        check_density(density := _number("density", density))
-    return threshold, density, None if k is None else _integer("k", k)
+        check_density(density := number("density", density))
+    return threshold, density, None if k is None else integer("k", k)
 
 
 def select(
@@ -136,5 +143,5 @@ def kth_magnitude(x: Arrays, k: int, *, scope: str = "tensor") -> Any:
     """
     together = is_together(scope)
     x = as_sequence(x)
-    magnitudes = _core.select.kth_magnitudes(x, _integer("k", k), together)
+    magnitudes = _core.select.kth_magnitudes(x, integer("k", k), together)
     return magnitudes if isinstance(x, list | tuple) and not together else magnitudes[0]
