@@ -65,9 +65,14 @@ def fill(array: Array, values: Array, name: str) -> None:
             values = values if is_torch(values) else sys.modules["torch"].from_numpy(values)
             if values.is_complex():
                 raise TypeError("complex numbers")
+            require_storage(values, name)
             array.copy_(values.detach())
+        elif is_torch(values):
+            require_storage(values, name)
+            values = values.detach().cpu()
+            wide = values.float() if values.dtype == sys.modules["torch"].bfloat16 else values
+            np.copyto(array, wide.numpy(), casting="same_kind")
         else:
-            values = values.detach().cpu().numpy() if is_torch(values) else values
             np.copyto(array, values, casting="same_kind")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: cannot be copied to {array.dtype}: {error}") from None
@@ -99,7 +104,7 @@ def raw_view(array: Array, name: str) -> npt.NDArray[Any]:
     if array.is_conj() or array.is_neg():
         raise ValueError(f"{name}: is a conjugated or negated view; resolve it first")
     array = array.detach()
-    _require_storage(array, name)
+    require_storage(array, name)
     try:
         return cast("npt.NDArray[Any]", array.numpy())
     except TypeError:  # bfloat16, float8 …
@@ -109,7 +114,7 @@ def raw_view(array: Array, name: str) -> npt.NDArray[Any]:
         raise TypeError(f"{name}: its memory cannot be reached: {error}") from None
 
 
-def _require_storage(tensor: Array, name: str) -> None:
+def require_storage(tensor: Array, name: str) -> None:
     """Raises ValueError for a tensor that reaches beyond its storage, which can be freed or cut."""
     if tensor.numel() == 0 or not hasattr(tensor, "untyped_storage"):
         return

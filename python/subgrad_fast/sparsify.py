@@ -253,6 +253,9 @@ class Mask:
         Raises:
             TypeError, ValueError: as `apply_mask_` does; then the masks are as before.
         """
-        masks = [m.clone() if is_torch(m) else np.array(m) for m in state["masks"]]
+        given = as_list(state["masks"])
+        for i, mask in enumerate(given):
+            raw_view(mask, f"mask[{i}]")  # what can be copied at all
+        masks = [m.clone() if is_torch(m) else np.array(m) for m in given]
         apply_mask_(self._params, masks)
         self._masks = masks

@@ -65,27 +65,28 @@ def places(name: str, values: Array, n: int) -> Any:
 
 def indices(name: str, values: Array, n: int) -> Indices:
     """`values` as fresh int64 of [0, n); negative ones count from the end, as NumPy's do."""
-    array = np.asarray(values)
+    array = np.array(values)  # a copy is what is checked: another thread may change `values`
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers, got {array.dtype}")
-    wrapped = array.astype(np.int64)
     low, high = (0, -1) if array.size == 0 else (int(array.min()), int(array.max()))
     if high >= n or low < -n:
         flat = array.reshape(-1)
         at = int(np.argmax((flat >= n) | (flat < -n)))
         raise IndexError(f"{name}[{at}]: {int(flat[at])} is out of range for {n} rows")
+    wrapped = array.astype(np.int64, copy=False)
     if low < 0:
+        negative = wrapped < 0
         # One after the other: n itself may be 2^63, which int64 does not hold.
-        wrapped[wrapped < 0] += n - 1
-        wrapped[array.astype(np.int64) < 0] += 1
+        wrapped[negative] += n - 1
+        wrapped[negative] += 1
     return wrapped
 
 
 def labels(values: Array, num_classes: int | None) -> tuple[Indices, int]:
     """Class numbers of the rows, and how many classes there are."""
-    array = np.asarray(values)
+    array = np.array(values)  # a copy: it is looked at more than once
     if array.ndim != 1:
         raise ValueError(f"labels: expected one label a row (1-d), got shape {array.shape}")
     if array.size == 0:
