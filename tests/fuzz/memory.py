@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,29 @@ def raw_memory(size: int, *, at_a_page: bool) -> np.ndarray:
     return pages[length - size : length]
 
 
-def strides_of(life: Any, shape: tuple[int, ...], itemsize: int, how: Any) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class Layout:
+    """Which layouts `guarded` chooses among.
+
+    Attributes:
+        rows_contiguous: each row is a run of memory.
+        broadcast: elements may share memory.
+        aligned: elements lie at multiples of their size.
+        library: "numpy", "torch", or None for either.
+    """
+
+    rows_contiguous: bool = False
+    broadcast: bool = False
+    aligned: bool = False
+    library: str | None = None
+
+
+ANY = Layout()
+
+
+def _strides_of(
+    life: Any, shape: tuple[int, ...], itemsize: int, how: Layout, *, negative: bool
+) -> tuple[int, ...]:
     """Strides in bytes, of no two elements at one place unless `how` is broadcast."""
     axes = list(range(len(shape)))
     if how.rows_contiguous or life.chance(0.5):
@@ -85,7 +108,7 @@ def strides_of(life: Any, shape: tuple[int, ...], itemsize: int, how: Any) -> tu
     for axis in order:
         inner = how.rows_contiguous and axis != 0
         step = 1 if plain or inner else life.pick((1, 1, 1, 2, 3, -1, -2))
-        if step < 0 and not how.negative:
+        if step < 0 and not negative:
             step = -step
         strides[axis] = run * step
         run *= abs(step) * max(shape[axis], 1)
@@ -94,29 +117,15 @@ def strides_of(life: Any, shape: tuple[int, ...], itemsize: int, how: Any) -> tu
     return tuple(strides)
 
 
-class Layout:
-    """Which layouts `guarded` chooses among."""
-
-    def __init__(
-        self, *, rows_contiguous: bool = False, broadcast: bool = False, library: str | None = None
-    ) -> None:
-        self.rows_contiguous, self.broadcast = rows_contiguous, broadcast
-        self.library = library
-        self.negative = library != "torch"
-
-
-ANY = Layout()
-
-
 def guarded(life: Any, values: np.ndarray, how: Layout = ANY) -> Guarded:
     """An array with these values, laid out at random."""
     library = how.library or life.pick(("numpy", "numpy", "torch"))
-    how = Layout(rows_contiguous=how.rows_contiguous, broadcast=how.broadcast, library=library)
     shape, itemsize = values.shape, values.itemsize
-    strides = strides_of(life, shape, itemsize, how)
+    strides = _strides_of(life, shape, itemsize, how, negative=library == "numpy")
     reach = [(n - 1) * s for n, s in zip(shape, strides, strict=True)] if values.size else [0]
     low, high = sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
-    unaligned = life.number(1, itemsize - 1) if itemsize > 1 and life.chance(0.1) else 0
+    may_be_unaligned = itemsize > 1 and not how.aligned
+    unaligned = life.number(1, itemsize - 1) if may_be_unaligned and life.chance(0.1) else 0
     at_a_page = life.chance(0.2)
     before = _GUARD + unaligned - low
     size = before + high + itemsize + (0 if at_a_page else _GUARD)

@@ -14,10 +14,11 @@ from tests.cases import COMBINATIONS
 from tests.fuzz import wrong
 from tests.fuzz.life import Life
 from tests.fuzz.memory import Guarded, Layout
-from tests.fuzz.tensors import BROADCAST, array, one_or_list, shape_of, spoil, terms, text
+from tests.fuzz.tensors import array, one_or_list, shape_of, spoil, terms, text
 from tests.oracles.dense import sgd_rows
 
-_ROWS = Layout(rows_contiguous=True)
+_ROWS = Layout(rows_contiguous=True, aligned=True)
+_VALUES = Layout(broadcast=True, aligned=True)
 
 
 def live(life: Life) -> None:
@@ -42,7 +43,7 @@ def one_step(life: Life) -> None:
             m[-1].view[life.numbers.random(shape[0]) < 0.5] = 0
         numbers = life.numbers.integers(0, max(shape[0], 1), count)
         rows.append(numbers.astype(life.pick((np.int32, np.int64))))
-        values.append(array(life, types[1], (count, *shape[1:]), BROADCAST))
+        values.append(array(life, types[1], (count, *shape[1:]), _VALUES))
         grads.append(_gradient(life, rows[-1], values[-1], shape))
     lists: dict[str, Any] = {"params": w}
     if rule.get("momentum"):

@@ -128,7 +128,7 @@ def _kept(
 ) -> list[np.ndarray]:
     """What was to be kept: as the report says where it may, after a look at that."""
     if options.get("threshold") is not None:
-        return [at_least(options["threshold"])(h) for h in held]
+        return [at_least(options["threshold"])(h).reshape(h.shape) for h in held]
     together = options["scope"] == "global"
     scopes = [range(len(held))] if together else [[i] for i in range(len(held))]
     kept: list[np.ndarray] = []
@@ -153,7 +153,8 @@ def _kept(
         every = np.concatenate([keys(held[i]).ravel() for i in scope])
         chosen = np.concatenate([kept[i].ravel() for i in scope])
         threshold = result.thresholds[scope[0]]
-        _check_scope(life, every, chosen, threshold, options, last, number)
+        known = last[number] if len(last) == len(scopes) else None
+        _check_scope(life, every, chosen, threshold, options, known)
     return kept
 
 
@@ -172,8 +173,7 @@ def _check_scope(
     chosen: np.ndarray,
     threshold: float,
     options: dict[str, Any],
-    last: list[Any],
-    number: int,
+    last: float | None,
 ) -> None:
     """That one scope's choice is what its selector promises."""
     wanted, selector = _wanted(options, every.size), options.get("selector")
@@ -183,8 +183,8 @@ def _check_scope(
     if selector is None or isinstance(selector, sf.Exact):
         life.check(count == wanted, f"{count} kept, not {wanted}")
         return
-    if isinstance(selector, sf.Reused) and number < len(last) and last[number] is not None:
-        same = threshold == last[number] or threshold == np.float32(last[number])
+    if isinstance(selector, sf.Reused) and last is not None:
+        same = threshold in (last, float(np.float32(last)))
         life.check(same or threshold != threshold, "the threshold is not the last one")
         return
     # A sample of so few is all of them.
