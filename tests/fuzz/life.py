@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,6 +14,10 @@ from tests.fuzz.memory import Guarded, values_of
 from tests.fuzz.ring_log import RingLog
 
 T = TypeVar("T")
+
+# Names, with commas, of wrong arguments and checks to leave out: a fault that is known, and not yet
+# mended, hides all that may come after it.
+LEFT_OUT = frozenset(os.environ.get("FUZZ_WITHOUT", "").split(","))
 
 
 class Fault(AssertionError):  # noqa: N818  what is at fault is somebody else
@@ -135,6 +140,14 @@ class Life:
         """Raises a `Fault` unless it holds."""
         if not holds:
             raise Fault(message)
+
+
+def brief(value: Any) -> str:
+    """A value for the log; some refuse to say what they are."""
+    try:
+        return repr(value)[:80]
+    except Exception:
+        return type(value).__name__
 
 
 def alike(a: Any, b: Any) -> bool:

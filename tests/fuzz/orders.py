@@ -9,7 +9,7 @@ import numpy as np
 
 import subgrad_fast as sf
 from tests.fuzz import wrong
-from tests.fuzz.life import Life
+from tests.fuzz.life import Life, brief
 from tests.fuzz.memory import Layout, guarded
 from tests.oracles.sampling import permutation
 
@@ -27,7 +27,7 @@ def one_order(life: Life) -> None:
         options["reverse_pairs"] = True
     if life.chance(0.1):
         options[life.pick(list(options))] = wrong.number(life)
-        life.call(f"Permutation({n}, {options})", lambda: sf.Permutation(n, **options),
+        life.call(f"Permutation({n}, {brief(options)})", lambda: sf.Permutation(n, **options),
                   spoiled=True)  # fmt: skip
         return
     order = life.call(f"Permutation({n}, {options})", lambda: sf.Permutation(n, **options)).value
@@ -38,7 +38,7 @@ def one_order(life: Life) -> None:
     if life.chance(0.3):
         value = wrong.array(life, np.zeros(3)) if life.chance(0.5) else wrong.number(life)
         for name in ("__getitem__", "position", "take"):
-            life.call(f"{name}({value!r})"[:90], lambda m=name: getattr(order, m)(value),
+            life.call(f"{name}({brief(value)})", lambda m=name: getattr(order, m)(value),
                       spoiled=True)  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def one_choice(life: Life) -> None:
         call["k"] = 3
     elif spoiled and isinstance(call["k"], int) and call["k"] > 2**20 > 0:
         call["n"] = 5  # or there would be that many
-    outcome = life.call(f"choose({call})", lambda: sf.choose(**call), spoiled=spoiled)
+    outcome = life.call(f"choose({brief(call)})", lambda: sf.choose(**call), spoiled=spoiled)
     if outcome.done and not spoiled:
         rows = outcome.value
         life.check(rows.size == k == np.unique(rows).size, "not k different rows")

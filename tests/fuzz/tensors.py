@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.cases import DTYPES, special_values
 from tests.fuzz import wrong
-from tests.fuzz.life import Life
+from tests.fuzz.life import Life, brief
 from tests.fuzz.memory import ANY, Guarded, Layout, guarded, read_only
 
 _LENGTHS = (0, 1, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 97)
@@ -103,5 +103,5 @@ def spoil(life: Life, call: dict[str, Any], lists: dict[str, Sequence[Guarded]])
 def text(call: dict[str, Any], lists: dict[str, Sequence[Guarded]]) -> str:
     """A call's arguments for the log."""
     arrays = [f"{name}={list(found)}" for name, found in lists.items()]
-    numbers = [f"{name}={value!r}" for name, value in call.items() if name not in lists]
+    numbers = [f"{name}={brief(value)}" for name, value in call.items() if name not in lists]
     return ", ".join([*numbers, *arrays])

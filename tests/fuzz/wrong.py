@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from tests.fuzz.life import Lie, Life
-
-# Kinds of arrays to leave out, with commas: what is known to end a process hides all else.
-WITHOUT = os.environ.get("FUZZ_WITHOUT", "").split(",")
+from tests.fuzz.life import LEFT_OUT, Lie, Life
 
 # --- objects that lie -----------------------------------------------------------------------------
 
@@ -208,7 +204,7 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 
 def array(life: Life, like: np.ndarray) -> Any:
     """Something in place of an array of this shape and dtype; some of it may do as one."""
-    name = life.pick([name for name in ARRAYS if name not in WITHOUT])
+    name = life.pick([name for name in ARRAYS if name not in LEFT_OUT])
     life.note(f"  wrong: {name}")
     return ARRAYS[name](like)
 
@@ -247,7 +243,7 @@ def arrays(
     """A list of arrays with something wrong, such as an element that is one of `others`."""
     changed = list(given)
     if not changed or life.chance(0.3):
-        name = life.pick([name for name in LISTS if name not in WITHOUT])
+        name = life.pick([name for name in LISTS if name not in LEFT_OUT])
         life.note(f"  wrong list: {name}")
         return LISTS[name](changed)
     at = life.rng.randrange(len(changed))

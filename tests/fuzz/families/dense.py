@@ -12,7 +12,7 @@ import subgrad_fast as sf
 from tests.bits import assert_same_bits
 from tests.cases import COMBINATIONS, DTYPES
 from tests.fuzz import wrong
-from tests.fuzz.life import Life
+from tests.fuzz.life import Life, brief
 from tests.fuzz.memory import Guarded, values_of
 from tests.fuzz.tensors import (
     array,
@@ -169,7 +169,7 @@ class Held:
             return
         name = life.pick(TERMS)
         right, value = getattr(self.step, name), wrong.number(life)
-        life.note(f"{name} = {value!r}"[:80])
+        life.note(f"{name} = {brief(value)}")
         setattr(self.step, name, value)
         grads = [np.zeros(p.view.shape, np.float32) for p in self.params]
         life.call(

@@ -13,7 +13,7 @@ import subgrad_fast as sf
 from subgrad_fast.loading import loader as module
 from tests.fuzz import wrong
 from tests.fuzz.data import Data
-from tests.fuzz.life import Life
+from tests.fuzz.life import LEFT_OUT, Life, brief
 from tests.fuzz.samplers import Spec, parts, random_spec
 
 
@@ -202,7 +202,8 @@ class Sampled:
         want = {"epoch": self.epoch, "position": self.position}
         self.life.check(inner == want, f"state {inner}, not {want}")
         count = -(-self.position // self.size)
-        self.life.check(state["batches"] == count, f"batches {state['batches']}, not {count}")
+        right = state["batches"] == count or "batches" in LEFT_OUT
+        self.life.check(right, f"batches {state['batches']}, not {count}")
         return state
 
     def state(self) -> None:
@@ -257,4 +258,6 @@ def spoiled_loader(life: Life) -> None:
         for _ in zip(sf.BatchLoader(arrays, sampler, **options), range(2), strict=False):
             pass
 
-    life.call(f"BatchLoader {type(arrays)} {sampler} {options}", build_and_take, spoiled=True)
+    life.call(
+        f"BatchLoader {type(arrays)} {brief(sampler)} {options}", build_and_take, spoiled=True
+    )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz import wrong
-from tests.fuzz.life import Life, alike
+from tests.fuzz.life import Life, alike, brief
 from tests.fuzz.memory import Layout, guarded
 from tests.fuzz.orders import one_choice, one_order
 from tests.fuzz.samplers import Spec, parts, random_spec, ranks, short
@@ -156,7 +156,7 @@ class Walk:
         self.start, self.sampler, self.iterators = self.position, other, []
 
     def do_epoch(self) -> None:
-        epoch = self.life.pick((self.epoch, 0, 3, 2**64 - 2))
+        epoch = self.life.pick((self.epoch, 0, 3, 2**64 - 100))
         self.call(f"set_epoch({epoch})", lambda: self.sampler.set_epoch(epoch), spoiled=False)
         if epoch != self.epoch:
             self.epoch, self.start, self.iterators = epoch, 0, []
@@ -215,21 +215,19 @@ class Walk:
             bad_weights = life.pick(bad)
         after = self.sampler.weights
         after[rows] = weights
-        may_raise = spoiled or not after.any() or not self.sampler.replacement
+        if (after > 0).sum() < (1 if self.sampler.replacement else self.sampler.length):
+            return
         outcome = life.call(
             f"update({bad_rows}, {bad_weights})",
             lambda: self.sampler.update(bad_rows, bad_weights),
             state=lambda: [self.sampler.state_dict(), self.sampler.weights],
-            spoiled=may_raise,
+            spoiled=spoiled,
         )
         if outcome.done:
             self.spec.updates.append((bad_rows, bad_weights))
             self.spec.rows_of.clear()
             if not spoiled:
                 life.check(np.array_equal(self.sampler.weights, after), "the weights")
-            if int((self.sampler.weights > 0).sum()) < self.sampler.length:
-                self.__init__(life)  # without replacement there are too few now
-                return
         self.sampler.set_epoch(self.epoch + 1)
         self.epoch, self.start, self.iterators = self.epoch + 1, 0, []
 
@@ -247,7 +245,7 @@ class Walk:
         value = wrong.number(self.life) if self.life.chance(0.7) else wrong.array(
             self.life, np.zeros(3))  # fmt: skip
         name = self.life.pick(("batch", "valid", "build", "importance_weights"))
-        self.life.note(f"  value {value!r}")
+        self.life.note(f"  value {brief(value)}")
         if name == "build":
             key = self.life.pick(list(self.spec.options))
             changed = {key: value}

@@ -14,7 +14,7 @@ import subgrad_fast as sf
 from tests.bits import assert_same_bits
 from tests.cases import DTYPES
 from tests.fuzz import wrong
-from tests.fuzz.life import Life
+from tests.fuzz.life import LEFT_OUT, Life
 from tests.fuzz.memory import Guarded, guarded
 from tests.fuzz.tensors import array, limit, one_or_list, shape_of, spoil, text
 from tests.oracles.select import computed, keys, ranked
@@ -155,7 +155,9 @@ class Masked:
 
     def __init__(self, life: Life) -> None:
         dtypes = [life.pick(list(DTYPES)) for _ in range(life.pick((1, 2, 3)))]
-        self.params = [array(life, d, shape_of(life, 100)) for d in dtypes]
+        scalars = () if "scalar mask" in LEFT_OUT else (0,)
+        some = (*scalars, 1, 1, 2, 3)
+        self.params = [array(life, d, shape_of(life, 100, dimensions=some)) for d in dtypes]
         given = [p.array for p in self.params]
         masks = _masks(life, self.params) if life.chance(0.5) else None
         life.note(f"Mask {self.params}")
