@@ -15,7 +15,7 @@ from torch.nn import Parameter
 from subgrad_fast.optim import SGD, ThresholdSGD
 from tests.fuzz import wrong
 from tests.fuzz.life import Life, alike, brief
-from tests.optim.torch_twins import assert_same, snapshot
+from tests.optim.torch_twins import TorchSteps, assert_same, snapshot
 
 
 class Derived(torch.Tensor):
@@ -59,7 +59,7 @@ class Twins:
         first = self.new_params()
         self.sides = [(ps, make(ps)) for ps, make in zip(first, self.makers, strict=True)]
         life.note(f"{type(self.sides[0][1]).__name__} {terms} {[tuple(p.shape) for p in first[0]]}")
-        self.hooks = [0, 0]
+        self.over = False
 
     def go(self, steps: int) -> None:
         kinds = [self.step] * 6 + [self.change_terms, self.zero, self.round_trip, self.spoiled]
@@ -68,6 +68,8 @@ class Twins:
             kinds += [self.cross, self.hook, self.share]
         for _ in range(steps):
             self.life.pick(kinds)()
+            if self.over:
+                return
             self.compare()
 
     # --- what is made ----------------------------------------------------------------------------
@@ -114,15 +116,18 @@ class Twins:
             return param.grad
         if kind == "none":
             return None
-        plain = not group["momentum"] and not group["weight_decay"]
-        if kind == "sparse" and param.ndim > 0 and plain and not self.thresholded:
-            dense = torch.randn_like(param) * (torch.rand(param.shape[:1]) < 0.5).reshape(
-                -1, *[1] * (param.ndim - 1)
-            )
-            return dense.detach().to_sparse(1 if life.chance(0.7) else param.ndim)
+        plain = not group["momentum"] and not group["weight_decay"] and not self.thresholded
+        # torch writes outside a parameter that is a part of a larger one where every dimension of a
+        # gradient is sparse.
+        whole = param.is_contiguous() and param.storage_offset() == 0
+        if kind == "sparse" and plain and (param.ndim > 1 or (whole and param.ndim == 1)):
+            named = torch.rand(param.shape[:1]) < 0.5
+            dense = laid_out("plain", tuple(param.shape), param.dtype)
+            dense *= named.reshape(-1, *[1] * (param.ndim - 1))
+            return dense.to_sparse(param.ndim if whole and life.chance(0.3) else 1)
         if kind == "negated" and not self.thresholded:
             return torch.randn(param.shape, dtype=_complex(param)).conj().imag
-        if kind == "derived" and not self.thresholded:
+        if kind == "derived" and not group["momentum"] and not self.thresholded:
             return torch.randn_like(param).detach().as_subclass(Derived)
         grad = laid_out(kind, tuple(param.shape), param.dtype)
         if life.chance(0.1) and grad.numel() and 0 not in grad.stride():
@@ -147,6 +152,7 @@ class Twins:
         if kinds:
             self.life.counts["raises"] += 1
             self.life.check(len(kinds) == 2, f"only one raised: {before!r}")
+            self.over = True  # torch's own step may have done a part
 
     def step(self) -> None:
         for group_a, group_b in zip(*(s[1].param_groups for s in self.sides), strict=True):
@@ -221,7 +227,7 @@ class Twins:
             if old is None:
                 return
             if kind == "new":
-                state["momentum_buffer"] = torch.randn_like(old)
+                state["momentum_buffer"] = torch.randn(old.shape, dtype=old.dtype)
             elif kind == "zero in place":
                 old.zero_()
             elif kind == "delete":
@@ -294,13 +300,16 @@ class Twins:
         before = snapshot([params, buffers])
         self.life.note(f"a copy with {name} = {brief(value)}")
         self.life.counts["calls"] += 1
+        torchs = TorchSteps()
         try:
-            optimizer.step()
+            with torchs:
+                optimizer.step()
         except (TypeError, ValueError, RuntimeError, OverflowError, wrong.Lie) as error:
             self.life.counts["raises"] += 1
             self.life.note(f"  raised {brief(error)}")
             now = snapshot([params, [optimizer.state.get(p, {}) for p in params]])
-            self.life.check(alike(now, before), "a step that raised has changed something")
+            same = alike(now, before) or torchs.params  # torch's own code may do a part
+            self.life.check(same, "a step that raised has changed something")
 
     # --- what must hold --------------------------------------------------------------------------
 
@@ -310,7 +319,7 @@ class Twins:
         for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
             assert_same(snapshot(p), snapshot(q), f"params[{i}]")
             got, want = (o.state.get(x, {}).get("momentum_buffer") for o, x in ((a, p), (b, q)))
-            self.life.check((got is None) == (want is None), f"buffer {i}: {got}, not {want}")
+            self.life.check((got is None) == (want is None), f"buffer {i}: one of them has none")
             if want is not None:
                 assert_same(snapshot(got), snapshot(want), f"momentum_buffers[{i}]")
 
