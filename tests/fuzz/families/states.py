@@ -63,7 +63,7 @@ def live(life: Life) -> None:
 def corrupted(life: Life, state: Any) -> Any:
     """A copy with one thing wrong, or with nothing, or something else altogether."""
     state = copy.deepcopy(state)
-    if life.chance(0.1):
+    if life.chance(0.1) and "no dict" not in LEFT_OUT:
         return life.pick(_VALUES)(state)
     if life.chance(0.1):
         return state
