@@ -22,9 +22,9 @@ _MEMORY_BYTES = 12 << 30  # wrong sizes are to be refused, not to be tried
 
 def family_of(name: str) -> Callable[[Any], None]:
     """The function that lives a life of a family."""
-    place = "controls" if name.startswith("control-") else f"families.{name}"
-    module = importlib.import_module(f"tests.fuzz.{place}")
-    function: Callable[[Any], None] = getattr(module, name.replace("-", "_"), None) or module.live
+    control = name.startswith("control-")
+    module = importlib.import_module(f"tests.fuzz.{'controls' if control else f'families.{name}'}")
+    function: Callable[[Any], None] = getattr(module, name.replace("-", "_") if control else "live")
     return function
 
 

@@ -141,14 +141,18 @@ def _listed(life: Life, interrupter: Interrupter) -> None:
     batches = [life.numbers.integers(0, n, life.number(0, 20)) for _ in range(life.number(1, 8))]
     loader = sf.BatchLoader(np.arange(n), batches, prefetch=life.pick((1, 2, 4)))
     for _ in range(life.number(2, 6)):
-        iterator = iter(loader)
-        for _ in range(life.number(1, 12)):
-            stopped, batch = interrupter.run("next", lambda: next(iterator, None))
-            if not stopped and batch is None:
-                break
-        del iterator
+        _take_some(life, interrupter, loader)
         loader.load_state_dict({**loader.state_dict(), "batches": 0})
         _check_whole(life, loader, batches)
+
+
+def _take_some(life: Life, interrupter: Interrupter, loader: sf.BatchLoader) -> None:
+    """Takes batches of an iterator, which is left then."""
+    iterator = iter(loader)
+    for _ in range(life.number(1, 12)):
+        stopped, batch = interrupter.run("next", lambda: next(iterator, None))
+        if not stopped and batch is None:
+            return
 
 
 def _check_whole(life: Life, loader: sf.BatchLoader, wanted: list[np.ndarray]) -> None:
@@ -282,12 +286,11 @@ def functions(life: Life, interrupter: Interrupter) -> None:
     for _ in range(life.number(5, 15)):
         w, g, v, m = (life.numbers.standard_normal((6, 4)).astype(np.float32) for _ in range(4))
         selector = sf.Reused(0.3)
-        rows = life.numbers.integers(0, 6, 3)
         jobs: dict[str, Callable[..., Any]] = {
             "sgd_step": lambda w, g, _, m, __: sf.sgd_step(w, g, m, lr=0.1, momentum=0.9),
             "threshold_step": lambda w, g, v, m, s: sf.threshold_step(w, g, v, m, lr=0.1,
                                                                       momentum=0.9, selector=s),
-            "row_step": lambda w, g, _, m, __: sf.row_step(w, (rows, g[:3]), m, lr=0.1,
+            "row_step": lambda w, g, _, m, __: sf.row_step(w, ([3, 1, 3], g[:3]), m, lr=0.1,
                                                           momentum=0.9),
             "hard_threshold_": lambda w, _, v, *__: sf.hard_threshold_([w, v], density=0.5),
             "n_m_": lambda w, _, v, *__: sf.n_m_([w, v]),
