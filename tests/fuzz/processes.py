@@ -8,7 +8,14 @@ import time
 import traceback
 from collections.abc import Callable
 
+import torch
+
+from subgrad_fast.optim import SGD
 from tests.fuzz.life import Fault, Life
+
+# torch imports its compiler at an optimizer's first step, which takes seconds: here, and not again
+# in every child.
+SGD([torch.nn.Parameter(torch.zeros(1))]).step()
 
 
 def fork(life: Life, work: Callable[[], None]) -> int:

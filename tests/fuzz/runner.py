@@ -163,6 +163,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+    assert child.stdout is not None
+    child.stdout.close()
 
 
 def _words_of(errors: Path) -> str:
