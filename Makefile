@@ -8,11 +8,13 @@
 #              what they are built for: enough for the tests, not what a wheel needs (all-major)
 # TORCH_INDEX  an extra package index, e.g. https://download.pytorch.org/whl/cpu for torch without
 #              the CUDA libraries that its Linux wheels otherwise bring along
+# MINUTES      how long `make fuzz` takes
 PYTHON ?= python3
 WERROR ?= OFF
 CUDA ?= AUTO
 CUDA_ARCHITECTURES ?= 75;90;120
 TORCH_INDEX ?=
+MINUTES ?= 30
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -26,7 +28,7 @@ SOURCES := CMakeLists.txt pyproject.toml \
   $(shell find csrc cmake python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow test-neon test-cuda cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
+.PHONY: help demo test test-slow test-neon test-cuda fuzz cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
 
 help:
 	@echo "make demo          train on MNIST with torch's SGD and with this one, compare the bits"
@@ -34,6 +36,7 @@ help:
 	@echo "make test-slow     the tests that take minutes or many GiB"
 	@echo "make test-neon     the NEON kernels under qemu-aarch64: same bits as here"
 	@echo "make test-cuda     the CUDA kernels: their PTX interpreted, and on a GPU if there is one"
+	@echo "make fuzz          random calls of everything, for MINUTES=30; names each fault's seed"
 	@echo "make cuda-mutants  faults put into the CUDA kernels, each of which the tests must find"
 	@echo "make cuda-report   registers, occupancy, memory traffic of the CUDA kernels, in docs/"
 	@echo "make bench         time everything against its peers; BENCH='dense --quick' chooses"
@@ -54,6 +57,9 @@ test-slow: $(VENV)/.have-test $(VENV)/.installed
 
 test-cuda: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 	$(PY) -m pytest tests/cuda
+
+fuzz: $(VENV)/.have-test $(VENV)/.installed
+	$(PY) -m tests.fuzz --minutes $(MINUTES)
 
 cuda-mutants: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 	$(PY) tools/cuda_mutants.py

@@ -1,0 +1,27 @@
+"""A few seconds of each fuzzer, and the lives that once ended badly."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")  # what needs it is imported below
+
+from tests.fuzz.runner import FAMILIES, run_batch
+
+pytestmark = pytest.mark.torch
+
+# Lives that have found a fault, and which.
+REGRESSIONS: list[tuple[str, int]] = []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lives(family: str) -> None:
+    tally = run_batch(family, 1, 2.0)
+    assert not tally.faults, "\n\n".join(map(str, tally.faults))
+    assert tally.counts["calls"] > 20
+
+
+@pytest.mark.parametrize(("family", "seed"), REGRESSIONS)
+def test_a_life_that_once_ended_badly(family: str, seed: int) -> None:
+    tally = run_batch(family, seed, 0.0, most=1)
+    assert not tally.faults, "\n\n".join(map(str, tally.faults))
