@@ -40,7 +40,7 @@ help:
 	@echo "make bench-page    docs/benchmarks.md and README's table, of benchmarks/results/*.json"
 	@echo "make lint, format  ruff, mypy, stubtest, clang-format"
 	@echo "make sdist-check   sdist -> wheel -> import in an empty directory, without torch"
-	@echo "make sanitize      kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make sanitize      kernel tests under Address-, UndefinedBehavior- and ThreadSanitizer"
 	@echo "make clean         remove .venv and everything built"
 
 demo: $(VENV)/.have-demo $(VENV)/.installed
@@ -87,6 +87,7 @@ sdist-check: $(VENV)/.have-dist
 
 sanitize: $(VENV)/.have-test $(VENV)/.have-build
 	tools/sanitize.sh
+	tools/tsan.sh
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
