@@ -249,6 +249,16 @@ def test_resuming_with_updated_weights() -> None:
     np.testing.assert_array_equal(resumed.draw(1000), before.draw(1000))
 
 
+@pytest.mark.parametrize("exponent", [40, 70, 5000, 2**31 - 1])
+def test_a_state_whose_scale_is_too_large(exponent: int) -> None:
+    """Of weights that were far larger: these would all be nothing at that scale."""
+    sampler = sf.WeightedSampler([0.0, 1.0, 2.0], seed=1)
+    sampler.load_state_dict({**sampler.state_dict(), "exponent": exponent})
+    rows = sampler.draw(1000)
+    assert set(rows.tolist()) == {1, 2}
+    assert 500 < np.count_nonzero(rows == 2) < 800
+
+
 def test_importance_weights() -> None:
     weights = np.array([1.0, 2.0, 0.0, 5.0])
     sampler = sf.WeightedSampler(weights, seed=1)

@@ -34,6 +34,7 @@ Weights::Weights(std::vector<double> weights, double largest, int exponent)
       positive_(count_positive(weights_)),
       exponent_(std::max(exponent, exponent_bound(largest))) {
   plant();
+  replant_if_faint();
 }
 
 double Weights::total() const {
@@ -92,13 +93,16 @@ bool Weights::update(const std::int64_t* indices, const double* weights, std::in
                  weights_[static_cast<std::size_t>(indices[i])]);
     }
   }
-  // What was the largest may be gone, and the others have few bits at its scale.
-  if (tree_->total() >> kKeptBits == 0) {
-    exponent_ = exponent_bound(*std::max_element(weights_.begin(), weights_.end()));
-    plant();
-  }
+  replant_if_faint();  // what was the largest may be gone
   table_.reset();
   return true;
+}
+
+// At a scale that is too large the weights have few bits, or none, and then nothing can be drawn.
+void Weights::replant_if_faint() {
+  if (tree_->total() >> kKeptBits != 0) return;
+  exponent_ = exponent_bound(*std::max_element(weights_.begin(), weights_.end()));
+  plant();
 }
 
 }  // namespace subgrad

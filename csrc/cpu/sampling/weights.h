@@ -16,7 +16,8 @@ namespace subgrad {
 class Weights {
  public:
   // Weights that passed check_weights, one of them positive; `largest` is theirs. With `exponent`
-  // the tree is used from the start, scaled for weights below 2^exponent (see exponent()).
+  // the tree is used from the start, scaled for weights below 2^exponent (see exponent()), unless
+  // that leaves too few bits of them.
   Weights(std::vector<double> weights, double largest);
   Weights(std::vector<double> weights, double largest, int exponent);
 
@@ -41,6 +42,7 @@ class Weights {
 
  private:
   WeightScale scale() const { return weight_scale(weights_.size(), exponent_); }
+  void replant_if_faint();
   void plant() { tree_.reset(new SumTree(weights_.data(), n(), scale())); }
 
   mutable std::shared_mutex mutex_;
