@@ -8,11 +8,13 @@
 #              what they are built for: enough for the tests, not what a wheel needs (all-major)
 # TORCH_INDEX  an extra package index, e.g. https://download.pytorch.org/whl/cpu for torch without
 #              the CUDA libraries that its Linux wheels otherwise bring along
+# MINUTES      of fuzz-bytes, for each target
 PYTHON ?= python3
 WERROR ?= OFF
 CUDA ?= AUTO
 CUDA_ARCHITECTURES ?= 75;90;120
 TORCH_INDEX ?=
+MINUTES ?= 5
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -26,7 +28,7 @@ SOURCES := CMakeLists.txt pyproject.toml \
   $(shell find csrc cmake python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow test-neon test-cuda cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
+.PHONY: help demo test test-slow test-neon test-cuda cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize fuzz-bytes clean
 
 help:
 	@echo "make demo          train on MNIST with torch's SGD and with this one, compare the bits"
@@ -41,6 +43,7 @@ help:
 	@echo "make lint, format  ruff, mypy, stubtest, clang-format"
 	@echo "make sdist-check   sdist -> wheel -> import in an empty directory, without torch"
 	@echo "make sanitize      kernel tests under Address-, UndefinedBehavior- and ThreadSanitizer"
+	@echo "make fuzz-bytes    bytes that find their way into the border; MINUTES=5 a target"
 	@echo "make clean         remove .venv and everything built"
 
 demo: $(VENV)/.have-demo $(VENV)/.installed
@@ -88,6 +91,9 @@ sdist-check: $(VENV)/.have-dist
 sanitize: $(VENV)/.have-test $(VENV)/.have-build
 	tools/sanitize.sh
 	tools/tsan.sh
+
+fuzz-bytes: $(VENV)/.have-test $(VENV)/.have-build
+	tools/sanitize.sh -m tests.fuzz_bytes --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
