@@ -8,13 +8,13 @@
 #              what they are built for: enough for the tests, not what a wheel needs (all-major)
 # TORCH_INDEX  an extra package index, e.g. https://download.pytorch.org/whl/cpu for torch without
 #              the CUDA libraries that its Linux wheels otherwise bring along
-# MINUTES      how long `make fuzz` takes
+# MINUTES      how long `make fuzz` takes (30), or each target of `make fuzz-bytes` (5)
 PYTHON ?= python3
 WERROR ?= OFF
 CUDA ?= AUTO
 CUDA_ARCHITECTURES ?= 75;90;120
 TORCH_INDEX ?=
-MINUTES ?= 30
+MINUTES ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -28,7 +28,7 @@ SOURCES := CMakeLists.txt pyproject.toml \
   $(shell find csrc cmake python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow test-neon test-cuda fuzz cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
+.PHONY: help demo test test-slow test-neon test-cuda fuzz fuzz-bytes cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
 
 help:
 	@echo "make demo          train on MNIST with torch's SGD and with this one, compare the bits"
@@ -43,7 +43,8 @@ help:
 	@echo "make bench-page    docs/benchmarks.md and README's table, of benchmarks/results/*.json"
 	@echo "make lint, format  ruff, mypy, stubtest, clang-format"
 	@echo "make sdist-check   sdist -> wheel -> import in an empty directory, without torch"
-	@echo "make sanitize      kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make sanitize      kernel tests under Address-, UndefinedBehavior- and ThreadSanitizer"
+	@echo "make fuzz-bytes    bytes that find their way into the border; MINUTES=5 a target"
 	@echo "make clean         remove .venv and everything built"
 
 demo: $(VENV)/.have-demo $(VENV)/.installed
@@ -59,7 +60,7 @@ test-cuda: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 	$(PY) -m pytest tests/cuda
 
 fuzz: $(VENV)/.have-test $(VENV)/.installed
-	$(PY) -m tests.fuzz --minutes $(MINUTES)
+	$(PY) -m tests.fuzz --minutes $(or $(MINUTES),30)
 
 cuda-mutants: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 	$(PY) tools/cuda_mutants.py
@@ -93,6 +94,10 @@ sdist-check: $(VENV)/.have-dist
 
 sanitize: $(VENV)/.have-test $(VENV)/.have-build
 	tools/sanitize.sh
+	tools/tsan.sh
+
+fuzz-bytes: $(VENV)/.have-test $(VENV)/.have-build
+	tools/sanitize.sh -m tests.fuzz_bytes --minutes $(or $(MINUTES),5)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
