@@ -6,6 +6,8 @@
 #include <mutex>
 #include <thread>
 
+#include "cpu/support/parallel.h"
+
 namespace subgrad {
 
 // Asked for and given back with the GIL in hand.
@@ -38,6 +40,26 @@ class Turn {
 
  private:
   Turns& turns_;
+};
+
+// Whether an object is at work, which its own thread finds out where code of Python's that the work
+// calls comes back to it. What a thread of the parent was at does not hold in a child of fork().
+class AtWork {
+ public:
+  bool now() const { return mark_ == forks() + 1; }
+
+  struct Scope {
+    explicit Scope(AtWork& work) : work_(work) { work_.mark_ = forks() + 1; }
+    ~Scope() { work_.mark_ = 0; }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    AtWork& work_;
+  };
+
+ private:
+  unsigned mark_ = 0;
 };
 
 }  // namespace subgrad

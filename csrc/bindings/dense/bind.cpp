@@ -104,8 +104,9 @@ class HeldPlan {
 
   void step(const py::object& grads, const SgdParams& params) {
     const Turn turn(turns_);
-    if (stepping_) throw std::runtime_error("grads: an array among them steps its own optimizer");
-    const Flag stepping(stepping_);
+    if (stepping_.now())
+      throw std::runtime_error("grads: an array among them steps its own optimizer");
+    const AtWork::Scope stepping(stepping_);
     const bool use_momentum = params.momentum != 0.0;
     if (use_momentum) need_momentum();
     const std::shared_ptr<HeldArrays> arrays = arrays_;  // whatever an array's own code does to us
@@ -152,17 +153,11 @@ class HeldPlan {
   }
 
  private:
-  struct Flag {
-    explicit Flag(bool& flag) : flag_(flag) { flag_ = true; }
-    ~Flag() { flag_ = false; }
-    bool& flag_;
-  };
-
   Turns turns_;
   std::shared_ptr<HeldArrays> arrays_;
   py::object make_buffers_;
   bool first_ = true;
-  bool stepping_ = false;
+  AtWork stepping_;
 };
 
 void step_once(const py::object& params, const py::object& grads,

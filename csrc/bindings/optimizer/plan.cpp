@@ -11,16 +11,11 @@
 namespace subgrad {
 namespace {
 
-// Marks the plan as in use. Other threads wait for their turn before they get here; a thread finds
-// its own mark where code of a parameter's, such as its `grad`, steps the optimizer again.
-struct Busy {
-  bool& flag;
-  explicit Busy(bool& f) : flag(f) {
-    if (flag) throw std::runtime_error("step: called from within itself");
-    flag = true;
-  }
-  ~Busy() { flag = false; }
-};
+// Other threads wait for their turn before they get here; a thread finds the plan at work where
+// code of a parameter's, such as its `grad`, steps the optimizer again.
+void refuse_within(const AtWork& work) {
+  if (work.now()) throw std::runtime_error("step: called from within itself");
+}
 
 // The C function behind a tensor type's `grad`, called without the look-up that an attribute costs,
 // or null where the type is not plain: its gradient is then asked for like any attribute.
@@ -218,7 +213,8 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
 
 py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& state) {
   static PyObject* const grad_name = interned("grad");
-  const Busy busy(busy_);
+  refuse_within(work_);
+  const AtWork::Scope working(work_);
   if (!state_.same(param_groups, state) || !same_buffers()) return stale_;
   state_.read();
   plan_.begin();
@@ -253,7 +249,8 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
 
 void OptimizerPlan::finish(const std::vector<RowStep*>& row_steps,
                            const std::vector<std::pair<py::object, py::object>>& slots) {
-  const Busy busy(busy_);
+  refuse_within(work_);
+  const AtWork::Scope working(work_);
   for (const RowStep* step : row_steps) step->announce();
   announce();
   for (RowStep* step : row_steps) step->run();

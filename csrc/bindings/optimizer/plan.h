@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/border/turns.h"
 #include "bindings/dense/plan.h"
 #include "bindings/optimizer/state.h"
 #include "bindings/optimizer/tensor_form.h"
@@ -91,7 +92,7 @@ class OptimizerPlan {
   py::list params_;                // of all entries
   py::object done_, stale_;        // made once, as nearly every step returns one of them
   bool any_first_ = false;
-  bool busy_ = false;
+  AtWork work_;
 };
 
 }  // namespace subgrad

@@ -72,12 +72,10 @@ class Cursor {
 
  private:
   py::object filled() {
-    if (filling_) throw std::runtime_error("rows: goes over the very iterator that asks for them");
-    struct Filling {
-      bool& flag;
-      explicit Filling(bool& f) : flag(f) { flag = true; }
-      ~Filling() { flag = false; }
-    } const filling(filling_);
+    if (filling_.now()) {
+      throw std::runtime_error("rows: goes over the very iterator that asks for them");
+    }
+    const AtWork::Scope filling(filling_);
     return fill_(epoch_, position_);
   }
 
@@ -85,7 +83,7 @@ class Cursor {
   std::uint64_t epoch_, position_, size_, length_;
   py::sequence items_ = py::tuple();
   std::size_t next_ = 0;
-  bool filling_ = false;
+  AtWork filling_;
 };
 
 PyObject* next_item(PyObject* self) {

@@ -51,7 +51,7 @@ void register_threshold(py::module_& m) {
       .def("run", &ThresholdCall::run, py::kw_only(), "threshold"_a = py::none(),
            "capacity"_a = py::none(), "announced"_a = py::none(),
            "then"_a = std::vector<std::tuple<py::dict, py::str, py::object>>(),
-           "memories"_a = std::vector<std::vector<py::dict>>());
+           "memories"_a = std::vector<std::vector<py::dict>>(), "thresholds"_a = py::none());
 }
 
 }  // namespace subgrad

@@ -63,13 +63,15 @@ class ThresholdCall {
   // `announced`: the torch tensors that autograd is told of; all that are written where it is None.
   //
   // `then`: what is put into dicts of strings once the step is taken: (dict, key, value).
-  // `memories`: by group, none or for each scope the dict that keeps its "next_threshold". On the
+  // `memories`: by group, none or for each scope the dict that keeps its "next_threshold".
+  // `thresholds`: a list that is filled with those of the first group, or None. On the
   // host no code of Python's runs between the step and these, so that no interrupt can come in
   // between.
   ThresholdReport run(const py::object& threshold, std::optional<std::int64_t> capacity,
                       const py::object& announced,
                       const std::vector<std::tuple<py::dict, py::str, py::object>>& then,
-                      const std::vector<std::vector<py::dict>>& memories);
+                      const std::vector<std::vector<py::dict>>& memories,
+                      const py::object& thresholds);
 
  private:
   struct Group {

@@ -170,7 +170,7 @@ PlaceReport ThresholdCall::finish_on_device(Part& part, std::optional<std::int64
 ThresholdReport ThresholdCall::run(
     const py::object& threshold, std::optional<std::int64_t> capacity, const py::object& announced,
     const std::vector<std::tuple<py::dict, py::str, py::object>>& then,
-    const std::vector<std::vector<py::dict>>& memories) {
+    const std::vector<std::vector<py::dict>>& memories, const py::object& thresholds) {
   for (std::size_t g = 0; g < memories.size(); ++g) {
     if (memories.size() != groups_.size() ||
         (!memories[g].empty() && memories[g].size() != groups_[g].scopes)) {
@@ -224,6 +224,12 @@ ThresholdReport ThresholdCall::run(
     if (PyDict_SetItem(dict.ptr(), key.ptr(), value.ptr()) != 0) throw py::error_already_set();
   }
   if (!memories.empty()) remember(parts, report, memories);
+  if (!thresholds.is_none()) {
+    const py::list following = py::cast(report.following.at(0));
+    if (PyList_SetSlice(thresholds.ptr(), 0, PY_SSIZE_T_MAX, following.ptr()) != 0) {
+      throw py::error_already_set();
+    }
+  }
   for (std::size_t p = 0; p < parts.size(); ++p) {
     if (parts[p].place.on_host()) report.places[p] = report_of_host(parts[p], selections);
   }

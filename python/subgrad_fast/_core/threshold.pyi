@@ -64,4 +64,5 @@ class Call:
         announced: Any = None,
         then: list[tuple[dict[str, Any], str, Any]] = [],
         memories: list[list[dict[str, Any]]] = [],
+        thresholds: list[float | None] | None = None,
     ) -> Report: ...

@@ -65,7 +65,9 @@ def places(name: str, values: Array, n: int) -> Any:
 
 def indices(name: str, values: Array, n: int) -> Indices:
     """`values` as fresh int64 of [0, n); negative ones count from the end, as NumPy's do."""
-    array = np.array(values)  # a copy is what is checked: another thread may change `values`
+    array = np.array(
+        np.asarray(values)
+    )  # a copy is what is checked: another thread may change `values`
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -86,7 +88,7 @@ def indices(name: str, values: Array, n: int) -> Indices:
 
 def labels(values: Array, num_classes: int | None) -> tuple[Indices, int]:
     """Class numbers of the rows, and how many classes there are."""
-    array = np.array(values)  # a copy: it is looked at more than once
+    array = np.array(np.asarray(values))  # a copy: it is looked at more than once
     if array.ndim != 1:
         raise ValueError(f"labels: expected one label a row (1-d), got shape {array.shape}")
     if array.size == 0:

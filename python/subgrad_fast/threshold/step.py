@@ -163,7 +163,5 @@ def threshold_step(
         fresh=[first_step] * count,
         last=chosen.thresholds if isinstance(chosen, Reused) else [],
     )
-    report = call.run(threshold=on_device, capacity=capacity)
-    if isinstance(chosen, Reused):
-        [chosen.thresholds[:]] = report.following
-    return ThresholdResult(report)
+    kept = chosen.thresholds if isinstance(chosen, Reused) else None
+    return ThresholdResult(call.run(threshold=on_device, capacity=capacity, thresholds=kept))

@@ -317,7 +317,16 @@ class Optimizers:
         for _ in range(self.life.number(0, 3)):
             for p in self.params:
                 p.grad = torch.randn(p.shape)
-            self.optimizer.step()
+            try:
+                self.optimizer.step()
+            except RuntimeError:
+                if not self.beyond_float32():
+                    raise
+
+    def beyond_float32(self) -> bool:
+        """Whether a number is torch's, whose own code goes from tensor to tensor and may raise."""
+        numbers = [v for group in self.optimizer.param_groups for v in group.values()]
+        return any(isinstance(v, int | float) and abs(v) > 3e38 for v in numbers)
 
     def check(self) -> None:
         """A step, which raises or not: one that raises has changed nothing."""
@@ -327,5 +336,6 @@ class Optimizers:
         try:
             self.optimizer.step()
         except Exception:
-            self.life.check(alike(self.seen(), before), "a step that raised has changed something")
+            if not self.beyond_float32():
+                self.life.check(alike(self.seen(), before), "a step that raised changed something")
             raise
