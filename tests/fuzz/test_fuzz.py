@@ -21,7 +21,7 @@ REGRESSIONS = [
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_lives(family: str) -> None:
-    tally = run_batch(family, 1, 2.0)
+    tally = run_batch(family, 1, 1.0)
     assert not tally.faults, "\n\n".join(map(str, tally.faults))
     assert tally.counts["calls"] > 20
 

@@ -176,6 +176,16 @@ ArrayView view_exchange(py::handle object, const Where& where, Memory memory) {
   return view;
 }
 
+// A capsule may say anything: its tensor is looked at before it is believed.
+void check_capsule(const DLTensor& t, std::uint32_t major, const Where& where) {
+  constexpr int kMostDims = 64;
+  bool sound = major == 1 && t.ndim >= 0 && t.ndim <= kMostDims;
+  sound = sound && (t.ndim == 0 || t.shape != nullptr);
+  for (int d = 0; sound && d < t.ndim; ++d) sound = t.shape[d] >= 0;
+  if (!sound) type_error(where, "its DLPack capsule holds no tensor that can be read");
+  if (t.device.device_type != kDLCPU) value_error(where, "expected CPU memory");
+}
+
 ArrayView view_capsule(py::handle object, const Where& where) {
   if (object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>() != kDLCPU) {
     value_error(where, "expected CPU memory");
@@ -195,10 +205,12 @@ ArrayView view_capsule(py::handle object, const Where& where) {
                           PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"))
                     : nullptr) {
     t = &m->dl_tensor;
+    check_capsule(*t, m->version.major, where);
     view.writable = (m->flags & kDLPackFlagReadOnly) == 0;
   } else if (auto* old =
                  static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"))) {
     t = &old->dl_tensor;
+    check_capsule(*t, 1, where);
     view.writable = false;  // this version cannot say so: look, but do not touch
   } else {
     throw py::error_already_set();

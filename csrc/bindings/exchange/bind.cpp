@@ -8,6 +8,7 @@
 #include "bindings/border/arrays.h"
 #include "bindings/border/gil.h"
 #include "bindings/border/registrars.h"
+#include "bindings/border/written_memory.h"
 #include "cpu/exchange/exchange.h"
 
 namespace subgrad {
@@ -64,12 +65,21 @@ void pack(const py::array& payload, const py::object& like, bool wide,
 
 void merge(const py::object& out, const Payloads& gathered, const std::vector<std::int64_t>& counts,
            bool wide, double scale) {
-  const ArrayView vector = contiguous(out, {"out"});
+  const Where where{"out"};
+  const ArrayView vector = contiguous(out, where);
+  const Extents extents(vector);
+  require_writable(vector, extents, where);
+  if (!extents.aligned()) throw py::value_error("out: expected aligned memory");
   const EntryFormat format{vector.dtype, wide};
   if (gathered.ndim() != 2 || gathered.shape(0) != static_cast<py::ssize_t>(counts.size())) {
     throw py::value_error("gathered: expected one row of bytes per count");
   }
   const std::int64_t capacity = gathered.shape(1) / format.bytes();
+  const auto address = reinterpret_cast<std::uintptr_t>(gathered.data());
+  if (capacity % kEntryGranule != 0 || gathered.shape(1) % format.bytes() != 0 ||
+      (gathered.size() > 0 && address % sizeof(std::int64_t) != 0)) {
+    throw py::value_error("gathered: expected rows of whole granules of entries, aligned");
+  }
   std::vector<Payload> payloads;
   std::int64_t total = vector.size();
   for (std::size_t rank = 0; rank < counts.size(); ++rank) {

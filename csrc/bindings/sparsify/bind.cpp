@@ -17,6 +17,17 @@ namespace {
 
 enum class Walk { memory, row_major };
 
+Range byte_range(const py::array& array) {
+  const char* begin = static_cast<const char*>(array.data());
+  const char* end = begin + array.itemsize();
+  for (py::ssize_t d = 0; d < array.ndim(); ++d) {
+    const py::ssize_t reach = (array.shape(d) - 1) * array.strides(d);
+    if (array.shape(d) == 0) return {begin, begin};
+    (reach < 0 ? begin : end) += reach;
+  }
+  return {begin, end};
+}
+
 // The arrays that a call changes: viewed, checked, and put into a work list.
 class InPlace {
  public:
@@ -34,6 +45,12 @@ class InPlace {
     for (std::size_t i = 0; i < count; ++i) written.add(extents_[i], wheres_[i]);
     written.seal();
     if (masks != nullptr) masks_ = view_masks(*masks);
+    for (std::size_t i = 0; i < masks_.size(); ++i) {
+      const Range range = byte_range(masks_[i]);
+      if (range.begin != range.end && written.meets(range)) {
+        throw py::value_error(list_.where("mask", i).text() + ": shares memory with x");
+      }
+    }
     for (std::size_t i = 0; i < count; ++i) {
       if (extents_[i].size > 0) add(i, order);
     }

@@ -234,7 +234,7 @@ class Sampler:
 
     def _finished(self, iterator: _Batches) -> None:
         if self._place.iterator is iterator:
-            self._place = _Place(self.seed, iterator.epoch + 1)
+            self._place = _Place(self.seed, (iterator.epoch + 1) % 2**64)
 
 
 class _Place(NamedTuple):
