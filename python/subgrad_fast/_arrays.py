@@ -116,7 +116,9 @@ def raw_view(array: Array, name: str) -> npt.NDArray[Any]:
 
 def require_storage(tensor: Array, name: str) -> None:
     """Raises ValueError for a tensor that reaches beyond its storage, which can be freed or cut."""
-    if tensor.numel() == 0 or not hasattr(tensor, "untyped_storage"):
+    if tensor.numel() == 0 or tensor.layout != sys.modules["torch"].strided:
+        return
+    if tensor.device.type != "cpu" or not hasattr(tensor, "untyped_storage"):
         return
     last = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
     needed = (tensor.storage_offset() + last + 1) * tensor.element_size()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array
+from subgrad_fast._arrays import Array, is_torch, require_storage
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 
@@ -22,12 +22,20 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
         number = index(value)
     except TypeError:
         kind = type(value).__name__
-        raise TypeError(f"{name}: expected {wanted}, got {kind} {value!r}") from None
+        shown = "" if is_torch(value) else f" {value!r}"  # torch would read it, freed or not
+        raise TypeError(f"{name}: expected {wanted}, got {kind}{shown}") from None
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected {wanted}, got bool {value!r}")
     if number < low or (high is not None and number > high):
         raise ValueError(f"{name}: expected {wanted}, got {number}")
     return number
+
+
+def as_numpy(name: str, values: Array) -> npt.NDArray[Any]:
+    """`values` as NumPy sees them. Raises ValueError for a tensor whose storage is gone."""
+    if is_torch(values):
+        require_storage(values, name)
+    return np.asarray(values)
 
 
 def seed_or_epoch(name: str, value: Any) -> int:
@@ -88,7 +96,7 @@ def indices(name: str, values: Array, n: int) -> Indices:
 
 def labels(values: Array, num_classes: int | None) -> tuple[Indices, int]:
     """Class numbers of the rows, and how many classes there are."""
-    array = np.array(np.asarray(values))  # a copy: it is looked at more than once
+    array = np.array(as_numpy("labels", values))  # a copy: it is looked at more than once
     if array.ndim != 1:
         raise ValueError(f"labels: expected one label a row (1-d), got shape {array.shape}")
     if array.size == 0:

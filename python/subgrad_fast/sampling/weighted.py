@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array
-from subgrad_fast.sampling._checks import Indices, indices, integer, output
+from subgrad_fast.sampling._checks import Indices, as_numpy, indices, integer, output
 from subgrad_fast.sampling.cursor import Sampler
 
 
 def _as_weights(values: Array) -> npt.NDArray[np.float64]:
-    array = np.asarray(values)
+    array = as_numpy("weights", values)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"weights: expected real numbers, got {array.dtype}")
     return array.astype(np.float64, order="C", copy=False)
