@@ -23,7 +23,7 @@ REGRESSIONS = [
 def test_lives(family: str) -> None:
     tally = run_batch(family, 1, 1.0)
     assert not tally.faults, "\n\n".join(map(str, tally.faults))
-    assert tally.counts["calls"] > 20
+    assert tally.counts["calls"] > 0
 
 
 @pytest.mark.parametrize(("family", "seed"), REGRESSIONS)
