@@ -140,8 +140,9 @@ def number(life: Life) -> Any:
     return life.pick(NUMBERS)()
 
 
-def _freed(shape: tuple[int, ...]) -> torch.Tensor:
-    whole = torch.ones(8 + math.prod(shape))
+def freed(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """A view whose memory is freed; its address is not null."""
+    whole = torch.ones(8 + math.prod(shape), dtype=dtype)
     part = whole[8:].view(shape)
     whole.untyped_storage().resize_(0)
     return part
@@ -186,7 +187,7 @@ ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
     "sparse": lambda x: _sparse(x.shape),
     "meta": lambda x: torch.ones(x.shape, device="meta"),
     "expanded tensor": lambda x: torch.ones(()).expand(x.shape),
-    "freed": lambda x: _freed(x.shape),
+    "freed": lambda x: freed(x.shape),
     "unwilling": lambda x: torch.ones(x.shape).as_subclass(Unwilling),
     "no capsule": lambda _: NoCapsule(7),
     "raising capsule": lambda _: NoCapsule(Lie("dlpack")),

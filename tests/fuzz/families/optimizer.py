@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import copy
-import math
 import pickle
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import Parameter
 
 from subgrad_fast.optim import SGD, ThresholdSGD
 from tests.fuzz import wrong
-from tests.fuzz.life import Life, alike, brief
+from tests.fuzz.gradients import (
+    LAYOUTS,
+    NEUTRAL,
+    laid_out,
+    random_gradient,
+    random_shape,
+    random_terms,
+)
+from tests.fuzz.life import LEFT_OUT, Life, alike, brief
 from tests.optim.torch_twins import TorchSteps, assert_same, snapshot
-
-
-class Derived(torch.Tensor):
-    """A subclass, which the kernels leave to torch."""
 
 
 class OwnStep(SGD):
@@ -43,7 +45,7 @@ class Twins:
 
     def __init__(self, life: Life, *, thresholded: bool = False) -> None:
         self.life, self.thresholded = life, thresholded
-        terms = self.terms()
+        terms = random_terms(life)
         self.makers: list[Callable[[list[Parameter]], Any]]
         if thresholded:
             self.makers = [
@@ -74,25 +76,10 @@ class Twins:
 
     # --- what is made ----------------------------------------------------------------------------
 
-    def terms(self) -> dict[str, Any]:
-        life = self.life
-        terms: dict[str, Any] = {"lr": life.pick((0.1, 1.0, 1e-3, 0.0))}
-        if life.chance(0.6):
-            terms["momentum"] = life.pick((0.9, 0.5))
-            if life.chance(0.3):
-                terms["nesterov"] = True
-            elif life.chance(0.3):
-                terms["dampening"] = 0.3
-        if life.chance(0.4):
-            terms["weight_decay"] = life.pick((0.01, 0.5))
-        if life.chance(0.2):
-            terms["maximize"] = True
-        return terms
-
     def new_params(self) -> list[list[Parameter]]:
         """The same parameters twice."""
-        shapes = [self.shape() for _ in range(self.life.number(1, 5))]
-        kinds = [self.life.pick(("plain", "plain", "plain", *_LAYOUTS)) for _ in shapes]
+        shapes = [random_shape(self.life) for _ in range(self.life.number(1, 5))]
+        kinds = [self.life.pick(("plain", "plain", "plain", *LAYOUTS)) for _ in shapes]
         dtypes = [self.life.pick((torch.float32, torch.float32, torch.float64)) for _ in shapes]
         seed = self.life.rng.getrandbits(60)
         sides = []
@@ -101,38 +88,6 @@ class Twins:
             every = zip(shapes, kinds, dtypes, strict=True)
             sides.append([Parameter(laid_out(k, s, d)) for s, k, d in every])
         return sides
-
-    def shape(self) -> tuple[int, ...]:
-        sizes = (0, 1, 1, 2, 3, 5, 8, 17)
-        if self.life.chance(0.03):
-            return (self.life.number(40_000, 70_000),)
-        return tuple(self.life.pick(sizes) for _ in range(self.life.pick((0, 1, 1, 2, 2, 4))))
-
-    def gradient(self, param: Tensor, group: dict[str, Any]) -> Tensor | None:
-        life = self.life
-        kind = life.pick(("same", "none", "new", "new", "new", *_LAYOUTS, "negated", "derived"))
-        kind = life.pick((kind, "sparse"))
-        if kind == "same":
-            return param.grad
-        if kind == "none":
-            return None
-        plain = not group["momentum"] and not group["weight_decay"] and not self.thresholded
-        # torch writes outside a parameter that is a part of a larger one where every dimension of a
-        # gradient is sparse.
-        whole = param.is_contiguous() and param.storage_offset() == 0
-        if kind == "sparse" and plain and (param.ndim > 1 or (whole and param.ndim == 1)):
-            named = torch.rand(param.shape[:1]) < 0.5
-            dense = laid_out("plain", tuple(param.shape), param.dtype)
-            dense *= named.reshape(-1, *[1] * (param.ndim - 1))
-            return dense.to_sparse(param.ndim if whole and life.chance(0.3) else 1)
-        if kind == "negated" and not self.thresholded:
-            return torch.randn(param.shape, dtype=_complex(param)).conj().imag
-        if kind == "derived" and not group["momentum"] and not self.thresholded:
-            return torch.randn_like(param).detach().as_subclass(Derived)
-        grad = laid_out(kind, tuple(param.shape), param.dtype)
-        if life.chance(0.1) and grad.numel():
-            grad.reshape(-1)[:1] = math.nan
-        return grad
 
     # --- what happens ----------------------------------------------------------------------------
 
@@ -151,23 +106,20 @@ class Twins:
         kinds = [a for a in answers if isinstance(a, type)]
         if kinds:
             self.life.counts["raises"] += 1
-            # Weight decay on rows is ours alone.
-            rows = "add(sparse, dense)" in str(before)
-            self.life.check(rows or len(kinds) == 2, f"only one raised: {before!r}")
+            self.life.check(len(kinds) == 2, f"only one raised: {before!r}")
             self.over = True  # torch's own step may have done a part
 
     def step(self) -> None:
         for group_a, group_b in zip(*(s[1].param_groups for s in self.sides), strict=True):
             for a, b in zip(group_a["params"], group_b["params"], strict=True):
-                a.grad = b.grad = self.gradient(a, group_a)
+                a.grad = b.grad = random_gradient(self.life, a, group_a, covered=self.thresholded)
         if self.life.chance(0.2):
             self.both("step with a closure", lambda _, o: o.step(lambda: 3.5))
         else:
             self.both("step", lambda _, o: o.step())
 
     def change_terms(self) -> None:
-        terms = {"momentum": 0, "nesterov": False, "dampening": 0, "weight_decay": 0}
-        terms |= {"maximize": False} | self.terms()
+        terms = NEUTRAL | random_terms(self.life)
         as_tensor = self.life.chance(0.2) and not self.thresholded
         at = self.life.rng.randrange(len(self.sides[0][1].param_groups))
 
@@ -207,9 +159,7 @@ class Twins:
     def add_group(self) -> None:
         if len(self.sides[0][1].param_groups) > 3:
             return
-        terms, more = self.terms(), self.new_params()
-        if terms.get("nesterov"):  # which a dampening of the optimizer's own would forbid
-            terms = {**terms, "dampening": 0, "momentum": terms.get("momentum") or 0.5}
+        terms, more = NEUTRAL | random_terms(self.life), self.new_params()
         self.life.note(f"add_param_group {terms}")
         for side, new in zip(self.sides, more, strict=True):
             side[1].add_param_group({"params": new, **terms})
@@ -245,7 +195,7 @@ class Twins:
 
     def replace_data(self) -> None:
         at = self.life.rng.randrange(len(self.sides[0][0]))
-        kind, seed = self.life.pick(("plain", *_LAYOUTS)), self.life.rng.getrandbits(60)
+        kind, seed = self.life.pick(("plain", *LAYOUTS)), self.life.rng.getrandbits(60)
 
         def change(params: list[Parameter], _: Any) -> None:
             torch.manual_seed(seed)
@@ -291,18 +241,22 @@ class Twins:
             handle.remove()
 
     def spoiled(self) -> None:
-        """A copy of ours is stepped with a wrong term: all or nothing."""
+        """A copy of ours is stepped with a wrong term or gradient: all or nothing."""
         for p in self.sides[0][0]:
             p.grad = None
         params, optimizer = copy.deepcopy(self.sides[0])
         for p in params:
             p.grad = torch.randn_like(p)
-        name = self.life.pick(("lr", "momentum", "weight_decay", "nesterov", "dampening"))
-        value = wrong.number(self.life)
-        optimizer.param_groups[-1][name] = value
+        if self.life.chance(0.2) and "freed" not in LEFT_OUT:
+            self.life.note("a copy with a gradient whose memory is freed")
+            params[-1].grad = wrong.freed(tuple(params[-1].shape), params[-1].dtype)
+        else:
+            name = self.life.pick(("lr", "momentum", "weight_decay", "nesterov", "dampening"))
+            value = wrong.number(self.life)
+            self.life.note(f"a copy with {name} = {brief(value)}")
+            optimizer.param_groups[-1][name] = value
         buffers = [optimizer.state.get(p, {}) for p in params]
         before = snapshot([params, buffers])
-        self.life.note(f"a copy with {name} = {brief(value)}")
         self.life.counts["calls"] += 1
         torchs = TorchSteps()
         try:
@@ -326,23 +280,3 @@ class Twins:
             self.life.check((got is None) == (want is None), f"buffer {i}: one of them has none")
             if want is not None:
                 assert_same(snapshot(got), snapshot(want), f"momentum_buffers[{i}]")
-
-
-def _complex(param: Tensor) -> torch.dtype:
-    return torch.complex64 if param.dtype == torch.float32 else torch.complex128
-
-
-# None is expanded: torch rounds the last few elements of such gradients once more.
-_LAYOUTS = ("transposed", "sliced", "part")
-
-
-def laid_out(kind: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Random values in an order of their own."""
-    if kind == "transposed":
-        return torch.randn(shape[::-1], dtype=dtype).permute(tuple(range(len(shape)))[::-1])
-    if kind == "sliced":
-        whole = torch.randn([2 * n for n in shape], dtype=dtype)
-        return whole[tuple(slice(None, None, 2) for _ in shape)]
-    if kind == "part":
-        return torch.randn(math.prod(shape) + 3, dtype=dtype)[3:].view(shape)
-    return torch.randn(shape, dtype=dtype)

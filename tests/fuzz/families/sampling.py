@@ -226,6 +226,7 @@ class Walk:
         if outcome.done:
             self.spec.updates.append((bad_rows, bad_weights))
             self.spec.rows_of.clear()
+            self.sampler.rows(2**63, 0, 0)  # the epoch that keeps its rows is another one now
             if not spoiled:
                 life.check(np.array_equal(self.sampler.weights, after), "the weights")
         self.sampler.set_epoch(self.epoch + 1)
