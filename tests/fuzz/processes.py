@@ -8,14 +8,10 @@ import time
 import traceback
 from collections.abc import Callable
 
-import torch
-
-from subgrad_fast.optim import SGD
+from tests.fuzz import first_step
 from tests.fuzz.life import Fault, Life
 
-# torch imports its compiler at an optimizer's first step, which takes seconds: here, and not again
-# in every child.
-SGD([torch.nn.Parameter(torch.zeros(1))]).step()
+first_step.take()
 
 
 def fork(life: Life, work: Callable[[], None]) -> int:

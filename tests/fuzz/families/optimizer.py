@@ -11,7 +11,7 @@ import torch
 from torch.nn import Parameter
 
 from subgrad_fast.optim import SGD, ThresholdSGD
-from tests.fuzz import wrong
+from tests.fuzz import first_step, wrong
 from tests.fuzz.gradients import (
     LAYOUTS,
     NEUTRAL,
@@ -22,6 +22,8 @@ from tests.fuzz.gradients import (
 )
 from tests.fuzz.life import LEFT_OUT, Life, alike, brief
 from tests.optim.torch_twins import TorchSteps, assert_same, snapshot
+
+first_step.take()
 
 
 class OwnStep(SGD):
