@@ -36,6 +36,13 @@ Range byte_range(const ArrayView& x) {
                   [&](int d) { return x.strides[d] * x.stride_unit; });
 }
 
+Range byte_range(const py::array& x) {
+  static_assert(sizeof(py::ssize_t) == sizeof(std::int64_t), "a 64-bit platform");
+  return range_of(static_cast<const char*>(x.data()), static_cast<int>(x.ndim()),
+                  reinterpret_cast<const std::int64_t*>(x.shape()), x.size(), x.itemsize(),
+                  [&](int d) { return static_cast<std::int64_t>(x.strides(d)); });
+}
+
 Extents::Extents(const ArrayView& view)
     : data(view.data),
       size(view.size()),

@@ -2,6 +2,8 @@
 // whether two arrays can meet in memory.
 #pragma once
 
+#include <pybind11/numpy.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -33,6 +35,7 @@ struct Range {
   const char* end;
 };
 Range byte_range(const ArrayView& view);
+Range byte_range(const py::array& array);  // of any dtype
 
 struct Extents {
   char* data = nullptr;

@@ -3,7 +3,6 @@
 #include <stdexcept>
 
 #include "bindings/border/gil.h"
-#include "cpu/support/parallel.h"
 
 namespace subgrad {
 
@@ -11,16 +10,10 @@ namespace subgrad {
 // left behind as it is and another one is made.
 Turns::Lock& Turns::lock() {
   const unsigned now = forks();
-  if (lock_ != nullptr && lock_->forks != now) {
-    if (lock_->owner != std::this_thread::get_id())
-      static_cast<void>(lock_.release());
-    else
-      lock_->forks = now;
-  }
-  if (lock_ == nullptr) {
-    lock_ = std::make_unique<Lock>();
-    lock_->forks = now;
-  }
+  const bool left = lock_ != nullptr && lock_->forks != now;
+  if (left && lock_->owner != std::this_thread::get_id()) static_cast<void>(lock_.release());
+  if (lock_ == nullptr) lock_ = std::make_unique<Lock>();
+  lock_->forks = now;
   return *lock_;
 }
 

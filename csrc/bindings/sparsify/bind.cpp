@@ -17,17 +17,6 @@ namespace {
 
 enum class Walk { memory, row_major };
 
-Range byte_range(const py::array& array) {
-  const char* begin = static_cast<const char*>(array.data());
-  const char* end = begin + array.itemsize();
-  for (py::ssize_t d = 0; d < array.ndim(); ++d) {
-    const py::ssize_t reach = (array.shape(d) - 1) * array.strides(d);
-    if (array.shape(d) == 0) return {begin, begin};
-    (reach < 0 ? begin : end) += reach;
-  }
-  return {begin, end};
-}
-
 // The arrays that a call changes: viewed, checked, and put into a work list.
 class InPlace {
  public:
