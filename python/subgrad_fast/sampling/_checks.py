@@ -73,9 +73,8 @@ def places(name: str, values: Array, n: int) -> Any:
 
 def indices(name: str, values: Array, n: int) -> Indices:
     """`values` as fresh int64 of [0, n); negative ones count from the end, as NumPy's do."""
-    array = np.array(
-        np.asarray(values)
-    )  # a copy is what is checked: another thread may change `values`
+    # A copy is what is checked: another thread may change `values`.
+    array = np.array(as_numpy(name, values))
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
