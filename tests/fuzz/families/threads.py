@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +12,9 @@ import torch
 import subgrad_fast as sf
 from subgrad_fast.loading import loader as module
 from subgrad_fast.optim import SGD, ThresholdSGD
-from tests.fuzz.life import LEFT_OUT, Fault, Life
-
-Job = Callable[[], Any]
+from tests.fuzz.life import LEFT_OUT, Life
+from tests.fuzz.rewritten import rewritten_indices, rewritten_rows, rewritten_values
+from tests.fuzz.together import Job, in_range, together
 
 
 def live(life: Life) -> None:
@@ -39,39 +36,6 @@ def live(life: Life) -> None:
         scene(life)
     finally:
         sf.set_num_threads(0)
-
-
-def together(
-    life: Life, jobs: list[Job], *, allowed: tuple[type[Exception], ...] = (), seconds: float = 0.4
-) -> None:
-    """Does each job again and again in a thread of its own, until the time is up.
-
-    Args:
-        allowed: what a job may raise, and goes on after.
-    """
-    wrong: list[BaseException] = []
-    calls = [0] * len(jobs)
-    end = time.monotonic() + seconds
-
-    def work(number: int) -> None:
-        while time.monotonic() < end and not wrong:
-            calls[number] += 1
-            try:
-                jobs[number]()
-            except allowed:
-                life.counts["raises"] += 1
-            except BaseException as error:
-                wrong.append(error)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(jobs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    life.counts["calls"] += sum(calls)
-    life.note(f"  calls {calls}")
-    if wrong:
-        raise Fault(f"in a thread: {type(wrong[0]).__name__}: {wrong[0]}") from wrong[0]
 
 
 def some(life: Life, jobs: dict[str, Job], always: str = "") -> list[Job]:
@@ -138,11 +102,6 @@ def one_optimizer(life: Life) -> None:
     together(life, some(life, jobs, "step"))
     optimizer.step()
     life.check(all(p.isfinite().all() for p in params), "not finite")
-
-
-def in_range(life: Life, rows: Any, n: int) -> None:
-    array = np.atleast_1d(np.asarray(rows))
-    life.check(((array >= 0) & (array < n)).all(), f"rows {array[:9]} of {n}")
 
 
 def one_iterator(life: Life) -> None:
@@ -240,75 +199,6 @@ def one_weighted(life: Life) -> None:
     }
     together(life, some(life, jobs))
     in_range(life, sampler.draw(min(n, 50)), n)
-
-
-# --- what is read is written to ------------------------------------------------------------------
-
-
-def rewritten_indices(life: Life) -> None:
-    """Indices of a loader that another thread makes wrong and right again."""
-    x, indices = np.zeros((1000, 8), np.float32), np.zeros(7000, np.int64)
-    usual = module._BACKGROUND_BYTES
-    module._BACKGROUND_BYTES = life.pick((0, sys.maxsize))
-    try:
-        loader = sf.BatchLoader(x, [indices] * 50)
-        together(life, [lambda: list(loader), _writer(indices, 2**40)], allowed=(IndexError,),
-                 seconds=1.0)  # fmt: skip
-    finally:
-        module._BACKGROUND_BYTES = usual
-
-
-def _writer(array: np.ndarray, wrong: float) -> Job:
-    def write() -> None:
-        for _ in range(20):
-            array[:] = wrong
-            array[:] = 0
-
-    return write
-
-
-def rewritten_rows(life: Life) -> None:
-    """Row numbers of a step, positions of an order, rows of an update: all are looked at once."""
-    rows = np.zeros(20_000, np.int64)
-    table, values = np.zeros((1000, 4), np.float32), np.ones((rows.size, 4), np.float32)
-    order = sf.Permutation(1000)
-    weighted = sf.WeightedSampler(np.ones(1000), 10)
-    jobs: dict[str, Job] = {
-        "row_step": lambda: sf.row_step(table, (rows, values), lr=0.1),
-        "take": lambda: in_range(life, order.take(rows), 1000),
-        "position": lambda: in_range(life, order.position(rows), 1000),
-        "update": lambda: weighted.update(rows, 1.0),
-    }
-    name = life.pick(list(jobs))
-    life.note(f"  {name}")
-    together(life, [jobs[name], _writer(rows, 2**40)], allowed=(IndexError, ValueError),
-             seconds=1.0)  # fmt: skip
-
-
-def rewritten_values(life: Life) -> None:
-    """Gradients and weights that grow and shrink while it is counted which are large."""
-    n = life.pick((3000, 300_000))
-    x = np.zeros(n, np.float32)
-    w, v = np.zeros(n, np.float32), np.zeros(n, np.float32)
-    amount = life.pick(({"density": 0.01}, {"density": 0.5}, {"threshold": 0.5}, {"k": 7}))
-    jobs: dict[str, Job] = {
-        "select": lambda: sf.select(x, **amount),
-        "select two": lambda: sf.select([x, x], scope="global", **amount),
-        "kth": lambda: sf.kth_magnitude(x, 7),
-        "threshold": lambda: sf.threshold_step(w, x, v, lr=0.1, emit="int64", **amount),
-        "sampled": lambda: sf.threshold_step(w, x, v, lr=0.1, emit="int32",
-                                             selector=sf.Sampled(0.01)),
-        "hard": lambda: sf.hard_threshold_(x, **amount),
-        "step": lambda: sf.sgd_step(w, x, lr=0.1),
-    }  # fmt: skip
-    name = life.pick(list(jobs))
-    life.note(f"  {name} {amount}")
-
-    def write() -> None:
-        x[:] = np.arange(n)
-        x[::3] = 0
-
-    together(life, [jobs[name], write], seconds=0.6)
 
 
 # --- the end of the interpreter ------------------------------------------------------------------
