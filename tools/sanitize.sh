@@ -1,30 +1,22 @@
 #!/usr/bin/env bash
-# The kernel part of the test suite, on a build with AddressSanitizer and UBSan and without torch,
-# whose libraries are not instrumented. With arguments: Python with these, on that build.
+# The kernel part of the test suite and a little of tests/fuzz, on a build with AddressSanitizer and
+# UBSan. With arguments: Python with these, on that build. Only the fuzzers see torch, whose
+# libraries are not instrumented.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH=$PWD/.venv/bin:$PATH
-site=$PWD/build/asan/site
-
-cmake --preset asan -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
-  -Dpybind11_DIR="$(python -m pybind11 --cmakedir)"
-cmake --build --preset asan
-rm -rf "$site"
-cmake --install build/asan --prefix "$site" >/dev/null
-cp -R python/subgrad_fast "$site/"
-echo 'raise ModuleNotFoundError("torch is hidden from this run", name="torch")' >"$site/torch.py"
+source tools/sanitized.sh
+build_site asan
+site=$PWD/build/asan/site hidden=$PWD/build/asan/hidden
 
 # A module that is not instrumented would pass everything.
 nm -D "$site"/subgrad_fast/_core*.so | grep __asan_init >/dev/null ||
   { echo "sanitize: the module is not instrumented" >&2; exit 1; }
 
-# The interpreter is not instrumented, so the runtimes must be loaded before it. It frees nothing at
-# exit: leaks are not looked for.
-compiler=${CXX:-c++}
-export PYTHONPATH=$site
+# The interpreter frees nothing at exit: leaks are not looked for.
 export ASAN_OPTIONS=detect_leaks=0
 export UBSAN_OPTIONS=print_stacktrace=1
-libraries="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
+export PYTHONPATH=$hidden:$site
+libraries="$(runtime libasan.so) $(runtime libubsan.so)"
 sanitized() { LD_PRELOAD=$libraries python "$@"; }
 if (($#)); then
   sanitized "$@"
@@ -36,4 +28,4 @@ sanitized -m pytest -n 2 --dist loadfile -p no:cacheprovider -m "not slow and no
   tests/sparsify/test_functions.py tests/sparsify/test_masks.py tests/exchange/test_entries.py \
   tests/sampling/test_philox.py tests/sampling/test_permutation.py tests/sampling/test_weighted.py \
   tests/project/test_dispatch.py tests/fuzz_bytes
-if [[ -d tests/fuzz ]]; then sanitized -m tests.fuzz --minutes 0.3; fi
+PYTHONPATH=$site sanitized -m tests.fuzz --minutes 0.3

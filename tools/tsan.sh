@@ -4,16 +4,8 @@
 # be reported, or nothing was checked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH=$PWD/.venv/bin:$PATH
-site=$PWD/build/tsan/site
-
-cmake --preset tsan -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
-  -Dpybind11_DIR="$(python -m pybind11 --cmakedir)"
-cmake --build --preset tsan
-rm -rf "$site"
-cmake --install build/tsan --prefix "$site" >/dev/null
-cp -R python/subgrad_fast "$site/"
-echo 'raise ModuleNotFoundError("torch is hidden from this run", name="torch")' >"$site/torch.py"
+source tools/sanitized.sh
+build_site tsan
 
 # Some kernels place memory at random more widely than this runtime expects.
 still=(setarch "$(uname -m)" --addr-no-randomize)
@@ -21,8 +13,8 @@ still=(setarch "$(uname -m)" --addr-no-randomize)
 kernels=("${still[@]}" build/tsan/sgf_threads)
 # The interpreter and NumPy are not instrumented: what they do to memory by themselves is not looked
 # at. That the GIL orders what its holders do is seen, as it is made of a mutex.
-border=("${still[@]}" env "PYTHONPATH=$site" TSAN_OPTIONS=ignore_noninstrumented_modules=1
-  "LD_PRELOAD=$("${CXX:-c++}" -print-file-name=libtsan.so)" python -m tests.tsan.border)
+border=("${still[@]}" env "PYTHONPATH=$PWD/build/tsan/hidden:$PWD/build/tsan/site" TSAN_OPTIONS=ignore_noninstrumented_modules=1
+  "LD_PRELOAD=$(runtime libtsan.so)" python -m tests.tsan.border)
 
 must_report() {
   local report=build/tsan/report.txt

@@ -35,7 +35,8 @@ def main(family: str, first: int, seconds: float, most: int, log_path: str, echo
     faulthandler.enable()
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    if "ASAN_OPTIONS" not in os.environ:  # AddressSanitizer reserves terabytes of addresses
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     from tests.fuzz.life import Life
 
     live = family_of(family)
