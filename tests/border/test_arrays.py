@@ -203,3 +203,19 @@ def test_infinity_and_nan_pass_through(isa: str) -> None:
     w, g = np.ones(3, np.float32), np.float32([np.nan, np.inf, -np.inf])
     sf.sgd_step(w, g, lr=1.0)
     assert np.isnan(w[0]) and w[1] == -np.inf and w[2] == np.inf
+
+
+def test_indices_are_written_where_no_number_is_aligned() -> None:
+    """(On x86 a store there works; in C++ it is undefined, and UBSan says so.)"""
+    out = np.zeros(8 * 60 + 1, np.uint8)[1:].view(np.int64)
+    sf.choose(100, 60, seed=3, out=out)
+    assert np.array_equal(out, sf.choose(100, 60, seed=3))
+    order = sf.Permutation(100, seed=3)
+    order.slice(5, 65, out=out)
+    assert np.array_equal(out, order[5:65])
+    order.take(np.arange(60), out=out)
+    assert np.array_equal(out, order[:60])
+    for replacement in (True, False):
+        samplers = [sf.WeightedSampler(np.ones(99), replacement=replacement) for _ in range(2)]
+        samplers[0].draw(60, out=out)
+        assert np.array_equal(out, samplers[1].draw(60))

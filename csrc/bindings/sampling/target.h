@@ -1,6 +1,9 @@
 // Where indices are written, or are changed in place: contiguous int64, on the host or on a device.
 #pragma once
 
+#include <cstring>
+#include <vector>
+
 #include "bindings/border/gil.h"
 #include "bindings/border/new_arrays.h"
 #include "bindings/cuda/backend.h"
@@ -25,11 +28,26 @@ class IndexTarget {
   template <class OnHost, class OnDevice>
   void run(const OnHost& on_host, const OnDevice& on_device) const {
     if (place_.on_host()) {
-      without_gil(count_, [&] { on_host(data_, count_); });
+      fill(on_host);
     } else {
       launch(
           [&](const CudaApi& api, void* stream) { return on_device(api, stream, data_, count_); });
     }
+  }
+  // The first of these: on an aligned copy where the array itself, as a view of bytes may, is not.
+  template <class OnHost>
+  void fill(const OnHost& on_host) const {
+    without_gil(count_, [&] {
+      if (reinterpret_cast<std::uintptr_t>(data_) % sizeof *data_ == 0) {
+        on_host(data_, count_);
+        return;
+      }
+      std::vector<std::int64_t> aligned(static_cast<std::size_t>(count_));
+      void* const here = data_;
+      std::memcpy(aligned.data(), here, aligned.size() * sizeof *data_);
+      on_host(aligned.data(), count_);
+      std::memcpy(here, aligned.data(), aligned.size() * sizeof *data_);
+    });
   }
   template <class Launch>
   void launch(const Launch& body) const {

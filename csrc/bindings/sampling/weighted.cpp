@@ -71,7 +71,7 @@ class HeldWeights {
     if (!target.place().on_host()) {
       return send(target, [&](std::int64_t* rows) { draw_or_throw(key, target.count(), rows); });
     }
-    without_gil(target.count(), [&] { draw_or_throw(key, target.count(), target.data()); });
+    target.fill([&](std::int64_t* rows, std::int64_t count) { draw_or_throw(key, count, rows); });
   }
 
   void update(const IndexArray& indices, const WeightArray& values) {
