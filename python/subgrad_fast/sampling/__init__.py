@@ -7,8 +7,8 @@ number of ranks sees the same batches.
 
 from subgrad_fast.sampling.batches import BatchSampler
 from subgrad_fast.sampling.classes import ClassBalancedSampler, GroupSampler, StratifiedSampler
-from subgrad_fast.sampling.cursor import Sampler
 from subgrad_fast.sampling.permutation import Permutation, choose
+from subgrad_fast.sampling.sampler import Sampler
 from subgrad_fast.sampling.weighted import WeightedSampler
 
 __all__ = [

@@ -7,8 +7,8 @@ import numpy as np
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, row_count
-from subgrad_fast.sampling.cursor import Sampler
 from subgrad_fast.sampling.permutation import Permutation
+from subgrad_fast.sampling.sampler import Sampler
 
 
 class BatchSampler(Sampler):

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, integer, labels
-from subgrad_fast.sampling.cursor import Sampler
+from subgrad_fast.sampling.sampler import Sampler
 
 
 class _ByClass:

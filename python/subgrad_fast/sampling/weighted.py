@@ -10,7 +10,7 @@ import numpy.typing as npt
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, as_numpy, indices, integer, output
-from subgrad_fast.sampling.cursor import Sampler
+from subgrad_fast.sampling.sampler import Sampler
 
 
 def _as_weights(values: Array) -> npt.NDArray[np.float64]:

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 import subgrad_fast as sf  # noqa: E402
 from subgrad_fast import _core  # noqa: E402
-from subgrad_fast.sampling import cursor  # noqa: E402
+from subgrad_fast.sampling import sampler  # noqa: E402
 from tests.cuda.disguise import DEVICE, DISGUISED, HOST  # noqa: E402
 
 N = 1000
@@ -60,13 +60,13 @@ COMPUTED = {"shuffled", "fewer rows", "replacement", "windows", "reverse", "weig
 def spans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches whose indices were computed on the device."""
     sizes: list[int] = []
-    write = cursor.Span.write
+    write = sampler.Span.write
 
-    def noted(self: cursor.Span, out: Any) -> None:
+    def noted(self: sampler.Span, out: Any) -> None:
         sizes.append(len(self))
         write(self, out)
 
-    monkeypatch.setattr(cursor.Span, "write", noted)
+    monkeypatch.setattr(sampler.Span, "write", noted)
     return sizes
 
 
