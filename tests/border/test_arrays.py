@@ -219,3 +219,15 @@ def test_indices_are_written_where_no_number_is_aligned() -> None:
         samplers = [sf.WeightedSampler(np.ones(99), replacement=replacement) for _ in range(2)]
         samplers[0].draw(60, out=out)
         assert np.array_equal(out, samplers[1].draw(60))
+    sf.WeightedSampler(np.ones(9)).draw(0, out=out[:0])  # nothing, at an odd address
+
+
+def test_elements_are_selected_where_none_is_aligned() -> None:
+    x = np.random.default_rng(1).standard_normal(80_000).astype(np.float16)  # sampled, with ties
+    odd = np.zeros(2 * x.size + 1, np.uint8)[1:].view(np.float16)
+    odd[:] = x
+    for k in (1, 5, 4000, 79_999):
+        assert sf.kth_magnitude(odd, k=k) == sf.kth_magnitude(x, k=k)
+        got, expected = sf.select(odd, k=k), sf.select(x, k=k)
+        assert np.array_equal(got.indices, expected.indices)
+        assert np.array_equal(got.values, expected.values)

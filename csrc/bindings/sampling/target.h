@@ -38,7 +38,7 @@ class IndexTarget {
   template <class OnHost>
   void fill(const OnHost& on_host) const {
     without_gil(count_, [&] {
-      if (reinterpret_cast<std::uintptr_t>(data_) % sizeof *data_ == 0) {
+      if (count_ == 0 || reinterpret_cast<std::uintptr_t>(data_) % sizeof *data_ == 0) {
         on_host(data_, count_);
         return;
       }

@@ -50,7 +50,6 @@ std::int64_t sample_size(std::int64_t n) {
 
 template <class T, class C>
 void take_sample(const Block& b, C* out) {
-  const T* x = static_cast<const T*>(b.data);
   for (std::int64_t group = 0; group < b.n; group += kSampleGroup) {
     const std::int64_t left = std::min(b.n - group, kSampleGroup);
     const std::uint64_t hash =
@@ -58,7 +57,7 @@ void take_sample(const Block& b, C* out) {
     const std::int64_t start =
         left == kSampleGroup ? static_cast<std::int64_t>(hash >> 57) * kSampleRun : 0;
     const std::int64_t run = left / kSampleRuns;
-    for (std::int64_t i = 0; i < run; ++i) *out++ = widen<C>(x[group + start + i]);
+    for (std::int64_t i = 0; i < run; ++i) *out++ = widen<C>(b.element<T>(group + start + i));
   }
 }
 

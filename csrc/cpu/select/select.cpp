@@ -32,9 +32,9 @@ std::int64_t find_equal(const Block& b, std::uint64_t key, std::int64_t skipped)
   std::int64_t i = 0;
   with_element(b.dtype, [&](auto element) {
     using T = decltype(element);
-    const T* x = static_cast<const T*>(b.data);
     for (; i < b.n; ++i) {
-      if (magnitude_key(widen<compute_t<T>>(x[i])) == key && skipped-- == 0) return;
+      const auto x = widen<compute_t<T>>(b.element<T>(i));
+      if (magnitude_key(x) == key && skipped-- == 0) return;
     }
   });
   return i;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "core/work.h"
@@ -34,6 +35,14 @@ struct Block {
 
   const char* at(std::int64_t i) const {
     return static_cast<const char*>(data) + i * static_cast<std::int64_t>(size_of(dtype));
+  }
+  // The element itself, of the type T of its dtype; it need not be aligned.
+  template <class T>
+  T element(std::int64_t i) const {
+    T value;
+    std::memcpy(&value, static_cast<const char*>(data) + i * std::int64_t{sizeof value},
+                sizeof value);
+    return value;
   }
 };
 
