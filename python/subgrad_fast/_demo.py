@@ -67,7 +67,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     loss: torch.nn.Module
-    loader: BatchLoader
+    loader: BatchLoader[Any]
     step_ns: list[int] = field(default_factory=list)
 
     def epoch(self, advance: Callable[[], object]) -> float:
@@ -103,7 +103,7 @@ class Run:
         return arrays
 
 
-def batch_loader(examples: Examples, seed: int) -> BatchLoader:
+def batch_loader(examples: Examples, seed: int) -> BatchLoader[Any]:
     """Batches of all examples, in a new order each epoch that follows from the seed."""
     sampler = BatchSampler(len(examples.labels), BATCH_SIZE, seed=seed)
     return BatchLoader(tuple(examples), sampler)

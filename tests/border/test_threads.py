@@ -92,7 +92,7 @@ def test_threads_share_an_iterator(batch_size: int | None) -> None:
 def test_threads_share_an_iteration_over_a_loader() -> None:
     x = np.arange(20_000 * 64, dtype=np.float32).reshape(-1, 64)
     for rows in (16, 2_000):  # in turn, in the background
-        iterator = iter(sf.BatchLoader(x, sf.BatchSampler(len(x), rows, seed=2), copy=True))
+        iterator = iter(sf.BatchLoader(x, sf.BatchSampler(len(x), rows, seed=2)))
         parts: list[list[Any]] = [[] for _ in range(THREADS)]
 
         def work(part: list[Any], iterator: Any = iterator) -> None:

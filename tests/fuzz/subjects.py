@@ -62,7 +62,7 @@ class Samplers:
 
     def check(self) -> None:
         sampler, life = self.sampler, self.life
-        n = sampler.n if hasattr(sampler, "n") else sampler._data.n
+        n = sampler.n
         life.check(0 <= sampler.position <= sampler.length, "position")
         if hasattr(sampler, "draw"):
             rows = sampler.draw(min(8, int((sampler.weights > 0).sum())))
@@ -89,7 +89,7 @@ class Loaders(Samplers):
             self.spec.options |= {"batch_size": 1, "world_size": 1, "rank": 0}
         super().renew()
         self.n = self.sampler.n if hasattr(self.sampler, "n") else self.sampler._data.n
-        self.loader = sf.BatchLoader(np.arange(self.n), self.sampler, copy=True)
+        self.loader = sf.BatchLoader(np.arange(self.n), self.sampler)
 
     def state(self) -> Any:
         return self.loader.state_dict()

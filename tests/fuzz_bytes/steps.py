@@ -160,7 +160,7 @@ def gather(data: bytes) -> None:
     indices = [i for i in wanted if 0 <= i < rows] if source.flag() else wanted
     before = memory.block.copy()
     try:
-        (batch,) = list(sf.BatchLoader(x, [np.array(indices, np.int64)], copy=True))
+        (batch,) = list(sf.BatchLoader(x, [np.array(indices, np.int64)]))
     except (IndexError, OverflowError, *REFUSALS):
         assert rows == 0 or not indices or not all(0 <= i < rows for i in indices)
     else:

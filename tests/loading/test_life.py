@@ -1,13 +1,14 @@
-"""The life of a BatchLoader: reused buffers, ends, forks, threads, resumes."""
+"""The life of a BatchLoader: memory, ends, forks, threads, resumes."""
 
 from __future__ import annotations
 
 import gc
 import itertools
 import multiprocessing
+import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,36 +22,110 @@ from tests.bits import assert_same_bytes
 from tests.loading.orders import N, Order, StatefulOrder, numbers
 from tests.threads import run_threads
 
-# --- reused buffers -----------------------------------------------------------------------------
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+
+# --- batches are the caller's -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefetch", [1, 2, 5])
-def test_a_batch_is_valid_until_prefetch_more_were_taken(prefetch: int, way: str) -> None:
+def test_batches_may_be_kept_for_ever(prefetch: int, way: str) -> None:
     x = numbers((N, 3))
     order = Order()
-    made = sf.BatchLoader(x, order, prefetch=prefetch)
-    held: list[tuple[np.ndarray, np.ndarray]] = []
-    overwritten = 0
-    for _ in range(3):  # the end of an epoch is no exception
-        for batch, indices in zip(made, order, strict=True):
-            held.append((batch, x[indices]))
-            for kept, expected in held[-prefetch:]:
-                assert_same_bytes(kept, expected)
-            if len(held) > 2 * prefetch:  # the control: it does end
-                kept, expected = held[-2 * prefetch - 1]
-                overwritten += kept.tobytes() != expected.tobytes()
-    assert overwritten > 80 - 2 * prefetch
-
-
-def test_the_arrays_are_reused_and_copies_are_not(way: str) -> None:
-    x = numbers((1024, 3))
-    order = Order(1024)
-    assert len({id(batch) for batch in sf.BatchLoader(x, order)}) <= 4
-    batches = list(sf.BatchLoader(x, order, copy=True))
-    assert len({batch.ctypes.data for batch in batches}) == len(batches)
-    for batch, indices in zip(batches, order, strict=True):
-        assert_same_bytes(batch, x[indices])
+    kept: list[np.ndarray] = []
+    for _ in range(3):
+        kept += sf.BatchLoader(x, order, prefetch=prefetch)
+    for batch, indices in zip(kept, order.batches * 3, strict=True):
         assert batch.flags.writeable
+        assert_same_bytes(batch, x[indices])
+    addresses = {batch.ctypes.data for batch in kept}
+    assert len(addresses) == len(kept)
+
+
+def test_memory_comes_back_when_nothing_shows_it(way: str) -> None:
+    x = numbers((4096, 3))
+    loader = sf.BatchLoader(x, Order(4096), prefetch=2)
+    addresses = {batch.ctypes.data for _ in range(3) for batch in loader}
+    assert len(addresses) <= 6  # of 384 batches
+
+
+@pytest.mark.parametrize("shown", ["view", "memoryview", "transposed", "tensor"])
+def test_any_view_keeps_its_batch(shown: str, way: str) -> None:
+    x = np.arange(2 * N, dtype=np.float32).reshape(N, 2)
+    if shown == "tensor":
+        torch = pytest.importorskip("torch")
+    show: Callable[[np.ndarray], Any] = {
+        "view": lambda batch: batch[:1, 1],
+        "memoryview": memoryview,
+        "transposed": lambda batch: batch.T,
+        "tensor": lambda batch: torch.from_numpy(batch)[0],
+    }[shown]
+    order = Order()
+    views = [show(batch) for batch in sf.BatchLoader(x, order)]
+    for view, indices in zip(views, order, strict=True):
+        assert np.array_equal(np.asarray(view), show(x[indices]))
+
+
+def test_batches_are_written_to_sent_and_given_back_elsewhere(way: str) -> None:
+    x = np.arange(N)
+    kept: list[np.ndarray] = []
+    order = Order()
+
+    def take_over() -> None:
+        for batch in kept:
+            np.add(batch, 1, out=batch)
+        kept.clear()
+
+    for _ in range(5):
+        for batch, indices in zip(sf.BatchLoader(x, order), order, strict=True):
+            assert np.array_equal(batch, indices)
+            kept.append(batch)
+            batch[:] = -1
+        assert run_threads(take_over) == []
+
+
+@needs_proc
+def test_memory_is_bounded_and_returned() -> None:
+    """(Resident memory: what the system says, in batches of 4 MB.)"""
+    mb = 1 << 20
+    x = np.zeros((64, mb), np.uint8)
+    order = [np.arange(4)] * 40
+
+    def batches() -> float:
+        """Of memory, more than before."""
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return (pages * resource.getpagesize() - before) / (4 * mb)
+
+    before = 0.0
+    x[:] = 1
+    gc.collect()
+    before = batches() * 4 * mb
+    loader = sf.BatchLoader(x, order, prefetch=2)
+    most = max(batches() for _ in loader)
+    assert most < 7  # two in the caller's hands, two on their way, two spare
+    kept = list(loader)
+    assert batches() > 39  # the control
+    del kept
+    assert batches() < 7
+    kept = list(itertools.islice(loader, 3))
+    loader.close()
+    assert 2.5 < batches() < 4.5
+    del kept
+    assert batches() < 1.5
+    assert sum(1 for _ in loader) == 40  # it may be gone through again
+    del loader
+    gc.collect()
+    assert batches() < 1.5
+
+
+def test_a_closed_loader_ends_its_passes(way: str) -> None:
+    x = np.arange(N)
+    with sf.BatchLoader(x, Order()) as loader:
+        passes = [iter(loader), iter(loader)]
+        kept = [next(p) for p in passes]
+    assert [list(p) for p in passes] == [[], []]
+    assert all(np.array_equal(batch, Order().batches[0]) for batch in kept)
+    loader.close()
+    assert len(list(loader)) == 32
 
 
 def test_two_iterations_at_once(way: str) -> None:
@@ -77,9 +152,6 @@ def thread_count() -> int:
     """Threads of loaders in this process. Python does not know them, the system does."""
     names = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
     return names.count("subgrad_gather\n")
-
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 
 
 @needs_proc
@@ -115,16 +187,16 @@ def test_abandoned_iterations_leave_nothing_behind(way: str) -> None:
     assert thread_count() == before
 
 
-def test_an_abandoned_ring_is_not_written_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_of_an_abandoned_pass_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "_BACKGROUND_BYTES", 0)
     x = numbers((N, 500))
     order = [np.arange(N)] * 6
     for _ in range(20):
         iterator = iter(sf.BatchLoader(x, order, prefetch=3))
-        ring = next(iterator)
+        batch = next(iterator)
         iterator.close()
-        ring[:] = 5
-        assert (ring == 5).all()
+        batch[:] = 5
+        assert (batch == 5).all()
 
 
 def test_the_interpreter_ends_while_batches_are_on_their_way() -> None:
@@ -201,7 +273,7 @@ def test_a_resume_neither_loses_nor_repeats(sampler: type[Order], prefetch: int,
     x = np.arange(N)
 
     def make() -> sf.BatchLoader:
-        return sf.BatchLoader(x, sampler(batch_size=90), prefetch=prefetch, copy=True)
+        return sf.BatchLoader(x, sampler(batch_size=90), prefetch=prefetch)
 
     def tail(made: sf.BatchLoader, count: int) -> list[list[int]]:
         batches: list[list[int]] = []
@@ -245,7 +317,7 @@ def test_a_resume_on_more_ranks(stop: int, way: str) -> None:
     x = np.arange(N)
 
     def make(**ranks: int) -> sf.BatchLoader:
-        return sf.BatchLoader(x, sf.BatchSampler(N, 96, seed=3, **ranks), copy=True)
+        return sf.BatchLoader(x, sf.BatchSampler(N, 96, seed=3, **ranks))
 
     whole = list(make())
     one = make()
@@ -267,14 +339,14 @@ def test_states_of_others_are_refused() -> None:
     with pytest.raises(ValueError, match=r"state\['sampler'\]: does not belong"):
         sf.BatchLoader(x, Order()).load_state_dict(state)
     with pytest.raises(ValueError, match="state: batches, sampler missing"):
-        sf.BatchLoader(x, Order()).load_state_dict({"version": 1})
-    with pytest.raises(ValueError, match=r"state\['version'\]: expected 1, got 7"):
+        sf.BatchLoader(x, Order()).load_state_dict({"version": 2})
+    with pytest.raises(ValueError, match=r"state\['version'\]: expected 2, got 7"):
         sf.BatchLoader(x, StatefulOrder()).load_state_dict({**state, "version": 7})
 
 
 def test_set_epoch(way: str) -> None:
     x = np.arange(N)
-    made = sf.BatchLoader(x, StatefulOrder(), copy=True)
+    made = sf.BatchLoader(x, StatefulOrder())
     made.set_epoch(5)
     assert next(iter(made)).tolist() == ((Order().batches[0] + 5) % N).tolist()
     made.set_epoch(2)

@@ -38,7 +38,7 @@ ROWS += [(65,), (97,), (128,), (129,), (28, 28), (4, 64), (257,), (1000,), (3, 7
 def test_values_and_order(row: tuple[int, ...], dtype: str, way: str) -> None:
     x = numbers((N, *row), dtype)
     order = Order()
-    batches = list(sf.BatchLoader(x, order, copy=True))
+    batches = list(sf.BatchLoader(x, order))
     assert len(batches) == len(order) == 32
     for batch, indices in zip(batches, order, strict=True):
         assert_same_bytes(batch, x[indices])
@@ -88,7 +88,7 @@ def test_objects_keep_their_reference_counts(way: str) -> None:
         return sys.getrefcount(x[0, 0])
 
     before = references()
-    batches = list(sf.BatchLoader(x, Order(), copy=True))
+    batches = list(sf.BatchLoader(x, Order()))
     assert references() == before + 1
     same = [np.array_equal(b, x[indices]) for b, indices in zip(batches, Order(), strict=True)]
     assert all(same)
@@ -119,10 +119,10 @@ def test_memory_mapped_files(tmp_path: Path) -> None:
         for batch, indices in zip(made, Order(), strict=True):
             assert type(batch) is np.ndarray
             assert_same_bytes(batch, x[indices])
-        assert made._spare.background
+        assert made._spare[1]
     in_memory = sf.BatchLoader(x, Order())
     list(in_memory)
-    assert not in_memory._spare.background
+    assert not in_memory._spare[1]
 
 
 @pytest.mark.parametrize("n", [1, 2, 255, 256, 257, 4095, 4096, 4097, 50_000])
@@ -151,7 +151,7 @@ def test_a_caller_who_is_early_late_or_gone(threads: Callable[[int], None]) -> N
             for i, batch in enumerate(itertools.islice(made, stop)):
                 assert_same_bytes(batch, x[order[i]])
                 time.sleep(rng.choice([0.0, 1e-4, 1e-3]))
-        assert made._spare.background
+        assert made._spare[1]
 
 
 # --- samplers -----------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def test_what_comes_with_the_indices_is_passed_on(way: str) -> None:
     x = numbers((N, 3))
     mask = np.array([True, False])
     order = [(np.array([1, 2]), mask), ([3, 4], mask, 0.5), [5, 6], ((7, 8), None)]
-    got = list(sf.BatchLoader((x,), order, copy=True))
+    got = list(sf.BatchLoader((x,), order))
     assert got[0][1] is mask
     assert got[1][1] is mask
     assert got[1][2] == 0.5
@@ -212,12 +212,14 @@ GOOD = np.zeros((10, 2), np.float32)
         ([[1.0, 2.0]], {}, TypeError, r"arrays\[0\]: expected a NumPy array or torch tensor"),
         ("text", {}, TypeError, "arrays: expected a NumPy array or torch tensor, got str"),
         (np.ma.masked_array(GOOD, GOOD == 0), {}, TypeError, "arrays: masked arrays"),
-        (GOOD, {"prefetch": 0}, ValueError, "prefetch: expected a number of batches >= 1, got 0"),
+        (GOOD, {"prefetch": 0}, ValueError, "prefetch: expected an integer from 1 to 65536, got 0"),
+        (GOOD, {"prefetch": 1.5}, TypeError, "prefetch: expected an integer .* got float 1.5"),
+        (GOOD, {"prefetch": "2"}, TypeError, "prefetch: expected an integer .* got str '2'"),
         (
             GOOD,
-            {"prefetch": 1.5},
+            {"sampler": sf.BatchSampler(9, 2)},
             ValueError,
-            "prefetch: expected a number of batches >= 1, got 1.5",
+            "sampler: is of 9 rows, but the arrays have 10",
         ),
         (GOOD, {"sampler": 3}, TypeError, "sampler: expected an iterable, got int"),
         (GOOD, {"sampler": iter([])}, TypeError, "sampler: an iterator ends after one epoch"),
@@ -260,19 +262,6 @@ def test_bad_batches(batch: Any, error: type[Exception], message: str, way: str)
         next(iter(sf.BatchLoader(x, [batch])))
 
 
-def test_nothing_is_copied_of_a_bad_batch() -> None:
-    source, output = np.arange(10), np.full(3, -7)
-    ring = _core.loading.Ring([source], 10, 1, source)
-    ring.bind(0, [output], 3)
-    for fill in (ring.gather, ring.submit):
-        with pytest.raises(IndexError):
-            fill(0, [1, 2, 10])
-        ring.wait(0)
-        assert output.tolist() == [-7] * 3
-    ring.gather(0, [1, 2, 9])  # the control
-    assert output.tolist() == [1, 2, 9]
-
-
 def test_errors_of_the_sampler_reach_the_caller_in_turn(way: str) -> None:
     class Failing(Order):
         def __iter__(self) -> Iterator[Any]:
@@ -285,21 +274,30 @@ def test_errors_of_the_sampler_reach_the_caller_in_turn(way: str) -> None:
         next(iterator)
 
 
+def ring_of(*fields: Any, rows: int = 10, slots: int = 2) -> Any:
+    return _core.loading.Ring(list(fields), rows, slots, 2, tuple, np.zeros(1))
+
+
 def test_the_ring_checks_what_it_is_given() -> None:
     x = np.zeros((10, 4), np.float32)
-    with pytest.raises(ValueError, match=r"sources\[0\]: expected 10 contiguous rows"):
-        _core.loading.Ring([x[:, ::2]], 10, 1, x)
-    with pytest.raises(ValueError, match=r"sources\[1\]"):
-        _core.loading.Ring([x, x[:9]], 10, 1, x)
-    ring = _core.loading.Ring([x], 10, 1, x)
+    pooled = _core.loading.Field.pooled
+    with pytest.raises(ValueError, match=r"fields\[0\]: expected 10 contiguous rows"):
+        ring_of(pooled(x[:, ::2], x, None))
+    with pytest.raises(ValueError, match=r"fields\[1\]"):
+        ring_of(pooled(x, x, None), pooled(x[:9], x, None))
     frozen = np.zeros((3, 4), np.float32)
     frozen.flags.writeable = False
     wrong = [np.zeros((3, 5), "f4"), np.zeros((2, 4), "f4"), np.zeros((3, 8), "f4")[:, ::2], frozen]
     for output in wrong:
-        with pytest.raises(ValueError, match=r"outputs\[0\]"):
-            ring.bind(0, [output], 3)
-    with pytest.raises(IndexError):
-        ring.bind(1, [x], 10)
-    ring.bind(0, [np.zeros((3, 4), "f4")], 3)
-    with pytest.raises(ValueError, match="indices: expected 3, got 2"):
-        ring.gather(0, [1, 2])
+        ring = ring_of(_core.loading.Field.made(x, lambda _, output=output: (output, output)))
+        with pytest.raises(ValueError, match=r"fields\[0\]: does not fit"):
+            ring.gather([1, 2, 3])
+    ring = ring_of(pooled(x, x, None))
+    with pytest.raises(IndexError, match="slot"):
+        ring.take(2)
+    with pytest.raises(RuntimeError, match="slot: nothing was submitted"):
+        ring.take(0)
+    slots = [ring.submit([i]) for i in range(2)]
+    with pytest.raises(RuntimeError, match="slot: not taken yet"):
+        ring.submit([2])
+    assert [len(ring.take(slot)[0]) for slot in slots] == [1, 1]

@@ -1,13 +1,15 @@
-"""BatchLoader on tensors: what goes in comes out, and autograd is not fooled by reused buffers."""
+"""BatchLoader on tensors: what goes in comes out, and is the caller's."""
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 
 import subgrad_fast as sf
+from subgrad_fast import _core
 from tests.loading.orders import N, Order, StatefulOrder, numbers
 
 torch = pytest.importorskip("torch")
@@ -51,24 +53,49 @@ def test_torch_samplers(way: str) -> None:
     x = torch.arange(N)
     sampler = torch.utils.data.BatchSampler(torch.utils.data.RandomSampler(x), 64, drop_last=False)
     made = sf.BatchLoader(x, sampler)
-    batches = list(sf.BatchLoader(x, sampler, copy=True))
+    batches = list(sf.BatchLoader(x, sampler))
     assert len(made) == len(batches) == 16
     assert torch.equal(torch.cat(batches).sort().values, x)
-    by_tensor = sf.BatchLoader(x, [torch.tensor([3, 1]), torch.tensor([2, 2])], copy=True)
+    by_tensor = sf.BatchLoader(x, [torch.tensor([3, 1]), torch.tensor([2, 2])])
     assert [b.tolist() for b in by_tensor] == [[3, 1], [2, 2]]
 
 
-def test_autograd_notices_an_overwritten_batch(way: str) -> None:
+def test_autograd_may_keep_batches(way: str) -> None:
     w = torch.ones(3, requires_grad=True)
-    iterator = iter(sf.BatchLoader(torch.randn(N, 3), Order(), prefetch=2))
-    batch = next(iterator)
-    loss = (batch * w).sum()
-    next(iterator)
-    loss.backward(retain_graph=True)  # one more was taken: still valid
-    assert torch.equal(w.grad, batch.sum(0))
-    next(iterator)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()
+    x = torch.randn(N, 3)
+    losses = [(batch * w).sum() for batch in sf.BatchLoader(x, Order())]
+    torch.stack(losses).sum().backward()
+    torch.testing.assert_close(w.grad, x.sum(0))
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_batches_are_the_callers(exchange: bool, way: str) -> None:
+    x, y = torch.randn(N, 3).bfloat16(), torch.arange(N)
+    before = _core.testing.use_exchange_api(exchange)
+    try:
+        batches = list(sf.BatchLoader((x, y), Order()))
+    finally:
+        _core.testing.use_exchange_api(before)
+    assert torch.equal(torch.cat([b for _, b in batches]).sort().values, y)
+    for (a, b), indices in zip(batches, Order(), strict=True):
+        assert torch.equal(a, x[indices])
+        assert b.is_leaf and not b.requires_grad and not b.is_inference()
+    rows = [a[0, 1:].clone() for a, _ in batches]
+    views = [a[0, 1:] for a, _ in batches]  # a view keeps its batch
+    del a, b, batches
+    list(sf.BatchLoader((x, y), Order()))
+    assert all(torch.equal(view, row) for view, row in zip(views, rows, strict=True))
+
+
+def test_a_batch_goes_to_another_process(way: str) -> None:
+    x = torch.arange(N)
+    batch = next(iter(sf.BatchLoader(x, Order())))
+    expected = batch.clone()
+    assert torch.equal(pickle.loads(pickle.dumps(batch)), expected)
+    batch.share_memory_()
+    assert batch.is_shared()
+    assert torch.equal(batch, expected)
+    assert torch.equal(batch.requires_grad_() if batch.is_floating_point() else batch, expected)
 
 
 def test_a_batch_may_require_a_gradient(way: str) -> None:

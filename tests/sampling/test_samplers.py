@@ -125,7 +125,8 @@ def test_interrupted_and_resumed(make: Callable[..., Sampler], stop: int) -> Non
     running = make(seed=5)
     list(running)
     stop = min(stop, len(running))
-    got = flat(itertools.islice(iter(running), stop))
+    stopped = iter(running)
+    got = flat(itertools.islice(stopped, stop))
     state = running.state_dict()
     assert all(type(value) is int for value in state.values())
     world_size = 1
@@ -179,45 +180,14 @@ def test_single_rows_resume_with_another_world_size() -> None:
     assert got == rows
 
 
-def test_states_of_iterators_and_several_of_them() -> None:
-    sampler = sf.BatchSampler(100, 8, seed=1)
-    batches = [b.tolist() for b in sampler]
-    sampler.set_epoch(0)
-    first = iter(sampler)
-    next(first)
-    second = iter(sampler)  # a new pass from the beginning
-    assert [b.tolist() for b in second] == batches
-    assert sampler.epoch == 1
-    assert next(first).tolist() == batches[1]  # the first goes on undisturbed,
-    assert sampler.state_dict()["position"] == 0  # and is no longer the sampler's
-    third = iter(sampler)
-    third.load_state_dict(first.state_dict())
-    assert [b.tolist() for b in third] == batches[2:]
-    assert sampler.epoch == 1
-
-
-def test_a_state_after_the_last_batch() -> None:
-    sampler = sf.BatchSampler(16, 8, seed=1)
-    iterator = iter(sampler)
-    next(iterator), next(iterator)
-    resumed = sf.BatchSampler(16, 8)
-    resumed.load_state_dict(sampler.state_dict())
-    assert list(resumed) == []
-    assert resumed.epoch == 1
-    assert [b.tolist() for b in resumed] == [b.tolist() for b in sf_epoch(1)]
-
-
-def sf_epoch(epoch: int) -> Sampler:
-    sampler = sf.BatchSampler(16, 8, seed=1)
-    sampler.set_epoch(epoch)
-    return sampler
-
-
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({}, "epoch, position, seed, version missing"),
-        ({"version": 2}, "expected version 1, got 2"),
+        ({}, "epoch, n, order, position, seed, version missing"),
+        ({"version": 1}, "expected version 2, got 1"),
+        ({"n": 50}, r"state\['n'\]: taken with 50 rows of data, but there are 103"),
+        ({"order": 7}, r"state\['order'\]: taken with other data or options than .* shuffled"),
+        ({"order": -1}, "order"),
         ({"position": -1}, "position"),
         ({"position": 104}, "position"),
         ({"epoch": -1}, "epoch"),
@@ -237,7 +207,13 @@ def test_bad_states_change_nothing(state: dict[str, int], message: str) -> None:
     [
         ({"n": 0}, ValueError, "n: "),
         ({"batch_size": 0}, ValueError, "batch_size: "),
-        ({"batch_size": 11}, ValueError, "batch_size: 11 is larger than an epoch of 10 rows"),
+        (
+            {"batch_size": 11, "tail": "drop"},
+            ValueError,
+            "batch_size: 11 is larger than an epoch of 10 rows, and tail='drop' leaves nothing",
+        ),
+        ({"n": "text"}, TypeError, "n: expected a number of rows, got str"),
+        ({"n": np.zeros(5)}, TypeError, "n: expected a number of rows, got ndarray"),
         ({"batch_size": 2.0}, TypeError, "batch_size: "),
         ({"rank": 1}, ValueError, "rank: expected an integer from 0 to 0, got 1"),
         ({"rank": -1}, ValueError, "rank: "),

@@ -127,7 +127,7 @@ def test_other_bad_arguments() -> None:
     with pytest.raises(ValueError, match="num_samples: expected an integer from 1 to 2, got 3"):
         sf.WeightedSampler([1, 0, 1], replacement=False, num_samples=3)
     with pytest.raises(ValueError, match="batch_size: 4 is larger than an epoch of 3 rows"):
-        sf.WeightedSampler([1, 1, 1], 4)
+        sf.WeightedSampler([1, 1, 1], 4, tail="drop")
     with pytest.raises(ValueError, match="n: expected an integer from 0 to 2, got 3"):
         sf.WeightedSampler([1, 0, 1], replacement=False).draw(3)
     with pytest.raises(ValueError, match="n: "):

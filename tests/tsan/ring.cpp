@@ -35,15 +35,14 @@ class Arrays {
   void bind(GatherRing& ring, int slot, std::int64_t rows) {
     auto& outputs = outputs_[static_cast<std::size_t>(slot)];
     outputs.clear();
-    std::vector<char*> pointers;
-    for (const std::size_t bytes : kBytes) {
-      outputs.emplace_back(static_cast<std::size_t>(rows) * bytes);
+    char** const pointers = ring.prepare(slot, rows);
+    for (std::size_t i = 0; i < kBytes.size(); ++i) {
+      outputs.emplace_back(static_cast<std::size_t>(rows) * kBytes[i]);
+      pointers[i] = outputs.back().data();
     }
-    for (auto& output : outputs) pointers.push_back(output.data());
-    ring.bind(slot, pointers, rows);
   }
 
-  // Reads all of a batch, as a caller does, and writes to it: until the slot's next turn it is his.
+  // Reads all of a batch, as a caller does, and writes to it: it is his.
   void use(int slot, const std::vector<std::int64_t>& indices) {
     auto& outputs = outputs_[static_cast<std::size_t>(slot)];
     for (std::size_t i = 0; i < kBytes.size(); ++i) {
@@ -77,7 +76,7 @@ void go_around(std::int64_t rows, int ahead, std::uint64_t seed) {
   const auto renew = [&](int slot) -> std::vector<std::int64_t>& {
     auto& chosen = indices[static_cast<std::size_t>(slot)];
     const std::int64_t wanted = numbers.below(4) == 0 ? numbers.below(rows + 1) : rows;
-    if (ring.rows(slot) != wanted || chosen.empty()) arrays.bind(ring, slot, wanted);
+    arrays.bind(ring, slot, wanted);
     chosen.resize(static_cast<std::size_t>(wanted));
     for (std::int64_t& index : chosen) index = numbers.below(kRows);
     return chosen;
@@ -124,7 +123,7 @@ void race_with_a_ring_worker() {
   std::vector<float> batch(data.size());
   std::vector<std::int64_t> indices(data.size());
   GatherRing ring({{reinterpret_cast<const char*>(data.data()), 4, 4}}, 1);
-  ring.bind(0, {reinterpret_cast<char*>(batch.data())}, 1 << 20);
+  *ring.prepare(0, 1 << 20) = reinterpret_cast<char*>(batch.data());
   fill(ring, 0, indices);
   ring.submit(0);
   std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the worker has begun

@@ -10,15 +10,17 @@ void register_loading(py::module_& m) {
   using namespace py::literals;
 
   m.def("contiguous_rows", &contiguous_rows, "array"_a);
+  py::class_<Field>(m, "Field")
+      .def_static("pooled", &Field::pooled, "source"_a, "like"_a, "wrap"_a)
+      .def_static("made", &Field::made, "source"_a, "make"_a)
+      .def_static("indexed", &Field::indexed, "index"_a);
   py::class_<HeldRing>(m, "Ring")
-      .def(py::init<const std::vector<py::object>&, std::int64_t, int, const py::object&>(),
-           "sources"_a, "rows"_a, "slots"_a, "like"_a)
-      .def("bind", &HeldRing::bind, "slot"_a, "outputs"_a, "rows"_a)
-      .def("gather", &HeldRing::gather, "slot"_a, "indices"_a)
-      .def("submit", &HeldRing::submit, "slot"_a, "indices"_a)
-      .def("wait", &HeldRing::wait, "slot"_a)
-      .def("cancel", &HeldRing::cancel)
-      .def("indices_on_device", &HeldRing::indices_on_device, "slot"_a);
+      .def(py::init<std::vector<Field>, std::int64_t, int, int, py::object, const py::object&>(),
+           "fields"_a, "rows"_a, "slots"_a, "spare"_a, "pack"_a, "like"_a)
+      .def("gather", &HeldRing::gather, "indices"_a)
+      .def("submit", &HeldRing::submit, "indices"_a)
+      .def("take", &HeldRing::take, "slot"_a)
+      .def("cancel", &HeldRing::cancel);
 }
 
 }  // namespace subgrad

@@ -1,6 +1,9 @@
 #include "bindings/loading/ring.h"
 
+#include <algorithm>
+#include <new>
 #include <string>
+#include <utility>
 
 #include "bindings/border/gil.h"
 #include "bindings/cuda/backend.h"
@@ -9,156 +12,196 @@
 namespace subgrad {
 namespace {
 
-// An array as rows of bytes, whatever its elements are.
-struct Rows {
-  char* data;
-  std::int64_t count;  // -1: it has no dimension
-  std::int64_t stride, row_bytes;
-  bool contiguous_rows, contiguous, writable;
-  Place place;
-};
-
-Rows rows_of_numpy(const py::array& a) {
-  Rows rows{};
-  rows.data = const_cast<char*>(static_cast<const char*>(a.data()));
-  rows.writable = a.writeable();
-  rows.contiguous = (a.flags() & py::array::c_style) != 0;
-  rows.count = a.ndim() > 0 ? a.shape(0) : -1;
-  rows.stride = a.ndim() > 0 ? a.strides(0) : 0;
-  rows.contiguous_rows = true;
-  rows.row_bytes = a.itemsize();
-  for (py::ssize_t d = a.ndim(); d-- > 1; rows.row_bytes *= a.shape(d)) {
-    if (a.shape(d) != 1 && a.strides(d) != rows.row_bytes) rows.contiguous_rows = false;
-  }
-  return rows;
-}
-
-Rows rows_of(const py::object& object, const Where& where) {
-  if (py::isinstance<py::array>(object)) return rows_of_numpy(object);
-  const GenericArray a = generic_array(object, where);
-  Rows rows{};
-  rows.data = a.data();
-  rows.writable = true;
-  rows.contiguous = a.contiguous();
-  rows.count = a.tensor.ndim > 0 ? a.tensor.shape[0] : -1;
-  rows.stride = a.tensor.ndim > 0 ? a.row_stride() : 0;
-  rows.contiguous_rows = a.contiguous_rows();
-  rows.row_bytes = a.row_bytes();
-  rows.place = a.place;
-  return rows;
-}
-
 Where numbered(const char* argument, std::size_t i) {
   return {argument, static_cast<std::ptrdiff_t>(i)};
 }
 
+std::size_t bytes_of(std::int64_t rows, std::int64_t row_bytes) {
+  if (row_bytes > 0 && rows > PTRDIFF_MAX / row_bytes) throw std::bad_alloc();
+  return static_cast<std::size_t>(rows * row_bytes);
+}
+
+std::int64_t count_of(const py::object& given) {
+  const Py_ssize_t count = PyObject_Size(given.ptr());
+  if (count >= 0) return count;
+  if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
+  PyErr_Clear();
+  throw py::type_error(std::string("sampler: expected batches of indices, got ") +
+                       Py_TYPE(given.ptr())->tp_name);
+}
+
+py::object packed(const py::object& pack, const std::vector<py::object>& arrays) {
+  if (pack.is_none()) return arrays.at(0);
+  if (pack.ptr() == reinterpret_cast<PyObject*>(&PyTuple_Type)) {
+    py::tuple made(arrays.size());
+    for (std::size_t i = 0; i < arrays.size(); ++i) made[i] = arrays[i];
+    return std::move(made);
+  }
+  py::list made(arrays.size());
+  for (std::size_t i = 0; i < arrays.size(); ++i) made[i] = arrays[i];
+  return pack.ptr() == reinterpret_cast<PyObject*>(&PyList_Type) ? py::object(std::move(made))
+                                                                 : pack(made);
+}
+
 }  // namespace
 
-bool contiguous_rows(const py::object& array) { return rows_of(array, {"array"}).contiguous_rows; }
-
-HeldRing::HeldRing(const std::vector<py::object>& sources, std::int64_t rows, int slots,
-                   const py::object& like)
-    : sources_(sources),
+HeldRing::HeldRing(std::vector<Field> fields, std::int64_t rows, int slots, int spare,
+                   py::object pack, const py::object& like)
+    : fields_(std::move(fields)),
+      pools_(fields_.size()),
       slots_(static_cast<std::size_t>(slots)),
       rows_(rows),
+      pack_(std::move(pack)),
       place_(rows_of(like, {"like"}).place) {
-  for (std::size_t i = 0; i < sources.size(); ++i) {
-    const Where where = numbered("sources", i);
-    const Rows source = rows_of(sources[i], where);
-    if (source.count != rows || !source.contiguous_rows || source.place.device != place_.device) {
-      throw py::value_error(where.text() + ": expected " + std::to_string(rows) +
-                            " contiguous rows on " + device_text(place_.device));
-    }
+  std::vector<RowSource> sources;
+  for (std::size_t i = 0; i < fields_.size(); ++i) {
+    if (!fields_[i].by_kernels()) continue;
+    const Where where = numbered("fields", i);
+    const ArrayRows& source = fields_[i].rows();
+    require_source(source, rows, place_.device, where);
     if (!place_.on_host()) require_cuda(place_, where);
-    row_sources_.push_back({source.data, source.stride, source.row_bytes});
-  }
-  if (place_.on_host()) ring_ = std::make_unique<GatherRing>(row_sources_, slots);
-}
-
-HeldRing::Slot& HeldRing::at(int slot) {
-  if (slot < 0 || slot >= static_cast<int>(slots_.size())) throw py::index_error("slot");
-  return slots_[static_cast<std::size_t>(slot)];
-}
-
-void HeldRing::bind(int number, const std::vector<py::object>& outputs, std::int64_t rows) {
-  Slot& slot = at(number);
-  if (outputs.size() != sources_.size()) throw py::value_error("outputs: one per source");
-  std::vector<char*> pointers;
-  std::vector<GatherArray> arrays;
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    const Where where = numbered("outputs", i);
-    const Rows output = rows_of(outputs[i], where);
-    if (output.count != rows || !output.contiguous || !output.writable ||
-        output.row_bytes != row_sources_[i].row_bytes || output.place.device != place_.device) {
-      throw py::value_error(where.text() + ": does not fit its source");
+    if (fields_[i].shown()) {
+      pools_[i] = std::make_shared<BlockPool>(static_cast<std::size_t>(spare));
     }
-    pointers.push_back(output.data);
-    arrays.push_back({row_sources_[i], output.data});
+    sources.push_back(source.source());
+    by_kernels_.push_back(i);
   }
-  slot.outputs = outputs;
-  slot.rows = rows;
-  if (place_.on_host()) {
-    ring_->bind(number, std::move(pointers), rows);
-  } else {
-    slot.arrays = std::move(arrays);
-    slot.indices = new_on_device(place_, kDLInt64, rows);
+  for (Slot& slot : slots_) {
+    slot.blocks.resize(fields_.size());
+    slot.arrays.resize(fields_.size());
+    slot.work.resize(place_.on_host() ? 0 : by_kernels_.size());
+  }
+  if (place_.on_host()) ring_ = std::make_unique<GatherRing>(sources, slots);
+}
+
+HeldRing::~HeldRing() {
+  for (const auto& pool : pools_) {
+    if (pool) pool->close();
   }
 }
 
-void HeldRing::fill_indices(int slot, const py::object& given) {
-  const std::int64_t count = at(slot).rows;
-  if (ring_->pending(slot)) wait(slot);
-  copy_batch_indices(given, count, rows_, ring_->indices(slot));
-}
+int HeldRing::next_slot() { return last_ = (last_ + 1) % static_cast<int>(slots_.size()); }
 
-void HeldRing::gather(int slot, const py::object& given) {
-  if (!place_.on_host()) return gather_on_device(at(slot), slot, given);
+void HeldRing::prepare(int slot, const py::object& given) {
+  if (place_.on_host() && ring_->pending(slot)) throw std::runtime_error("slot: not taken yet");
   fill_indices(slot, given);
-  const WithoutGil released;
-  ring_->gather(slot);
+  fill_memory(slot);
 }
 
-void HeldRing::gather_on_device(Slot& slot, int number, const py::object& given) {
-  auto* const indices = static_cast<std::int64_t*>(slot.indices.data);
+void HeldRing::fill_indices(int number, const py::object& given) {
+  Slot& slot = slots_[static_cast<std::size_t>(number)];
+  slot.rows = count_of(given);
+  if (place_.on_host()) {
+    ring_->prepare(number, slot.rows);
+    return copy_batch_indices(given, slot.rows, rows_, ring_->indices(number));
+  }
+  slot.indices = new_on_device(place_, kDLInt64, slot.rows);
   if (py::hasattr(given, "write")) {  // a sampler's span
     given.attr("write")(slot.indices.object);
-  } else {
-    std::vector<std::int64_t> host(static_cast<std::size_t>(slot.rows));
-    copy_batch_indices(given, slot.rows, rows_, host.data());
-    launch_cuda(place_, [&](const CudaApi& api, void* stream) {
-      return api.send_indices(place_.device, stream, host.data(), indices, slot.rows);
-    });
+    return;
   }
-  gather_by(number, indices);
-}
-
-void HeldRing::gather_by(int number, const std::int64_t* indices) {
-  const Slot& slot = at(number);
+  std::vector<std::int64_t> host(static_cast<std::size_t>(slot.rows));
+  copy_batch_indices(given, slot.rows, rows_, host.data());
   launch_cuda(place_, [&](const CudaApi& api, void* stream) {
-    return api.gather(place_.device, stream, slot.arrays.data(), slot.arrays.size(), indices,
-                      slot.rows);
+    return api.send_indices(place_.device, stream, host.data(),
+                            static_cast<std::int64_t*>(slot.indices.data), slot.rows);
   });
 }
 
-void HeldRing::submit(int slot, const py::object& given) {
-  if (!place_.on_host()) return gather_on_device(at(slot), slot, given);
-  fill_indices(slot, given);
-  ring_->submit(slot);
+void HeldRing::fill_memory(int number) {
+  Slot& slot = slots_[static_cast<std::size_t>(number)];
+  char** const outputs = place_.on_host() ? ring_->prepare(number, slot.rows) : nullptr;
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < fields_.size(); ++i) {
+    const Field& field = fields_[i];
+    if (!field.by_kernels()) continue;
+    char* data;
+    if (pools_[i]) {
+      slot.blocks[i] = pools_[i]->take(bytes_of(slot.rows, field.rows().row_bytes));
+      data = slot.blocks[i]->memory.data();
+    } else {
+      const auto made = field.make()(slot.rows).cast<py::tuple>();
+      const ArrayRows memory = rows_of(made[1], numbered("fields", i));
+      require_fit(memory, field.rows(), slot.rows, numbered("fields", i));
+      slot.arrays[i] = made[0];
+      data = memory.data;
+    }
+    if (place_.on_host()) {
+      outputs[at++] = data;
+    } else {
+      slot.work[at++] = {field.rows().source(), data};
+    }
+  }
+  for (std::size_t i = 0; i < fields_.size(); ++i) {
+    if (fields_[i].by_kernels()) continue;
+    if (place_.on_host()) {
+      const std::int64_t* const indices = ring_->indices(number);
+      slot.arrays[i] = fields_[i].index()(py::array_t<std::int64_t>(slot.rows, indices));
+    } else {
+      slot.arrays[i] = fields_[i].index()(slot.indices.object);
+    }
+  }
 }
 
-void HeldRing::wait(int slot) {
-  at(slot);
-  if (!place_.on_host()) return;
-  const WithoutGil released;
-  ring_->wait(slot);
+void HeldRing::gather_on_device(const Slot& slot) const {
+  launch_cuda(place_, [&](const CudaApi& api, void* stream) {
+    return api.gather(place_.device, stream, slot.work.data(), slot.work.size(),
+                      static_cast<const std::int64_t*>(slot.indices.data), slot.rows);
+  });
+}
+
+py::object HeldRing::batch(int number) {
+  Slot& slot = slots_[static_cast<std::size_t>(number)];
+  std::vector<py::object> arrays(fields_.size());
+  for (std::size_t i = 0; i < fields_.size(); ++i) {
+    arrays[i] = pools_[i] ? (*fields_[i].shown())(std::move(slot.blocks[i]), slot.rows)
+                          : std::exchange(slot.arrays[i], py::object());
+  }
+  return packed(pack_, arrays);
+}
+
+py::object HeldRing::gather(const py::object& given) {
+  const int slot = next_slot();
+  prepare(slot, given);
+  if (place_.on_host()) {
+    const WithoutGil released;
+    ring_->gather(slot);
+  } else {
+    gather_on_device(slots_[static_cast<std::size_t>(slot)]);
+  }
+  return batch(slot);
+}
+
+int HeldRing::submit(const py::object& given) {
+  const int slot = next_slot();
+  prepare(slot, given);
+  if (place_.on_host()) {
+    ring_->submit(slot);
+  } else {
+    gather_on_device(slots_[static_cast<std::size_t>(slot)]);
+  }
+  return slot;
+}
+
+py::object HeldRing::take(int slot) {
+  if (slot < 0 || slot >= static_cast<int>(slots_.size())) throw py::index_error("slot");
+  if (place_.on_host()) {
+    if (!ring_->pending(slot)) throw std::runtime_error("slot: nothing was submitted");
+    const WithoutGil released;
+    ring_->wait(slot);
+  }
+  return batch(slot);
 }
 
 void HeldRing::cancel() {
-  if (!place_.on_host()) return;
-  const WithoutGil released;
-  ring_->cancel();
+  if (place_.on_host()) {
+    const WithoutGil released;
+    ring_->cancel();
+  }
+  for (Slot& slot : slots_) {
+    for (HeldBlock& block : slot.blocks) block.reset();
+    for (py::object& array : slot.arrays) array = py::object();
+  }
 }
-
-py::object HeldRing::indices_on_device(int slot) const { return at(slot).indices.object; }
 
 }  // namespace subgrad

@@ -9,7 +9,7 @@
 #include "bindings/border/gil.h"
 #include "bindings/border/registrars.h"
 #include "bindings/loading/batch_indices.h"
-#include "bindings/loading/ring.h"
+#include "bindings/loading/rows.h"
 #include "bindings/sampling/target.h"
 #include "bindings/select/amounts.h"
 #include "bindings/select/operands.h"
@@ -57,10 +57,23 @@ void random_words_on_device(std::uint64_t key, std::uint64_t low, std::uint64_t 
 void gather(const std::vector<py::object>& sources, const std::vector<py::object>& outputs,
             const py::object& given) {
   const IndexTarget indices(given, {"indices"});
-  const py::object rows = sources.at(0).attr("shape").attr("__getitem__")(0);
-  HeldRing ring(sources, rows.cast<std::int64_t>(), 1, given);
-  ring.bind(0, outputs, indices.count());
-  ring.gather_by(0, indices.data());
+  const int device = indices.place().device;
+  if (outputs.size() != sources.size()) throw py::value_error("outputs: one per source");
+  std::vector<GatherArray> work;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    const auto number = static_cast<std::ptrdiff_t>(i);
+    const Where where{"sources", number}, to{"outputs", number};
+    const ArrayRows source = rows_of(sources[i], where);
+    require_source(source, rows_of(sources[0], where).count, device, where);
+    require_cuda(source.place, where);
+    const ArrayRows output = rows_of(outputs[i], to);
+    require_fit(output, source, indices.count(), to);
+    work.push_back({source.source(), output.data});
+  }
+  indices.launch([&](const CudaApi& api, void* stream) {
+    return api.gather(indices.place().device, stream, work.data(), work.size(), indices.data(),
+                      indices.count());
+  });
 }
 
 void send_indices(const py::object& given, std::int64_t rows, const py::object& out) {

@@ -46,7 +46,10 @@ struct GatherRing::Worker {
 GatherRing::GatherRing(std::vector<RowSource> sources, int slots) : sources_(std::move(sources)) {
   for (const RowSource& s : sources_) row_bytes_ += s.row_bytes;
   chunk_rows_ = std::max<std::int64_t>(1, kChunkBytes / std::max<std::int64_t>(1, row_bytes_));
-  for (int i = 0; i < slots; ++i) slots_.push_back(std::make_unique<Slot>());
+  for (int i = 0; i < slots; ++i) {
+    slots_.push_back(std::make_unique<Slot>());
+    slots_.back()->outputs.resize(sources_.size());
+  }
 }
 
 GatherRing::~GatherRing() {
@@ -61,11 +64,10 @@ GatherRing::~GatherRing() {
   delete worker_;
 }
 
-void GatherRing::bind(int slot, std::vector<char*> outputs, std::int64_t rows) {
-  wait(slot);
+char** GatherRing::prepare(int slot, std::int64_t rows) {
   at(slot).indices.resize(static_cast<std::size_t>(rows));
-  at(slot).outputs = std::move(outputs);
   at(slot).rows = rows;
+  return at(slot).outputs.data();
 }
 
 void GatherRing::start(Slot& slot) {

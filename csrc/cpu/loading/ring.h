@@ -22,10 +22,10 @@ class GatherRing {
   GatherRing& operator=(const GatherRing&) = delete;
 
   int slots() const { return static_cast<int>(slots_.size()); }
-  std::int64_t rows(int slot) const { return at(slot).rows; }
 
-  // Where the next batches of a slot go: one buffer per source, of `rows` rows each.
-  void bind(int slot, std::vector<char*> outputs, std::int64_t rows);
+  // Prepares a slot, which is not on its way, for a batch of so many rows. Returns where the
+  // buffers are to be written that it goes to, one per source.
+  char** prepare(int slot, std::int64_t rows);
 
   // What a slot is filled by: as many indices as it has rows, to be written here and to be inside
   // the sources before it is filled. Nothing may be submitted in it.

@@ -5,15 +5,17 @@ from __future__ import annotations
 import mmap
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array, is_torch, raw_view
+from subgrad_fast._arrays import Array, empty_rows, is_torch, raw_view
 
-Pack = Callable[[list[Array]], Any]
+# What makes a batch of a list of arrays; None of the only one.
+Pack: TypeAlias = "Callable[[list[Array]], Any] | None"
 
 
 def unpack(arrays: Any) -> tuple[list[Array], list[str], Pack]:
@@ -28,7 +30,7 @@ def unpack(arrays: Any) -> tuple[list[Array], list[str], Pack]:
         names = [f"arrays[{i}]" for i in range(len(arrays))]
         pack: Pack = list if isinstance(arrays, list) else getattr(type(arrays), "_make", tuple)
         return list(arrays), names, pack
-    return [arrays], ["arrays"], lambda a: a[0]
+    return [arrays], ["arrays"], None
 
 
 def _mapped_file(array: npt.NDArray[Any]) -> tuple[mmap.mmap, int] | None:
@@ -47,12 +49,11 @@ def _text(device: int | None) -> str:
 
 
 class Fields:
-    """The arrays of one loader, and what can be gathered of them by the kernels.
+    """The arrays of one loader, and how their parts of a batch come about.
 
     Attributes:
-        arrays: as new batches are to be; detached tensors, for the caller may reshape his own.
-        sources: as the kernels read them: on the host the memory as NumPy arrays.
-        direct, loose: numbers of those that kernels gather, and that their library has to index.
+        fields: for the core, one for each array.
+        like: an array where all of them are.
         row_bytes: of all arrays, as far as another thread can be of help with them.
         mapped: whether memory of some is a file's.
 
@@ -63,28 +64,44 @@ class Fields:
     def __init__(self, arrays: Any, *, pin: bool) -> None:
         given, names, self.pack = unpack(arrays)
         self.device = _one_device(given, names)
-        self.tensors = [i for i, a in enumerate(given) if is_torch(a)]
+        given = [array.detach() if is_torch(array) else array for array in given]
         if self.device is None:
-            self.sources = [raw_view(a, name) for a, name in zip(given, names, strict=True)]
+            sources = [raw_view(a, name) for a, name in zip(given, names, strict=True)]
         else:
             self._check_device(self.device, given, names)
-        self.pin = pin
+            sources = given
         self.rows = _row_count(given, names)
         if pin:
-            self._check_pin(names)
-        detached = [a.detach() if is_torch(a) else a for a in given]
+            self._check_pin(given, names)
+        self._pin = pin
+        self.like = sources[0]
+        self.fields = [self._field(a, raw) for a, raw in zip(given, sources, strict=True)]
+        self.row_bytes = 0  # on a device no thread pays: it works beside us
+        self._files: list[tuple[str, tuple[mmap.mmap, int]]] = []
         if self.device is None:
-            both = zip(detached, self.sources, strict=True)
-            self.arrays = [mine if is_torch(mine) else source for mine, source in both]
-            self.row_bytes = sum(s.dtype.itemsize * (s.size // self.rows) for s in self.sources)
-            files = [(name, _mapped_file(s)) for name, s in zip(names, self.sources, strict=True)]
+            self.row_bytes = sum(s.dtype.itemsize * (s.size // self.rows) for s in sources)
+            files = [(name, _mapped_file(s)) for name, s in zip(names, sources, strict=True)]
             self._files = [(name, file) for name, file in files if file is not None]
-        else:
-            self.arrays = self.sources = detached
-            self.row_bytes, self._files = 0, []  # no thread pays: the device works beside us
         self.mapped = bool(self._files)
-        self.direct = [i for i, source in enumerate(self.sources) if _is_direct(source)]
-        self.loose = [i for i in range(len(self.sources)) if i not in self.direct]
+
+    def _field(self, array: Array, raw: Array) -> _core.loading.Field:
+        """`raw` is the array as kernels see it."""
+        if not _is_direct(raw):
+            return _core.loading.Field.indexed(_indexing(array, raw))
+        if self.device is not None:
+            return _core.loading.Field.made(
+                raw, lambda rows: (made := empty_rows(array, rows), made)
+            )
+        if self._pin:
+            pinned = partial(empty_rows, array, pin=True)
+            return _core.loading.Field.made(
+                raw, lambda rows: (made := pinned(rows), raw_view(made, "batch"))
+            )
+        return _core.loading.Field.pooled(raw, array, _wrapping(array) if is_torch(array) else None)
+
+    def __repr__(self) -> str:
+        where = "" if self.device is None else f" on cuda:{self.device}"
+        return f"{len(self.fields)} array{'s' * (len(self.fields) > 1)} of {self.rows} rows{where}"
 
     def check_files(self) -> None:
         """Raises ValueError for a mapped file that has become too short: to read behind its end is
@@ -106,13 +123,13 @@ class Fields:
         if problem is not None:
             raise ValueError(f"{names[0]}: is on cuda:{device}, but {problem}")
 
-    def _check_pin(self, names: list[str]) -> None:
+    def _check_pin(self, given: list[Array], names: list[str]) -> None:
         if self.device is not None:
             raise ValueError(
                 f"pin: {names[0]} is on cuda:{self.device}; only host memory can be pinned"
             )
-        for i, name in enumerate(names):
-            if i not in self.tensors:
+        for array, name in zip(given, names, strict=True):
+            if not is_torch(array):
                 raise TypeError(f"pin: {name} is a NumPy array; only tensors can be pinned")
         if not sys.modules["torch"].accelerator.is_available():
             raise ValueError("pin: torch finds no accelerator to pin memory for")
@@ -146,3 +163,25 @@ def _is_direct(source: Array) -> bool:
     if isinstance(source, np.ndarray) and source.dtype.hasobject:
         return False
     return _core.loading.contiguous_rows(source)
+
+
+def _wrapping(tensor: Array) -> Callable[[npt.NDArray[Any]], Array]:
+    """What makes a tensor of that dtype of raw memory."""
+    torch, dtype = sys.modules["torch"], tensor.dtype
+
+    def wrap(raw: npt.NDArray[Any]) -> Array:
+        made = torch.from_numpy(raw)
+        return made if made.dtype == dtype else made.view(dtype)
+
+    return wrap
+
+
+def _indexing(array: Array, raw: Array) -> Callable[[Any], Array]:
+    """What has the array's own library pick rows."""
+    if not is_torch(array):
+        return lambda indices: np.ascontiguousarray(raw[indices])
+    torch = sys.modules["torch"]
+    if raw is not array:  # on the host; NumPy picks rows of any dtype's bytes
+        wrap = _wrapping(array)
+        return lambda indices: wrap(np.ascontiguousarray(raw[indices]))
+    return lambda indices: torch.index_select(raw, 0, indices)

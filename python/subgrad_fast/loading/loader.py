@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import chain, islice
-from typing import Any, NamedTuple, cast
+from typing import Any, Generic, TypeVar, cast
+from weakref import WeakSet
 
-import numpy as np
-
-from subgrad_fast._arrays import Array
 from subgrad_fast._core import Turns
+from subgrad_fast._core.loading import Ring
 from subgrad_fast.loading.fields import Fields
-from subgrad_fast.loading.ring import Ring
+from subgrad_fast.loading.sources import START, At, Counted, Foreign, split
 from subgrad_fast.sampling import Sampler
 from subgrad_fast.sampling._checks import integer
 
@@ -21,10 +18,12 @@ from subgrad_fast.sampling._checks import integer
 # for it costs about as much as to copy them.
 _BACKGROUND_BYTES = 256 << 10
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
+
+Batch = TypeVar("Batch")
 
 
-class BatchLoader:
+class BatchLoader(Generic[Batch]):
     """Iterates over batches of rows of `arrays`, in the order that `sampler` gives.
 
     ::
@@ -36,10 +35,14 @@ class BatchLoader:
     What goes in comes out: NumPy batches of NumPy arrays, tensors of tensors, in a tuple, list or
     dict like the one given, or alone like an array given alone.
 
-    **Batches are reused.** A batch is valid until `prefetch` more have been taken; after that its
-    arrays hold another batch. They may be written to, but not given another shape in place. Copy
-    what is kept for longer, or pass ``copy=True``. Autograd notices when a tensor that it saved has
-    been overwritten, and raises.
+    **A batch is the caller's**: to be kept, written to, sent to other threads and processes. Its
+    memory comes from a pool and goes back there when the last array, view or tensor that shows it
+    is gone. Of each array the pool keeps, beyond what is held, the batches that are on their way
+    and one more, and `close` gives that back too.
+
+    **A pass is an epoch.** Each ``iter()`` begins the next epoch of the sampler, whether or not the
+    pass before was gone through to its end. Several passes may be under way at the same time, each
+    through its own epoch; `state_dict` speaks of the one begun last.
 
     Large batches, and those of memory-mapped files, are gathered up to `prefetch` ahead by a
     background thread that never takes the GIL; what is not ready when it is asked for is finished
@@ -53,11 +56,7 @@ class BatchLoader:
     Batches of CUDA tensors are gathered on their device when they are taken, by one kernel in
     torch's current stream; nothing waits for the device. The indices are computed there too if the
     sampler is a shuffling `BatchSampler` or a `WeightedSampler` with replacement, and else sent.
-    The batches are those of the CPU's loader. Take all of them in one stream, or have the others
-    wait.
-
-    Several iterations may run at the same time, each with its own buffers, but they share the
-    sampler, and `state_dict` speaks of the one begun last.
+    The batches are those of the CPU's loader.
 
     Args:
         arrays: an array, or a tuple, list or dict of arrays, of the same length: NumPy
@@ -69,156 +68,181 @@ class BatchLoader:
             iterated again for each epoch. Where it yields tuples ``(indices, extra...)``, such as
             indices and the mask of those that are not padding, the loader yields
             ``(batch, extra...)``. It is only used by the thread that iterates over the loader.
-        prefetch: how many batches are gathered ahead, and how many stay valid; >= 1.
-        pin: page-locked buffers, from which copies to a GPU can be asynchronous. Tensors only.
-        copy: new arrays for each batch, which are the caller's to keep.
+        prefetch: how many batches are gathered ahead; >= 1.
+        pin: page-locked batches, from which copies to a GPU can be asynchronous. Tensors only.
 
     Raises:
         TypeError: an argument is not what is described above, or, while iterating, a batch of
             indices is not.
-        ValueError: the arrays' lengths differ or are 0, or `prefetch` < 1, or the memory of an
-            array cannot be reached or pinned, or is on another device than that of the first, or
-            there are no kernels for its device.
+        ValueError: the arrays' lengths differ or are 0, or one of this library's samplers is of
+            another number of rows, or `prefetch` < 1, or the memory of an array cannot be reached
+            or pinned, or is on another device than that of the first, or there are no kernels for
+            its device.
         IndexError: while iterating, an index is negative or too large. Nothing of that batch has
             been copied then, and all batches before it have been yielded.
     """
 
     def __init__(
         self,
-        arrays: Array | tuple[Array, ...] | list[Array] | Mapping[Any, Array],
+        arrays: Batch,
         sampler: Iterable[Any],
         *,
         prefetch: int = 2,
         pin: bool = False,
-        copy: bool = False,
     ) -> None:
-        if prefetch < 1 or prefetch != int(prefetch):
-            raise ValueError(f"prefetch: expected a number of batches >= 1, got {prefetch}")
+        self.prefetch = integer("prefetch", prefetch, 1, 2**16)
         if not isinstance(sampler, Iterable):
             raise TypeError(f"sampler: expected an iterable, got {type(sampler).__name__}")
         if isinstance(sampler, Iterator):
             raise TypeError("sampler: an iterator ends after one epoch; pass what it was made from")
+        self.arrays = arrays
         self.sampler = sampler
-        self._fields = Fields(arrays, pin=pin)
-        self._prefetch = int(prefetch)
-        self._copy = copy
-        self._spare: Ring | None = None  # the ring of the last epoch, for the next
-        self._at = _START
-        self._resume = _START  # where the next iteration begins
+        self.pin = bool(pin)
+        self._set_up(START)
+        rows = self._fields.rows
+        if isinstance(sampler, Sampler) and sampler.n != rows and sampler._of_this_library:
+            raise ValueError(f"sampler: is of {sampler.n} rows, but the arrays have {rows}")
+
+    def _set_up(self, at: At) -> None:
+        self._fields = Fields(self.arrays, pin=self.pin)
+        # The ring of a pass that has ended, for the next, and whether it gathers ahead.
+        self._spare: tuple[Ring, bool] | None = None
+        self._passes: WeakSet[_Pass[Batch]] = WeakSet()
+        # For samplers that are none of ours: where the next pass begins, or who knows where the
+        # one stands that was begun last.
+        self._at = at
+        self._begun: Foreign | None = None
 
     def __len__(self) -> int:
         """The number of batches of an epoch, as the sampler says."""
         return len(cast("Any", self.sampler))
 
-    def __iter__(self) -> Iterator[Any]:
-        return _Pass(self._iterate())
+    def __repr__(self) -> str:
+        return f"<BatchLoader of {self._fields}, sampler {self.sampler!r}>"
 
-    def _iterate(self) -> Generator[Any, None, None]:
+    def __iter__(self) -> Iterator[Batch]:
         self._fields.check_files()
-        sampler, (_, taken) = self.sampler, self._resume
-        if isinstance(sampler, Sampler):
-            taken = -(-sampler._start() // sampler._rows_per_batch)
-        batches = self._batches()
-        if not hasattr(sampler, "state_dict"):
-            for _ in islice(batches, taken):
-                pass
-        self.__dict__.update(_resume=_START, _at=_At(None, taken))
-        first = self._draw(batches)
+        source: Counted | Foreign
+        if isinstance(self.sampler, Sampler):
+            on_gpu = self._fields.device is not None
+            source = Counted(self.sampler._begin_for(self._fields.rows, on_gpu=on_gpu))
+        else:
+            source = Foreign(self.sampler, self._at)
+        begun = _Pass(self._iterate(source))
+        self._passes.add(begun)
+        self.__dict__.update(_at=START, _begun=source if isinstance(source, Foreign) else None)
+        return begun
+
+    def _iterate(self, source: Counted | Foreign) -> Generator[Batch, None, None]:
+        first = _Drawn(source)
         if first.error is not None:
-            self._at = _START
-            return first.finish()
-        ring = self._ring_for(first)
+            return first.finish(source)
+        ring, background = self._ring_for(first)
         try:
             # The size of the first batch decides for the epoch.
-            if ring.background:
-                yield from self._prefetched(ring, first, batches)
+            if background:
+                yield from self._gathered_ahead(ring, source, first)
             else:
-                yield from self._in_turn(ring, first, batches)
+                yield from self._gathered_in_turn(ring, source, first)
         finally:
             ring.cancel()
-            self._spare = ring
-        self._at = _START
+            self._spare = ring, background
 
-    def _batches(self) -> Iterator[Any]:
-        """The sampler's: of indices, or of what computes them where the arrays are."""
-        sampler = self.sampler
-        if self._fields.device is not None and isinstance(sampler, Sampler):
-            return sampler._batches_for_gpu(self._fields.rows)
-        return iter(sampler)
-
-    def _ring_for(self, first: _Drawn) -> Ring:
-        indices, _ = _split(first.item)
-        rows = len(indices) if hasattr(indices, "__len__") else 0
+    def _ring_for(self, first: _Drawn) -> tuple[Ring, bool]:
         fields = self._fields
+        rows = len(first.indices) if hasattr(first.indices, "__len__") else 0
         background = fields.mapped or rows * fields.row_bytes >= _BACKGROUND_BYTES
-        ring, self._spare = self._spare, None  # a second iterator at the same time gets its own
-        if ring is not None and ring.background == background:
-            return ring
-        # In the background as many are filled as are still valid.
-        slots = 2 * self._prefetch if background else self._prefetch
-        return Ring(fields, slots, background=background, copy=self._copy)
+        spare, self._spare = self._spare, None  # a second pass at the same time gets its own
+        if spare is not None and spare[1] == background:
+            return spare
+        slots = self.prefetch + 1 if background else 1
+        ring = Ring(fields.fields, fields.rows, slots, self.prefetch + 1, fields.pack, fields.like)
+        return ring, background
 
-    def _in_turn(self, ring: Ring, first: _Drawn, batches: Iterator[Any]) -> Iterator[Any]:
+    @staticmethod
+    def _gathered_in_turn(
+        ring: Ring, source: Counted | Foreign, first: _Drawn
+    ) -> Generator[Any, None, None]:
         """Each batch is gathered when it is taken."""
-        gather, taken = ring.gather, self._at.taken
-        for item in chain([first.item], batches):
-            if type(item) is tuple:
-                indices, extra = _split(item)
-                batch = gather(indices)
-                if extra:
-                    batch = (batch, *extra)
-            else:
-                batch = gather(item)
-            taken += 1
-            self._at = _At(None, taken)
-            yield batch
+        gather, draw, count = ring.gather, source.draw, source.count
 
-    def _prefetched(self, ring: Ring, first: _Drawn, batches: Iterator[Any]) -> Iterator[Any]:
+        def gathered(item: Any) -> Any:
+            indices, extra = split(item) if type(item) is tuple else (item, ())
+            batch = gather(indices)
+            count()
+            return (batch, *extra) if extra else batch
+
+        item = first.item
+        try:
+            while True:
+                yield gathered(item)
+                item = draw()
+        except StopIteration:
+            source.finish()
+
+    def _gathered_ahead(
+        self, ring: Ring, source: Counted | Foreign, first: _Drawn
+    ) -> Generator[Any, None, None]:
         """Batches are gathered before they are taken. Errors wait for their turn."""
-        taken = self._at.taken
-        self._at = _At(first.state, taken)
         ahead = deque([first.submit(ring)])
         while True:
-            while ahead[-1].error is None and len(ahead) <= self._prefetch:
-                ahead.append(self._draw(batches).submit(ring))
-            drawn = ahead[0]
-            if drawn.error is None:
-                batch = ring.wait(drawn.slot)
-            ahead.popleft()
+            while ahead[-1].error is None and len(ahead) <= self.prefetch:
+                ahead.append(_Drawn(source).submit(ring))
+            drawn = ahead.popleft()
             if drawn.error is not None:
-                return drawn.finish()
-            taken += 1
-            # In one change: what is taken is counted, whatever interrupts.
-            self._at = _At(ahead[0].state if ahead else self._sampler_state(), taken)
-            yield (batch, *drawn.extra) if drawn.extra else batch
+                return drawn.finish(source)
+            yield drawn.taken(ring, source)
 
-    def _draw(self, batches: Iterator[Any]) -> _Drawn:
-        drawn = _Drawn(self._sampler_state())
-        try:
-            drawn.item = next(batches)
-        except Exception as error:  # noqa: BLE001  raised when it is its turn
-            drawn.error = error
-        return drawn
+    def close(self) -> None:
+        """Ends the passes under way and gives back the thread and all memory that no batch holds.
 
-    def _sampler_state(self) -> Any:
-        state_dict = getattr(self.sampler, "state_dict", None)
-        return None if state_dict is None else state_dict()
+        The loader may be gone through again, and then takes them anew. Leaving a ``with`` block
+        over the loader does the same, and so does letting go of it.
+        """
+        for begun in list(self._passes):
+            begun.close()
+        self._spare = None
+
+    def __enter__(self) -> BatchLoader[Batch]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which go on where this one stands."""
+        kept = ("arrays", "sampler", "prefetch", "pin")
+        return {**{name: self.__dict__[name] for name in kept}, "_at": self._where()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._set_up(state["_at"])
+
+    # --- state -----------------------------------------------------------------------------------
+
+    def _where(self) -> At:
+        """Where the next batch of a sampler comes from that is none of ours."""
+        return self._at if self._begun is None else self._begun.at
 
     def state_dict(self) -> dict[str, Any]:
         """Where the caller is: batches that were gathered ahead but not taken do not count.
 
-        They do in the sampler's own state, so an iteration that is left within `prefetch` batches
-        of its end may be a whole epoch to the sampler; `set_epoch` puts that right.
-
-        Holds the sampler's state as it was before the next batch was drawn. For a sampler without
+        Holds the sampler's state. One of ours may be asked itself, with the same answer; that of
+        another is the one from before the next batch was drawn. For a sampler without
         ``state_dict`` the number of batches taken has to do, and the sampler to repeat its order.
         """
-        at = self._at if self._resume is _START else self._resume
-        state = self._sampler_state() if at.state is None else at.state
-        return {"version": _STATE_VERSION, "sampler": state, "batches": at.taken}
+        sampler = self.sampler
+        if isinstance(sampler, Sampler):
+            state: Any = sampler.state_dict()
+            batches = -(-state["position"] // sampler._rows_per_batch)
+        else:
+            state, batches = self._where()
+            if state is None and hasattr(sampler, "state_dict"):
+                state = sampler.state_dict()
+        return {"version": _STATE_VERSION, "sampler": state, "batches": batches}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Has the next iteration go on where `state_dict` was called.
+        """Has the next pass go on where `state_dict` was called.
 
         Raises:
             TypeError, ValueError: the state is incomplete, of another version, or of another kind
@@ -239,7 +263,7 @@ class BatchLoader:
             raise ValueError("state['sampler']: does not belong to a sampler like this one")
         if load is not None:
             load(state["sampler"])
-        self.__dict__.update(_resume=_At(None, batches), _at=_START)
+        self.__dict__.update(_at=At(None, batches), _begun=None)
 
     def set_epoch(self, epoch: int) -> None:
         """Passes `epoch` on to the sampler.
@@ -251,62 +275,62 @@ class BatchLoader:
         if set_epoch is None:
             raise TypeError(f"sampler: a {type(self.sampler).__name__} has no set_epoch")
         set_epoch(epoch)
-        self.__dict__.update(_resume=_START, _at=_START)
+        self.__dict__.update(_at=START, _begun=None)
 
 
-def _split(item: Any) -> tuple[Any, tuple[Any, ...]]:
-    """What a sampler yielded, as indices and what came with them."""
-    if isinstance(item, tuple) and item and not isinstance(item[0], int | np.integer):
-        return item[0], item[1:]
-    return item, ()
-
-
-class _At(NamedTuple):
-    """Where the caller is."""
-
-    state: Any  # the sampler's before the next batch; None: it is to be asked
-    taken: int  # batches of this epoch
-
-
-_START = _At(None, 0)
-
-
-class _Pass(Iterator[Any]):
+class _Pass(Iterator[Batch]):
     """One iteration. Threads that share it get one batch after the other."""
 
-    def __init__(self, batches: Generator[Any, None, None]) -> None:
+    def __init__(self, batches: Generator[Batch, None, None]) -> None:
         self._turns = Turns()
         self._batches = batches
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Batch:
         with self._turns:
             return next(self._batches)
 
     def close(self) -> None:
-        """Ends it. Nothing is written to its batches any more."""
+        """Ends it."""
         with self._turns:
             self._batches.close()
 
 
-@dataclass(slots=True)
 class _Drawn:
-    """What the sampler gave at one turn: a batch or an error, its end among them."""
+    """What a sampler gave at one turn: a batch or an error, its end among them."""
 
-    state: Any  # the sampler's before it was asked
-    item: Any = None
-    slot: int = -1
-    extra: tuple[Any, ...] = ()
-    error: Exception | None = None
+    __slots__ = ("error", "extra", "indices", "item", "slot")
+
+    def __init__(self, source: Counted | Foreign) -> None:
+        self.item: Any = None
+        self.error: Exception | None = None
+        try:
+            self.item = source.draw_ahead()
+        except StopIteration as end:
+            self.error = end.with_traceback(None)  # whose frames would hold this
+        except Exception as error:  # noqa: BLE001  raised when it is its turn
+            self.error = error
+        self.indices, self.extra = split(self.item)
 
     def submit(self, ring: Ring) -> _Drawn:
         if self.error is None:
             try:
-                indices, self.extra = _split(self.item)
-                self.slot = ring.submit(indices)
+                self.slot = ring.submit(self.indices)
             except Exception as error:  # noqa: BLE001  raised when it is its turn
                 self.error = error
         return self
 
-    def finish(self) -> None:
-        if self.error is not None and not isinstance(self.error, StopIteration):
-            raise self.error
+    def taken(self, ring: Ring, source: Counted | Foreign) -> Any:
+        """The batch, which is counted."""
+        batch = ring.take(self.slot)
+        source.count()
+        return (batch, *self.extra) if self.extra else batch
+
+    def finish(self, source: Counted | Foreign) -> None:
+        error, self.error = self.error, None
+        if isinstance(error, StopIteration):
+            source.finish()
+        else:
+            try:
+                raise cast("Exception", error)
+            finally:
+                del error  # or its frames would hold it

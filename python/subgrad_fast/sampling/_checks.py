@@ -42,6 +42,14 @@ def seed_or_epoch(name: str, value: Any) -> int:
     return integer(name, value, 0, 2**64 - 1)
 
 
+def drawn_seed() -> int:
+    """A seed of the generator that a program seeds: torch's, or NumPy's without torch."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.empty((), dtype=torch.int64, device="cpu").random_().item())
+    return int(np.random.randint(2**63 - 1, dtype=np.int64))  # noqa: NPY002  the global one
+
+
 def row_count(name: str, value: Any) -> int:
     """A number of rows: at least one, since there is nothing to sample from none."""
     return integer(name, value, 1, 2**63)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 import numpy as np
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, row_count
 from subgrad_fast.sampling.permutation import Permutation
-from subgrad_fast.sampling.sampler import Sampler
+from subgrad_fast.sampling.sampler import Sampler, Tail
 
 
 class BatchSampler(Sampler):
@@ -25,7 +27,8 @@ class BatchSampler(Sampler):
         n: number of rows, 1 to 2**63.
         batch_size: rows in a batch, of all ranks together, so that batches do not change with the
             number of ranks. None yields single rows.
-        seed: which orders.
+        seed: which orders; None draws one from torch's global generator, or from NumPy's if torch
+            has not been imported, so that ``manual_seed`` and the like count.
         shuffle: a new random order each epoch; else 0, 1, 2, ...
         replacement: every row of a batch is drawn from all n.
         num_samples: rows in an epoch with replacement, by default n.
@@ -37,8 +40,9 @@ class BatchSampler(Sampler):
             epoch (`valid` tells them apart).
         reverse_pairs, block_size, blocks_together: see `Permutation`.
 
-    Raises TypeError or ValueError naming the argument, also if `batch_size` is larger than an
-    epoch.
+    A batch that is larger than an epoch is one partial batch; with ``tail="drop"`` it is an error.
+
+    Raises TypeError or ValueError naming the argument.
     """
 
     def __init__(
@@ -46,17 +50,20 @@ class BatchSampler(Sampler):
         n: int,
         batch_size: int | None,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         shuffle: bool = True,
         replacement: bool = False,
         num_samples: int | None = None,
         rank: int = 0,
         world_size: int = 1,
-        tail: str = "partial",
+        tail: Tail = "partial",
         reverse_pairs: bool = False,
         block_size: int | None = None,
         blocks_together: int = 1,
     ) -> None:
+        if isinstance(n, Sized) and getattr(n, "ndim", 1) > 0:
+            kind = type(n).__name__
+            raise TypeError(f"n: expected a number of rows, got {kind}; did you mean its len()?")
         self.n = row_count("n", n)
         if replacement and not shuffle:
             raise ValueError("replacement: needs shuffle=True")
@@ -95,6 +102,16 @@ class BatchSampler(Sampler):
         out = np.empty(count, np.int64)
         _core.sampling.uniform_draws(self.n, self.seed, epoch, start, out)
         return out
+
+    def _order_text(self) -> str:
+        if not self.shuffle:
+            return f"{type(self).__name__} of {self.n} rows in order"
+        if self.replacement:
+            return f"{type(self).__name__} of {self.n} rows with replacement"
+        reverse_pairs, block_size, together = self._options
+        blocks = "" if block_size is None else f", {together} blocks of {block_size} together"
+        pairs = ", every second order the one before it backwards" if reverse_pairs else ""
+        return f"{type(self).__name__} of {self.n} rows shuffled{blocks}{pairs}"
 
     @property
     def _on_gpu(self) -> bool:

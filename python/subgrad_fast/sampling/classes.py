@@ -8,7 +8,7 @@ import numpy.typing as npt
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, integer, labels
-from subgrad_fast.sampling.sampler import Sampler
+from subgrad_fast.sampling.sampler import Sampler, Tail
 
 
 class _ByClass:
@@ -62,13 +62,14 @@ class ClassBalancedSampler(Sampler):
         *,
         shares: Array | None = None,
         num_classes: int | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         num_samples: int | None = None,
         rank: int = 0,
         world_size: int = 1,
-        tail: str = "partial",
+        tail: Tail = "partial",
     ) -> None:
         self._data = _ByClass(labels, num_classes)
+        self.n = self._data.n
         present = self._data.counts > 0
         given = present.astype(np.float64) if shares is None else self._check(shares)
         if (given[~present] > 0).any():
@@ -127,12 +128,13 @@ class StratifiedSampler(Sampler):
         quotas: Array | None = None,
         num_batches: int | None = None,
         num_classes: int | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         rank: int = 0,
         world_size: int = 1,
-        tail: str = "partial",
+        tail: Tail = "partial",
     ) -> None:
         self._data = _ByClass(labels, num_classes)
+        self.n = self._data.n
         batch_size = integer("batch_size", batch_size, 1)
         self._quotas: Indices | None = None
         if quotas is None:
@@ -205,11 +207,12 @@ class GroupSampler(Sampler):
         *,
         num_batches: int | None = None,
         num_classes: int | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self._data = _ByClass(labels, num_classes)
+        self.n = self._data.n
         self._per_class = integer("rows_per_class", rows_per_class, 1)
         self._listed: Indices = np.flatnonzero(self._data.counts >= self._per_class)
         self._per_batch = integer("classes_per_batch", classes_per_batch, 1)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast._arrays import Array
 from subgrad_fast._core import Turns
-from subgrad_fast._core.sampling import Cursor
-from subgrad_fast.sampling._checks import Indices, integer, seed_or_epoch
+from subgrad_fast.sampling._checks import Indices, drawn_seed, integer, seed_or_epoch
+from subgrad_fast.sampling.passes import Pass, Place, Span
 
-_VERSION = 1
-_TAILS = ("partial", "drop", "pad")
+Tail: TypeAlias = Literal["partial", "drop", "pad"]
+
+_VERSION = 2
 _CHUNK = 4096  # rows computed at a time where batches are small
 
 
@@ -23,10 +25,12 @@ class Sampler:
     """Base of the samplers: an epoch is `length` rows in an order that a subclass defines.
 
     Iterating yields this rank's part of one batch after the other (int64 arrays), or single rows
-    (ints) if `batch_size` is None: the ``batch_sampler`` or the ``sampler`` of a torch DataLoader.
-    An iterator starts at the beginning of the epoch; the first one after `load_state_dict` starts
-    where the state was taken. When it is exhausted, the epoch counts up, so that every pass has its
-    own order; `set_epoch` chooses one.
+    (ints) if `batch_size` is None. `as_torch` makes of it what torch's DataLoader takes.
+
+    **A pass is an epoch.** Each ``iter()`` begins the next epoch, whether or not the pass before
+    was gone through to its end, so every pass has its own order. The first one after construction,
+    `set_epoch` or `load_state_dict` begins where these say. (An iterator that is never asked for
+    anything counts for none.)
 
     Sampler and iterator have ``state_dict()`` and ``load_state_dict()``, as torchdata's
     StatefulDataLoader expects. A state is a few integers, and may be loaded with another rank,
@@ -38,20 +42,22 @@ class Sampler:
         length: int,
         batch_size: int | None,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         rank: int = 0,
         world_size: int = 1,
-        tail: str = "partial",
+        tail: Tail = "partial",
     ) -> None:
         self.world_size = integer("world_size", world_size, 1)
         self.rank = integer("rank", rank, 0, self.world_size - 1)
         self.batch_size = None if batch_size is None else integer("batch_size", batch_size, 1)
-        if tail not in _TAILS:
-            raise ValueError(f"tail: expected one of {', '.join(_TAILS)}, got {tail!r}")
-        self.tail = tail
+        if tail not in get_args(Tail):
+            raise ValueError(f"tail: expected one of {', '.join(get_args(Tail))}, got {tail!r}")
+        self.tail: Tail = tail
         self._turns = Turns()
-        self._place = _Place(seed_or_epoch("seed", seed))
+        self._place = Place(drawn_seed() if seed is None else seed_or_epoch("seed", seed))
         self.length = length
+        if not hasattr(self, "n"):
+            self.n = length
         # Single rows are batches of one row a rank.
         self._rows_per_batch = self.world_size if self.batch_size is None else self.batch_size
         if self.world_size > self._rows_per_batch:
@@ -59,16 +65,22 @@ class Sampler:
                 f"batch_size: expected at least one row for each of {self.world_size} ranks, got "
                 f"{batch_size} (it counts the rows of all ranks)"
             )
-        if self.batch_size is not None and self.batch_size > length:
+        if tail == "drop" and self._rows_per_batch > length:
             raise ValueError(
-                f"batch_size: {self.batch_size} is larger than an epoch of {length} rows"
+                f"batch_size: {batch_size} is larger than an epoch of {length} rows, and "
+                "tail='drop' leaves nothing of it"
             )
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
         """The rows at positions start, start + 1, ... of an epoch, of all ranks together, int64."""
         raise NotImplementedError
 
-    n: int  # rows that are sampled from
+    n: int  # rows that are sampled from: `length`, unless a subclass has said otherwise
+
+    @property
+    def _of_this_library(self) -> bool:
+        """Whether its rows are those that the class says: a subclass may have others."""
+        return type(self).rows.__module__.startswith(__name__.partition(".")[0] + ".")
 
     @property
     def _on_gpu(self) -> bool:
@@ -93,21 +105,27 @@ class Sampler:
         return whole + 1 if self.batch_size is not None or begin < end else whole
 
     def __iter__(self) -> Iterator[Any]:
-        return self._begin(_Batches)
+        return self._begin(self._ahead)
 
-    def _begin(self, kind: type[_Batches]) -> _Batches:
+    def _begin(self, fill: Callable[[int, int], Sequence[Any]]) -> Pass:
+        """Begins a pass through what `fill` computes of an epoch and a position."""
         with self._turns:
-            place = self._place
-            iterator = kind(self, place.epoch, place.start)
-            self._place = place._replace(start=0, iterator=iterator)
-        return iterator
+            self._place = self._place.next()
+        return Pass(self, fill)
 
-    def _batches_for_gpu(self, rows: int) -> Iterator[Any]:
-        """``iter(self)`` for arrays of so many rows on a GPU: of `Span`, where rows can be computed
-        there. (Where some may be outside the arrays, the host has to look at them.)"""
-        if not self._on_gpu or self.batch_size is None or self.n > rows:
-            return iter(self)
-        return self._begin(_Spans)
+    def _enter(self, iterator: Pass) -> None:
+        """Tells a pass where it begins, when its first batch is asked for."""
+        if self._place.progress is iterator.progress:
+            return  # interrupted right behind the last line
+        place = self._place.next()
+        iterator.enter(place.epoch, place.start)
+        self._place = place._replace(progress=iterator.progress)
+
+    def _begin_for(self, rows: int, *, on_gpu: bool) -> Pass:
+        """Begins a pass for arrays of so many rows. On a GPU it is one of `Span` where rows can be
+        computed there. (Where some may be outside the arrays, the host has to look at them.)"""
+        spans = on_gpu and self._on_gpu and self.batch_size is not None and self.n <= rows
+        return self._begin(self._spans if spans else self._ahead)
 
     def batch(self, step: int, *, epoch: int | None = None) -> Indices:
         """This rank's part of batch `step` of an epoch (default: the current one)."""
@@ -131,27 +149,44 @@ class Sampler:
         return position + begin, position + end
 
     def _runs(self, position: int) -> list[tuple[int, int]]:
-        """The same as runs of positions of the epoch: (start, count), one or two."""
+        """The same as runs of positions of the epoch: (start, count)."""
         begin, end = self._share(position)
-        if end <= self.length:
-            return [(begin, end - begin)]
-        # Padding: the epoch's first rows once more.
-        runs = [(begin, self.length - begin)] if begin < self.length else []
-        begin = max(begin, self.length) - self.length
-        return [*runs, (begin, end - self.length - begin)]
+        runs = []
+        while True:  # padding: the epoch's rows once more, and again if they are few
+            start = begin % self.length
+            count = min(end - begin, self.length - start)
+            runs.append((start, count))
+            begin += count
+            if begin == end:
+                return runs
 
     def _part(self, epoch: int, position: int) -> Indices:
         pieces = [self.rows(epoch, start, count) for start, count in self._runs(position)]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
-    def _has_batch(self, position: int) -> bool:
-        needed = self._rows_per_batch if self.tail == "drop" else 1
-        return position + needed <= self.length
+    def _ahead(self, epoch: int, position: int) -> Sequence[Any]:
+        """What follows a position: as many whole batches as make a chunk, or else the next one."""
+        size = self._rows_per_batch
+        batches = min(max(_CHUNK // size, 1), (self.length - position) // size)
+        if self.batch_size is None:
+            if batches > 0:
+                rows = self.rows(epoch, position, batches * size)[self.rank :: size]
+            else:
+                rows = self._part(epoch, position)
+            return cast("list[int]", rows.tolist())
+        if batches > 1 and self.world_size == 1:
+            rows = self.rows(epoch, position, batches * size)
+            return cast("Sequence[Any]", rows.reshape(-1, size))
+        return (self._part(epoch, position),)
+
+    def _spans(self, epoch: int, position: int) -> Sequence[Span]:
+        """The same for a GPU: told and not computed."""
+        return (Span(self, epoch, self._runs(position)),)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: these continue where this one stands."""
-        place = self._place._replace(start=self.position, iterator=None)
-        return {**self.__dict__, "_place": place, "_turns": None}
+        with self._turns:
+            return {**self.__dict__, "_place": self._place.kept(), "_turns": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({**state, "_turns": Turns()})
@@ -165,27 +200,23 @@ class Sampler:
 
     @property
     def epoch(self) -> int:
-        """The epoch that the current or the next iterator goes through."""
-        iterator = self._place.iterator
-        return self._place.epoch if iterator is None else iterator.epoch
+        """The epoch that the current pass goes through, or the next one if that has ended."""
+        return self._place.where()[0]
 
     @property
     def position(self) -> int:
         """How many rows of the epoch all ranks together have been given."""
-        place = self._place
-        return place.start if place.iterator is None else place.iterator.position
-
-    def _start(self) -> int:
-        """The position that the next iterator starts at."""
-        return self._place.start
+        return self._place.where()[1]
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of the next iterator. The current one changes nothing: not the position
-        either, so that training loops may call it after `load_state_dict`."""
+        """Chooses the epoch of the next pass, which begins at its start.
+
+        A state that was loaded, and a pass under way, keep their position if it is their epoch: so
+        training loops may call this after `load_state_dict`, and before or after ``iter()``.
+        """
         epoch = seed_or_epoch("epoch", epoch)
         with self._turns:
-            if epoch != self.epoch:
-                self._place = _Place(self.seed, epoch)
+            self._place = self._place.moved(epoch)
 
     def state_dict(self) -> dict[str, int]:
         """Where the epoch stands after the batches yielded so far, as a few integers."""
@@ -203,114 +234,72 @@ class Sampler:
             self._load(state, None)
 
     def _state(self, epoch: int, position: int) -> dict[str, int]:
-        return {"version": _VERSION, "seed": self.seed, "epoch": epoch, "position": position}
+        return {
+            "version": _VERSION,
+            "seed": self.seed,
+            "epoch": epoch,
+            "position": position,
+            "n": self.n,
+            "order": self._order_number,
+        }
 
-    def _load(self, state: dict[str, int], iterator: _Batches | None) -> None:
+    def _load(self, state: Mapping[str, int], iterator: Pass | None) -> None:
         """Takes over a state, for the next iterator or for a running one.
 
         All of it is checked before anything changes.
         """
         place, own = self._check_state(state), self._own_state(state)
         if iterator is not None:
+            ours = not iterator.begun or iterator.progress is self._place.progress
             iterator.go_to(place.epoch, place.start)
-            place = self._place._replace(seed=place.seed)
+            if ours:
+                place = place._replace(progress=iterator.progress)
+            else:
+                place = self._place._replace(seed=place.seed)
         self.__dict__.update(own, _place=place)  # at once, whatever interrupts
 
-    def _check_state(self, state: dict[str, int]) -> _Place:
+    def _check_state(self, state: Mapping[str, int]) -> Place:
         if not isinstance(state, Mapping):
             raise TypeError(f"state: expected a dict, got {type(state).__name__}")
-        missing = {"version", "seed", "epoch", "position"} - set(state)
+        missing = {"version", "seed", "epoch", "position", "n", "order"} - set(state)
         if missing:
             raise ValueError(f"state: {', '.join(sorted(missing))} missing")
         if state["version"] != _VERSION:
             raise ValueError(f"state: expected version {_VERSION}, got {state['version']!r}")
+        if integer("state['n']", state["n"], 1, 2**63) != self.n:
+            raise ValueError(
+                f"state['n']: taken with {state['n']} rows of data, but there are {self.n}"
+            )
+        if integer("state['order']", state["order"], 0, 2**32 - 1) != self._order_number:
+            raise ValueError(
+                "state['order']: taken with other data or options than those of this sampler, "
+                f"{self._order_text()}"
+            )
         seed = seed_or_epoch("state['seed']", state["seed"])
         epoch = seed_or_epoch("state['epoch']", state["epoch"])
-        return _Place(seed, epoch, integer("state['position']", state["position"], 0, self.length))
+        return Place(seed, epoch, integer("state['position']", state["position"], 0, self.length))
 
-    def _own_state(self, state: dict[str, int]) -> dict[str, Any]:  # noqa: ARG002
+    def _own_state(self, state: Mapping[str, int]) -> dict[str, Any]:  # noqa: ARG002
         """The attributes that hold what a subclass has added to a state; it checks it."""
         return {}
 
-    def _finished(self, iterator: _Batches) -> None:
-        if self._place.iterator is iterator:
-            self._place = _Place(self.seed, (iterator.epoch + 1) % 2**64)
+    @cached_property
+    def _order_number(self) -> int:
+        return self._order_key()
 
+    def _order_key(self) -> int:
+        """What the order depends on, apart from seed, epoch and position: 32 bits."""
+        return zlib.crc32(self._order_text().encode())
 
-class _Place(NamedTuple):
-    """Where a sampler stands, in one value: it changes all at once, whatever interrupts."""
+    def _order_text(self) -> str:
+        """What it depends on, in words."""
+        return f"{type(self).__name__} of {self.n} rows"
 
-    seed: int
-    epoch: int = 0
-    start: int = 0  # where the next iterator starts
-    iterator: _Batches | None = None  # the one whose position is ours
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """This rank's part of a batch, before its rows are computed."""
-
-    sampler: Sampler
-    epoch: int
-    runs: list[tuple[int, int]]  # positions: (start, count)
-
-    def __len__(self) -> int:
-        return sum(count for _, count in self.runs)
-
-    def write(self, out: Array) -> None:
-        """Computes the rows where `out` is, a contiguous int64 tensor of so many elements."""
-        at = 0
-        for start, count in self.runs:
-            part = out if len(self.runs) == 1 else out[at : at + count]
-            self.sampler._write(self.epoch, start, part)
-            at += count
-
-
-class _Batches(Cursor):
-    """One pass: this rank's batches from a position to the end of an epoch."""
-
-    def __init__(self, sampler: Sampler, epoch: int, position: int) -> None:
-        self._sampler = sampler
-        size = sampler._rows_per_batch
-        super().__init__(sampler._turns, self._fill, epoch, position, size, sampler.length)
-
-    def _fill(self, epoch: int, position: int) -> Sequence[Any] | None:
-        """What follows a position; None at the end, when the sampler's next epoch begins."""
-        sampler = self._sampler
-        if sampler._has_batch(position):
-            return self._ahead(epoch, position)
-        sampler._finished(self)
-        return None
-
-    def _ahead(self, epoch: int, position: int) -> Sequence[Any]:
-        """Some batches: as many whole ones as make a chunk, or else the next one."""
-        sampler = self._sampler
-        size = sampler._rows_per_batch
-        batches = min(max(_CHUNK // size, 1), (sampler.length - position) // size)
-        if sampler.batch_size is None:
-            if batches > 0:
-                rows = sampler.rows(epoch, position, batches * size)[sampler.rank :: size]
-            else:
-                rows = sampler._part(epoch, position)
-            return cast("list[int]", rows.tolist())
-        if batches > 1 and sampler.world_size == 1:
-            rows = sampler.rows(epoch, position, batches * size)
-            return cast("Sequence[Any]", rows.reshape(-1, size))
-        return (sampler._part(epoch, position),)
-
-    def state_dict(self) -> dict[str, int]:
-        """Where this pass stands."""
-        with self._sampler._turns:
-            return self._sampler._state(self.epoch, self.position)
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on where `state` was taken."""
-        with self._sampler._turns:
-            self._sampler._load(state, self)
-
-
-class _Spans(_Batches):
-    """A pass whose batches are told and not computed."""
-
-    def _ahead(self, epoch: int, position: int) -> Sequence[Any]:
-        return (Span(self._sampler, epoch, self._sampler._runs(position)),)
+    def __repr__(self) -> str:
+        epoch, position = self._place.where()
+        rows = "single rows" if self.batch_size is None else f"batches of {self.batch_size}"
+        rank = f", rank {self.rank} of {self.world_size}" if self.world_size > 1 else ""
+        return (
+            f"<{self._order_text()} in {rows}{rank}, seed {self.seed}: "
+            f"epoch {epoch}, {position} of {self.length} rows given>"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, as_numpy, indices, integer, output
-from subgrad_fast.sampling.sampler import Sampler
+from subgrad_fast.sampling.sampler import Sampler, Tail
 
 
 def _as_weights(values: Array) -> npt.NDArray[np.float64]:
@@ -48,12 +49,12 @@ class WeightedSampler(Sampler):
         weights: Array,
         batch_size: int | None = None,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         replacement: bool = True,
         num_samples: int | None = None,
         rank: int = 0,
         world_size: int = 1,
-        tail: str = "partial",
+        tail: Tail = "partial",
     ) -> None:
         array = _as_weights(weights)
         if array.ndim != 1 or array.size == 0:
@@ -156,7 +157,7 @@ class WeightedSampler(Sampler):
             state["exponent"] = self._weights.exponent  # of the scale of the updated weights
         return state
 
-    def _own_state(self, state: dict[str, Any]) -> dict[str, Any]:
+    def _own_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
         drawn = integer("state['drawn']", state.get("drawn", 0), 0, 2**63 - 1)
         exponent = state.get("exponent")
         if exponent is not None:

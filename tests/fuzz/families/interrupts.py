@@ -165,7 +165,7 @@ def _sampled(life: Life, interrupter: Interrupter) -> None:
     if spec.options.get("batch_size", 0) is None:
         spec.options |= {"batch_size": 1, "world_size": 1, "rank": 0}
     sampler = spec.made()
-    n = sampler.n if hasattr(sampler, "n") else sampler._data.n
+    n = sampler.n
     loader = sf.BatchLoader(np.arange(n), sampler, prefetch=life.pick((1, 2, 4)))
     epoch = 0
     for _ in range(life.number(1, 2)):

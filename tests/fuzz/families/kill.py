@@ -86,7 +86,7 @@ def live(life: Life) -> None:
     if spec.options.get("batch_size", 0) is None:
         spec.options |= {"batch_size": 1, "world_size": 1, "rank": 0}
     sampler = spec.made()
-    n = sampler.n if hasattr(sampler, "n") else sampler._data.n
+    n = sampler.n
     if len(sampler) == 0:
         return
     data = life.numbers.standard_normal((n, life.pick((3, 40)))).astype(np.float32)

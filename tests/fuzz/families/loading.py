@@ -34,16 +34,18 @@ def live(life: Life) -> None:
 
 
 class Taken:
-    """What an iterator has handed out last: it stays as it is for `prefetch` batches more."""
+    """What an iterator has handed out: it stays as it is for as long as it is held."""
 
-    def __init__(self, life: Life, data: Data, prefetch: int) -> None:
-        self.life, self.data, self.prefetch = life, data, prefetch
-        self.valid: list[tuple[Any, Any]] = []
+    def __init__(self, life: Life, data: Data) -> None:
+        self.life, self.data = life, data
+        self.held: list[tuple[Any, Any]] = []
 
     def add(self, batch: Any, rows: Any) -> None:
         self.life.counts["calls"] += 1
-        self.valid = [*self.valid, (batch, rows)][-self.prefetch :]
-        for held, indices in self.valid:
+        self.held.append((batch, rows))
+        if self.life.chance(0.3):
+            self.held = self.life.rng.sample(self.held, min(len(self.held), 5))
+        for held, indices in self.held:
             self.data.check(held, indices)
 
 
@@ -66,16 +68,14 @@ class Listed:
         self.prefetch = life.pick((1, 2, 3, 5))
         self.extra = with_extra
         life.note(f"batches of {[getattr(w, 'size', None) for w in self.wanted]} rows")
-        self.loader = sf.BatchLoader(
-            self.data.given, self.batches, prefetch=self.prefetch, copy=life.chance(0.2)
-        )
+        self.loader = sf.BatchLoader(self.data.given, self.batches, prefetch=self.prefetch)
         self.iterators: list[list[Any]] = []
 
     def go(self) -> None:
         life = self.life
         for _ in range(life.number(3, 15)):
             if not self.iterators or life.chance(0.2):
-                taken = Taken(life, self.data, self.prefetch)
+                taken = Taken(life, self.data)
                 self.iterators.append([iter(self.loader), 0, taken])
             if life.chance(0.1):  # a break
                 entry = life.pick(self.iterators)
@@ -150,12 +150,12 @@ class Sampled:
         if self.spec.options.get("batch_size", 0) is None:
             self.spec.options |= {"batch_size": 1, "world_size": 1, "rank": 0}
         twin = self.spec.made()
-        self.data = Data(life, twin.n if hasattr(twin, "n") else twin._data.n)
+        self.data = Data(life, twin.n)
         self.prefetch = life.pick((1, 2, 4))
         self.make()
         self.epoch = self.position = 0
         self.iterator: Iterator[Any] | None = None
-        self.taken = Taken(life, self.data, self.prefetch)
+        self.taken = Taken(life, self.data)
 
     def make(self) -> None:
         self.sampler = self.spec.made()
@@ -186,7 +186,7 @@ class Sampled:
         life.note(f"takes {most} of epoch {self.epoch} at {self.position}")
         if self.iterator is None:
             self.iterator = iter(self.loader)
-            self.taken = Taken(life, self.data, self.prefetch)
+            self.taken = Taken(life, self.data)
         for want, after in wanted[:most]:
             self.taken.add(next(self.iterator), want)
             self.position = after
@@ -252,7 +252,7 @@ def spoiled_loader(life: Life) -> None:
         )
     )
     sampler = life.pick(([[0, 1]], [[5]], None, 3, iter([[0]]), [None], [wrong.number(life)], {}))
-    options = {life.pick(("prefetch", "pin", "copy")): life.pick((0, -1, None, "a", 1.5, True, 2))}
+    options = {life.pick(("prefetch", "pin")): life.pick((0, -1, None, "a", 1.5, True, 2))}
 
     def build_and_take() -> None:
         for _ in zip(sf.BatchLoader(arrays, sampler, **options), range(2), strict=False):

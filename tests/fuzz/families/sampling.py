@@ -33,8 +33,10 @@ class Walk:
         self.spec: Spec = random_spec(life)
         self.sampler = self.spec.made()
         self.seed, self.epoch, self.drawn = self.spec.options["seed"], 0, 0
-        self.start = 0  # where the next iterator begins
-        self.iterators: list[list[Any]] = []  # [iterator, epoch, position], the last is the one
+        self.again = False  # the next pass goes through the same epoch
+        self.start = 0  # where the next pass begins
+        # [iterator, epoch, position]; the last says where the sampler is.
+        self.iterators: list[list[Any]] = []
 
     def go(self, steps: int) -> None:
         kinds = ("take", "take", "take", "new", "batch", "state", "resume", "epoch", "copy")
@@ -58,7 +60,7 @@ class Walk:
 
     def check_state(self) -> None:
         state = self.sampler.state_dict()
-        want = {"version": 1, "seed": self.seed, "epoch": self.epoch, "position": self.position}
+        want = {"version": 2, "seed": self.seed, "epoch": self.epoch, "position": self.position}
         got = {name: state[name] for name in want}
         self.life.check(got == want, f"state {got}, not {want}")
         self.life.check(state.get("drawn", 0) == self.drawn, f"drawn {state.get('drawn')}")
@@ -72,15 +74,22 @@ class Walk:
     # --- iterators -------------------------------------------------------------------------------
 
     def do_new(self) -> None:
-        """An iterator; those before it go on, and no longer say where the sampler is."""
+        """A pass, which begins with its first batch; those before it go on, and no longer say where
+        the sampler is."""
         iterator = self.call("iter", lambda: iter(self.sampler)).value
-        self.iterators.append([iterator, self.epoch, self.start])
-        self.iterators = self.iterators[-3:]
-        self.start = 0
+        if self.iterators:
+            self.epoch, self.start = self.iterators[-1][1] + (not self.again), 0
+        self.again = False
+        place = (self.sampler.epoch, self.sampler.position)
+        self.life.check(place == (self.epoch, self.start), f"a pass begins at {place}")
+        self.iterators = [*self.iterators[-2:], [iterator, self.epoch, self.start]]
+        self.take(len(self.iterators) - 1, 1)
 
     def do_take(self) -> None:
         if not self.iterators or self.life.chance(0.1):
             self.do_new()
+        if not self.iterators:
+            return
         most = 10**6 if self.life.chance(0.3) else self.life.number(1, 5)
         self.take(len(self.iterators) - 1, most)
 
@@ -113,7 +122,8 @@ class Walk:
         life.check(next(iterator, None) is None, "batches behind the last")
         life.check(next(iterator, None) is None, "batches behind the end")
         if number == len(self.iterators) - 1:
-            self.epoch, self.start, self.iterators = epoch + 1, 0, []
+            self.epoch, self.start, self.iterators = epoch + (not self.again), 0, []
+            self.again = False
         else:
             self.iterators.pop(number)
 
@@ -141,6 +151,7 @@ class Walk:
             self.do_take()
         self.call("load_state_dict", lambda: self.sampler.load_state_dict(state))
         self.epoch, self.start, self.drawn, self.iterators = epoch, position, drawn, []
+        self.again = False
 
     def do_resume(self) -> None:
         """Another sampler goes on, perhaps on other ranks."""
@@ -154,12 +165,14 @@ class Walk:
         outcome = life.call("load_state_dict of another", lambda: other.load_state_dict(state))
         life.check(outcome.done, "refused")
         self.start, self.sampler, self.iterators = self.position, other, []
+        self.again = False
 
     def do_epoch(self) -> None:
         epoch = self.life.pick((self.epoch, 0, 3, 2**64 - 100))
         self.call(f"set_epoch({epoch})", lambda: self.sampler.set_epoch(epoch), spoiled=False)
         if epoch != self.epoch:
             self.epoch, self.start, self.iterators = epoch, 0, []
+        self.again = bool(self.iterators)
 
     def do_copy(self) -> None:
         """A copy goes on where the sampler stands."""
@@ -171,6 +184,7 @@ class Walk:
             self.life.note(f"  {error}")
             return
         self.start, self.sampler, self.iterators = self.position, other, []
+        self.again = False
 
     # --- weights ---------------------------------------------------------------------------------
 
@@ -231,6 +245,7 @@ class Walk:
                 life.check(np.array_equal(self.sampler.weights, after), "the weights")
         self.sampler.set_epoch(self.epoch + 1)
         self.epoch, self.start, self.iterators = self.epoch + 1, 0, []
+        self.again = False
 
     def do_weights(self) -> None:
         weights, life = self.sampler.weights, self.life
@@ -259,7 +274,7 @@ class Walk:
 
     def use(self, sampler: Any) -> None:
         """What was built of a wrong argument gives rows in range, or refuses."""
-        most = sampler.n if hasattr(sampler, "n") else sampler._data.n
+        most = sampler.n
 
         def some() -> Any:
             return [row for row, _ in zip(sampler, range(3), strict=False)]

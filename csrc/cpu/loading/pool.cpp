@@ -1,0 +1,80 @@
+#include "cpu/loading/pool.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace subgrad {
+namespace {
+
+// Whether a spare block serves: large enough, and not so large that a small batch that is kept for
+// long would hold on to the memory of a large one.
+bool serves(std::size_t capacity, std::size_t bytes) {
+  return capacity >= bytes && capacity - bytes <= bytes / 4 + 64;
+}
+
+}  // namespace
+
+void GiveBack::operator()(Block* block) const {
+  const std::shared_ptr<BlockPool> pool = std::move(block->pool);
+  pool->give_back(std::unique_ptr<Block>(block));
+}
+
+HeldBlock BlockPool::take(std::size_t bytes) {
+  std::unique_ptr<Block> block;
+  {
+    Blocks& blocks = blocks_.get();
+    const std::lock_guard lock(blocks.mutex);
+    const auto found = std::find_if(blocks.spare.rbegin(), blocks.spare.rend(), [&](const auto& b) {
+      return serves(b->memory.bytes(), bytes);
+    });
+    if (found != blocks.spare.rend()) {
+      block = std::move(*found);
+      blocks.spare.erase(std::next(found).base());
+    }
+    ++blocks.on_their_way;
+  }
+  HeldBlock held(block ? block.release() : new Block{});
+  held->pool = shared_from_this();
+  held->shown = false;
+  if (held->memory.data() == nullptr) held->memory = Pages(bytes);
+  return held;
+}
+
+Block* BlockPool::show(HeldBlock block) {
+  Blocks& blocks = block->pool->blocks_.get();
+  const std::lock_guard lock(blocks.mutex);
+  if (blocks.on_their_way > 0) --blocks.on_their_way;
+  block->shown = true;
+  return block.release();
+}
+
+// What is not kept is freed without the lock: to unmap much memory takes long.
+void BlockPool::give_back(std::unique_ptr<Block> block) {
+  Blocks& blocks = blocks_.get();
+  const std::lock_guard lock(blocks.mutex);
+  if (!block->shown && blocks.on_their_way > 0) --blocks.on_their_way;
+  if (block->memory.data() == nullptr || most_ <= blocks.on_their_way) return;
+  blocks.spare.push_back(std::move(block));
+  // The oldest makes room: the sizes of batches may have changed.
+  if (blocks.spare.size() > most_ - blocks.on_their_way) {
+    block = std::move(blocks.spare.front());
+    blocks.spare.erase(blocks.spare.begin());
+  }
+}
+
+void BlockPool::close() {
+  std::vector<std::unique_ptr<Block>> spare;
+  Blocks& blocks = blocks_.get();
+  const std::lock_guard lock(blocks.mutex);
+  most_ = 0;
+  spare.swap(blocks.spare);
+}
+
+std::size_t BlockPool::spare() {
+  Blocks& blocks = blocks_.get();
+  const std::lock_guard lock(blocks.mutex);
+  return blocks.spare.size();
+}
+
+}  // namespace subgrad
