@@ -10,15 +10,15 @@ namespace {
 constexpr const char* kOwner = "subgrad_fast.batch";
 
 // What a tensor's library holds, and lets go of from any thread, without the GIL.
-struct Loan {
+struct ShownBlock {
   DLManagedTensorVersioned managed{};
-  Block* block;
+  PoolBlock* block;
   std::vector<std::int64_t> extents;  // shape, then strides
 
   static void release(DLManagedTensorVersioned* managed) {
-    auto* const loan = static_cast<Loan*>(managed->manager_ctx);
-    GiveBack()(loan->block);
-    delete loan;
+    auto* const held = static_cast<ShownBlock*>(managed->manager_ctx);
+    GiveBack()(held->block);
+    delete held;
   }
 };
 
@@ -44,10 +44,10 @@ py::object ShownLike::array(HeldBlock block, std::int64_t rows) const {
   std::vector<py::ssize_t> shape(shape_.begin(), shape_.end());
   shape[0] = rows;
   const char* const data = block->memory.data();
-  Block* const shown = BlockPool::show(std::move(block));
+  PoolBlock* const shown = BlockPool::show(std::move(block));
   const auto owner =
       py::reinterpret_steal<py::object>(PyCapsule_New(shown, kOwner, [](PyObject* capsule) {
-        GiveBack()(static_cast<Block*>(PyCapsule_GetPointer(capsule, kOwner)));
+        GiveBack()(static_cast<PoolBlock*>(PyCapsule_GetPointer(capsule, kOwner)));
       }));
   if (!owner) {
     GiveBack()(shown);
@@ -58,23 +58,23 @@ py::object ShownLike::array(HeldBlock block, std::int64_t rows) const {
 }
 
 py::object ShownLike::tensor(HeldBlock block, std::int64_t rows) const {
-  auto* const loan = new Loan;
-  loan->extents = shape_;
-  loan->extents[0] = rows;
-  loan->extents.insert(loan->extents.end(), strides_.begin(), strides_.end());
-  loan->managed.version = {1, 1};
-  loan->managed.manager_ctx = loan;
-  loan->managed.deleter = &Loan::release;
-  DLTensor& t = loan->managed.dl_tensor;
+  auto* const held = new ShownBlock;
+  held->extents = shape_;
+  held->extents[0] = rows;
+  held->extents.insert(held->extents.end(), strides_.begin(), strides_.end());
+  held->managed.version = {1, 1};
+  held->managed.manager_ctx = held;
+  held->managed.deleter = &ShownBlock::release;
+  DLTensor& t = held->managed.dl_tensor;
   t.data = block->memory.data();
   t.device = {kDLCPU, 0};
   t.ndim = static_cast<std::int32_t>(shape_.size());
   t.dtype = type_;
-  t.shape = loan->extents.data();
+  t.shape = held->extents.data();
   t.strides = t.shape + t.ndim;
-  loan->block = BlockPool::show(std::move(block));
+  held->block = BlockPool::show(std::move(block));
   void* made = nullptr;
-  if (library_->managed_tensor_to_py_object_no_sync(&loan->managed, &made) != 0) {
+  if (library_->managed_tensor_to_py_object_no_sync(&held->managed, &made) != 0) {
     throw py::error_already_set();
   }
   return py::reinterpret_steal<py::object>(static_cast<PyObject*>(made));

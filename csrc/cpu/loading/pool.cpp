@@ -15,13 +15,13 @@ bool serves(std::size_t capacity, std::size_t bytes) {
 
 }  // namespace
 
-void GiveBack::operator()(Block* block) const {
+void GiveBack::operator()(PoolBlock* block) const {
   const std::shared_ptr<BlockPool> pool = std::move(block->pool);
-  pool->give_back(std::unique_ptr<Block>(block));
+  pool->give_back(std::unique_ptr<PoolBlock>(block));
 }
 
 HeldBlock BlockPool::take(std::size_t bytes) {
-  std::unique_ptr<Block> block;
+  std::unique_ptr<PoolBlock> block;
   {
     Blocks& blocks = blocks_.get();
     const std::lock_guard lock(blocks.mutex);
@@ -34,14 +34,14 @@ HeldBlock BlockPool::take(std::size_t bytes) {
     }
     ++blocks.on_their_way;
   }
-  HeldBlock held(block ? block.release() : new Block{});
+  HeldBlock held(block ? block.release() : new PoolBlock{});
   held->pool = shared_from_this();
   held->shown = false;
   if (held->memory.data() == nullptr) held->memory = Pages(bytes);
   return held;
 }
 
-Block* BlockPool::show(HeldBlock block) {
+PoolBlock* BlockPool::show(HeldBlock block) {
   Blocks& blocks = block->pool->blocks_.get();
   const std::lock_guard lock(blocks.mutex);
   if (blocks.on_their_way > 0) --blocks.on_their_way;
@@ -50,7 +50,7 @@ Block* BlockPool::show(HeldBlock block) {
 }
 
 // What is not kept is freed without the lock: to unmap much memory takes long.
-void BlockPool::give_back(std::unique_ptr<Block> block) {
+void BlockPool::give_back(std::unique_ptr<PoolBlock> block) {
   Blocks& blocks = blocks_.get();
   const std::lock_guard lock(blocks.mutex);
   if (!block->shown && blocks.on_their_way > 0) --blocks.on_their_way;
@@ -64,7 +64,7 @@ void BlockPool::give_back(std::unique_ptr<Block> block) {
 }
 
 void BlockPool::close() {
-  std::vector<std::unique_ptr<Block>> spare;
+  std::vector<std::unique_ptr<PoolBlock>> spare;
   Blocks& blocks = blocks_.get();
   const std::lock_guard lock(blocks.mutex);
   most_ = 0;

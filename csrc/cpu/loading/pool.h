@@ -15,7 +15,7 @@ namespace subgrad {
 
 class BlockPool;
 
-struct Block {
+struct PoolBlock {
   Pages memory;
   std::shared_ptr<BlockPool> pool;
   bool shown = false;  // by an array or a tensor; else it is on its way to one
@@ -23,9 +23,9 @@ struct Block {
 
 // Gives a block back, from any thread, also when the pool is closed or nobody's any more.
 struct GiveBack {
-  void operator()(Block* block) const;
+  void operator()(PoolBlock* block) const;
 };
-using HeldBlock = std::unique_ptr<Block, GiveBack>;
+using HeldBlock = std::unique_ptr<PoolBlock, GiveBack>;
 
 class BlockPool : public std::enable_shared_from_this<BlockPool> {
  public:
@@ -35,7 +35,7 @@ class BlockPool : public std::enable_shared_from_this<BlockPool> {
   // At least so many bytes, uninitialised, on their way.
   HeldBlock take(std::size_t bytes);
   // Has a block of take() be shown, by whoever gives it back then.
-  static Block* show(HeldBlock block);
+  static PoolBlock* show(HeldBlock block);
   // Frees what is spare, and from now on what comes back.
   void close();
 
@@ -43,12 +43,12 @@ class BlockPool : public std::enable_shared_from_this<BlockPool> {
 
  private:
   friend struct GiveBack;
-  void give_back(std::unique_ptr<Block> block);
+  void give_back(std::unique_ptr<PoolBlock> block);
 
   // A child of fork() begins with none: in the parent another thread may have been at work on them.
   struct Blocks {
     std::mutex mutex;
-    std::vector<std::unique_ptr<Block>> spare;
+    std::vector<std::unique_ptr<PoolBlock>> spare;
     std::size_t on_their_way = 0;
   };
   ForkMutex<Blocks> blocks_;
