@@ -29,5 +29,5 @@ sanitized -m pytest -n 2 --dist loadfile -p no:cacheprovider -m "not slow and no
   tests/sampling/test_philox.py tests/sampling/test_permutation.py tests/sampling/test_weighted.py \
   tests/project/test_dispatch.py tests/fuzz_bytes
 # The same lives every time: a change is not held up by a fault that was there before. The allocator
-# of GCC's runtime may be locked in a child that is forked while other threads allocate.
-FUZZ_WITHOUT=while_threads_work PYTHONPATH=$site sanitized -m tests.fuzz --minutes 0.3 --seed 1
+# of GCC's runtime is at times locked for ever in a forked child.
+FUZZ_WITHOUT=fork,kill PYTHONPATH=$site sanitized -m tests.fuzz --minutes 0.3 --seed 1
