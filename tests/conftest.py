@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from subgrad_fast import _core
-from subgrad_fast.loading import loader
+from subgrad_fast.loading import gathering
 
 
 @pytest.fixture(params=_core.available_isas())
@@ -31,5 +31,5 @@ def threads() -> Iterator[object]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to gather a batch, whatever its size."""
     limit = 0 if request.param == "ahead" else sys.maxsize
-    monkeypatch.setattr(loader, "_BACKGROUND_BYTES", limit)
+    monkeypatch.setattr(gathering, "_BACKGROUND_BYTES", limit)
     return str(request.param)

@@ -16,8 +16,8 @@ from tests.fuzz.ring_log import RingLog
 
 T = TypeVar("T")
 
-# Names, with commas, of families, wrong arguments and checks to leave out: a fault that is known, and not yet
-# mended, hides all that may come after it.
+# Names, with commas, of families, wrong arguments and checks to leave out: a fault that is known,
+# and not yet mended, hides all that may come after it.
 LEFT_OUT = frozenset(os.environ.get("FUZZ_WITHOUT", "").split(","))
 
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 import subgrad_fast as sf
-from subgrad_fast.loading import loader as module
+from subgrad_fast.loading import gathering as module
 from tests.fuzz.life import Life
 from tests.fuzz.together import Job, in_range, together
 

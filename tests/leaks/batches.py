@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import subgrad_fast as sf
-from subgrad_fast.loading import loader
+from subgrad_fast.loading import gathering
 from tests.leaks.families import Call, Families, refused
 
 family = Families()
@@ -89,7 +89,10 @@ def _of_loader(background: bool) -> None:
         strided = np.zeros((200, 8))[:, ::2]
 
         def call() -> None:
-            limit, loader._BACKGROUND_BYTES = loader._BACKGROUND_BYTES, 0 if background else 1 << 60
+            limit, gathering._BACKGROUND_BYTES = (
+                gathering._BACKGROUND_BYTES,
+                0 if background else 1 << 60,
+            )
             try:
                 batches = sf.BatchLoader({"x": x, "y": y, "z": strided}, sf.BatchSampler(200, 16))
                 left = iter(batches)
@@ -101,7 +104,7 @@ def _of_loader(background: bool) -> None:
                 broken = sf.BatchLoader((x, y), [[0, 1], [2, 200]])
                 refused(IndexError)(lambda: list(broken))()
             finally:
-                loader._BACKGROUND_BYTES = limit
+                gathering._BACKGROUND_BYTES = limit
 
         return call
 

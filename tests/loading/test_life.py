@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import subgrad_fast as sf
-from subgrad_fast.loading import loader
+from subgrad_fast.loading import gathering
 from tests.bits import assert_same_bytes
 from tests.loading.orders import N, Order, StatefulOrder, numbers
 from tests.threads import run_threads
@@ -156,7 +156,7 @@ def thread_count() -> int:
 
 @needs_proc
 def test_the_thread_ends_with_the_loader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "_BACKGROUND_BYTES", 0)
+    monkeypatch.setattr(gathering, "_BACKGROUND_BYTES", 0)
     gc.collect()
     before = thread_count()
     made = sf.BatchLoader(numbers((N, 3)), Order())
@@ -188,7 +188,7 @@ def test_abandoned_iterations_leave_nothing_behind(way: str) -> None:
 
 
 def test_what_is_kept_of_an_abandoned_pass_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "_BACKGROUND_BYTES", 0)
+    monkeypatch.setattr(gathering, "_BACKGROUND_BYTES", 0)
     x = numbers((N, 500))
     order = [np.arange(N)] * 6
     for _ in range(20):
@@ -302,7 +302,7 @@ def test_a_resume_neither_loses_nor_repeats(sampler: type[Order], prefetch: int,
 
 def test_the_samplers_own_state_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of the test above: what was drawn ahead is not what was taken."""
-    monkeypatch.setattr(loader, "_BACKGROUND_BYTES", 0)
+    monkeypatch.setattr(gathering, "_BACKGROUND_BYTES", 0)
     sampler = StatefulOrder()
     made = sf.BatchLoader(np.arange(N), sampler, prefetch=3)
     iterator = iter(made)

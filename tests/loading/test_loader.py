@@ -119,10 +119,10 @@ def test_memory_mapped_files(tmp_path: Path) -> None:
         for batch, indices in zip(made, Order(), strict=True):
             assert type(batch) is np.ndarray
             assert_same_bytes(batch, x[indices])
-        assert made._spare[1]
+        assert made._gatherer._spare[1]
     in_memory = sf.BatchLoader(x, Order())
     list(in_memory)
-    assert not in_memory._spare[1]
+    assert not in_memory._gatherer._spare[1]
 
 
 @pytest.mark.parametrize("n", [1, 2, 255, 256, 257, 4095, 4096, 4097, 50_000])
@@ -151,7 +151,7 @@ def test_a_caller_who_is_early_late_or_gone(threads: Callable[[int], None]) -> N
             for i, batch in enumerate(itertools.islice(made, stop)):
                 assert_same_bytes(batch, x[order[i]])
                 time.sleep(rng.choice([0.0, 1e-4, 1e-3]))
-        assert made._spare[1]
+        assert made._gatherer._spare[1]
 
 
 # --- samplers -----------------------------------------------------------------------------------

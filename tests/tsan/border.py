@@ -14,7 +14,7 @@ import numpy as np
 
 import subgrad_fast as sf
 from subgrad_fast import _core
-from subgrad_fast.loading import loader
+from subgrad_fast.loading import gathering
 from tests.threads import run_threads
 
 THREADS = 4
@@ -98,7 +98,7 @@ def main() -> None:
         return race()
     if sys.argv[1:] == ["shared"]:
         return shared_objects()
-    loader._BACKGROUND_BYTES = 0
+    gathering._BACKGROUND_BYTES = 0
     shared = array(0)
     x = np.tile(np.arange(6000, dtype=np.float32)[:, None], (1, 40))
     weighted, order = sf.WeightedSampler(np.ones(5000)), sf.Permutation(5000, seed=1)

@@ -51,6 +51,13 @@ def _text(device: int | None) -> str:
 class Fields:
     """The arrays of one loader, and how their parts of a batch come about.
 
+    Args:
+        arrays: an array, or a container of arrays.
+        pin: as `BatchLoader` says.
+        pack: what makes a batch of the list of its arrays, if not the container's kind.
+        like: arrays of any number of rows whose library and dtype the batches' have, if not those
+            of `arrays`.
+
     Attributes:
         fields: for the core, one for each array.
         like: an array where all of them are.
@@ -61,8 +68,11 @@ class Fields:
         TypeError, ValueError: as `BatchLoader` says.
     """
 
-    def __init__(self, arrays: Any, *, pin: bool) -> None:
-        given, names, self.pack = unpack(arrays)
+    def __init__(
+        self, arrays: Any, *, pin: bool, pack: Pack = None, like: list[Array] | None = None
+    ) -> None:
+        given, names, own_pack = unpack(arrays)
+        self.pack = pack or own_pack
         self.device = _one_device(given, names)
         given = [array.detach() if is_torch(array) else array for array in given]
         if self.device is None:
@@ -71,11 +81,12 @@ class Fields:
             self._check_device(self.device, given, names)
             sources = given
         self.rows = _row_count(given, names)
+        shown = given if like is None else like
         if pin:
-            self._check_pin(given, names)
+            self._check_pin(shown, names)
         self._pin = pin
         self.like = sources[0]
-        self.fields = [self._field(a, raw) for a, raw in zip(given, sources, strict=True)]
+        self.fields = [self._field(a, raw) for a, raw in zip(shown, sources, strict=True)]
         self.row_bytes = 0  # on a device no thread pays: it works beside us
         self._files: list[tuple[str, tuple[mmap.mmap, int]]] = []
         if self.device is None:

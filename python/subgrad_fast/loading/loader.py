@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar, cast
-from weakref import WeakSet
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, cast
 
-from subgrad_fast._core import Turns
-from subgrad_fast._core.loading import Ring
 from subgrad_fast.loading.fields import Fields
-from subgrad_fast.loading.sources import START, At, Counted, Foreign, split
+from subgrad_fast.loading.gathering import Batch, Gatherer
+from subgrad_fast.loading.sources import START, At, Counted, Foreign, Source
 from subgrad_fast.sampling import Sampler
 from subgrad_fast.sampling._checks import integer
 
-# Batches of fewer bytes are gathered when they are taken: to hand them to another thread and wait
-# for it costs about as much as to copy them.
-_BACKGROUND_BYTES = 256 << 10
-
 _STATE_VERSION = 2
-
-Batch = TypeVar("Batch")
 
 
 class BatchLoader(Generic[Batch]):
@@ -105,9 +96,7 @@ class BatchLoader(Generic[Batch]):
 
     def _set_up(self, at: At) -> None:
         self._fields = Fields(self.arrays, pin=self.pin)
-        # The ring of a pass that has ended, for the next, and whether it gathers ahead.
-        self._spare: tuple[Ring, bool] | None = None
-        self._passes: WeakSet[_Pass[Batch]] = WeakSet()
+        self._gatherer: Gatherer[Batch] = Gatherer(self._fields, self.prefetch)
         # For samplers that are none of ours: where the next pass begins, or who knows where the
         # one stands that was begun last.
         self._at = at
@@ -122,76 +111,15 @@ class BatchLoader(Generic[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         self._fields.check_files()
-        source: Counted | Foreign
+        source: Source
         if isinstance(self.sampler, Sampler):
             on_gpu = self._fields.device is not None
             source = Counted(self.sampler._begin_for(self._fields.rows, on_gpu=on_gpu))
         else:
             source = Foreign(self.sampler, self._at)
-        begun = _Pass(self._iterate(source))
-        self._passes.add(begun)
+        begun = self._gatherer.begin(source, self.__len__)
         self.__dict__.update(_at=START, _begun=source if isinstance(source, Foreign) else None)
         return begun
-
-    def _iterate(self, source: Counted | Foreign) -> Generator[Batch, None, None]:
-        first = _Drawn(source)
-        if first.error is not None:
-            return first.finish(source)
-        ring, background = self._ring_for(first)
-        try:
-            # The size of the first batch decides for the epoch.
-            if background:
-                yield from self._gathered_ahead(ring, source, first)
-            else:
-                yield from self._gathered_in_turn(ring, source, first)
-        finally:
-            ring.cancel()
-            self._spare = ring, background
-
-    def _ring_for(self, first: _Drawn) -> tuple[Ring, bool]:
-        fields = self._fields
-        rows = len(first.indices) if hasattr(first.indices, "__len__") else 0
-        background = fields.mapped or rows * fields.row_bytes >= _BACKGROUND_BYTES
-        spare, self._spare = self._spare, None  # a second pass at the same time gets its own
-        if spare is not None and spare[1] == background:
-            return spare
-        slots = self.prefetch + 1 if background else 1
-        ring = Ring(fields.fields, fields.rows, slots, self.prefetch + 1, fields.pack, fields.like)
-        return ring, background
-
-    @staticmethod
-    def _gathered_in_turn(
-        ring: Ring, source: Counted | Foreign, first: _Drawn
-    ) -> Generator[Any, None, None]:
-        """Each batch is gathered when it is taken."""
-        gather, draw, count = ring.gather, source.draw, source.count
-
-        def gathered(item: Any) -> Any:
-            indices, extra = split(item) if type(item) is tuple else (item, ())
-            batch = gather(indices)
-            count()
-            return (batch, *extra) if extra else batch
-
-        item = first.item
-        try:
-            while True:
-                yield gathered(item)
-                item = draw()
-        except StopIteration:
-            source.finish()
-
-    def _gathered_ahead(
-        self, ring: Ring, source: Counted | Foreign, first: _Drawn
-    ) -> Generator[Any, None, None]:
-        """Batches are gathered before they are taken. Errors wait for their turn."""
-        ahead = deque([first.submit(ring)])
-        while True:
-            while ahead[-1].error is None and len(ahead) <= self.prefetch:
-                ahead.append(_Drawn(source).submit(ring))
-            drawn = ahead.popleft()
-            if drawn.error is not None:
-                return drawn.finish(source)
-            yield drawn.taken(ring, source)
 
     def close(self) -> None:
         """Ends the passes under way and gives back the thread and all memory that no batch holds.
@@ -199,9 +127,7 @@ class BatchLoader(Generic[Batch]):
         The loader may be gone through again, and then takes them anew. Leaving a ``with`` block
         over the loader does the same, and so does letting go of it.
         """
-        for begun in list(self._passes):
-            begun.close()
-        self._spare = None
+        self._gatherer.close()
 
     def __enter__(self) -> BatchLoader[Batch]:
         return self
@@ -276,61 +202,3 @@ class BatchLoader(Generic[Batch]):
             raise TypeError(f"sampler: a {type(self.sampler).__name__} has no set_epoch")
         set_epoch(epoch)
         self.__dict__.update(_at=START, _begun=None)
-
-
-class _Pass(Iterator[Batch]):
-    """One iteration. Threads that share it get one batch after the other."""
-
-    def __init__(self, batches: Generator[Batch, None, None]) -> None:
-        self._turns = Turns()
-        self._batches = batches
-
-    def __next__(self) -> Batch:
-        with self._turns:
-            return next(self._batches)
-
-    def close(self) -> None:
-        """Ends it."""
-        with self._turns:
-            self._batches.close()
-
-
-class _Drawn:
-    """What a sampler gave at one turn: a batch or an error, its end among them."""
-
-    __slots__ = ("error", "extra", "indices", "item", "slot")
-
-    def __init__(self, source: Counted | Foreign) -> None:
-        self.item: Any = None
-        self.error: Exception | None = None
-        try:
-            self.item = source.draw_ahead()
-        except StopIteration as end:
-            self.error = end.with_traceback(None)  # whose frames would hold this
-        except Exception as error:  # noqa: BLE001  raised when it is its turn
-            self.error = error
-        self.indices, self.extra = split(self.item)
-
-    def submit(self, ring: Ring) -> _Drawn:
-        if self.error is None:
-            try:
-                self.slot = ring.submit(self.indices)
-            except Exception as error:  # noqa: BLE001  raised when it is its turn
-                self.error = error
-        return self
-
-    def taken(self, ring: Ring, source: Counted | Foreign) -> Any:
-        """The batch, which is counted."""
-        batch = ring.take(self.slot)
-        source.count()
-        return (batch, *self.extra) if self.extra else batch
-
-    def finish(self, source: Counted | Foreign) -> None:
-        error, self.error = self.error, None
-        if isinstance(error, StopIteration):
-            source.finish()
-        else:
-            try:
-                raise cast("Exception", error)
-            finally:
-                del error  # or its frames would hold it

@@ -6,9 +6,25 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from subgrad_fast.sampling.passes import Pass
+
+
+class Source(Protocol):
+    """What a pass draws its batches of indices from."""
+
+    def draw(self) -> Any:
+        """The next batch, to be taken at once; raises StopIteration at the end."""
+
+    def draw_ahead(self) -> Any:
+        """The next batch, which the caller may not see before others have been drawn."""
+
+    def count(self) -> None:
+        """Says that the caller has got the next of those that were drawn."""
+
+    def finish(self) -> None:
+        """Says that the caller has seen the end."""
 
 
 class At(NamedTuple):
@@ -41,28 +57,24 @@ class Foreign:
         self._states: deque[Any] = deque()  # of the sampler before each batch that was drawn ahead
 
     def draw_ahead(self) -> Any:
-        """The next batch; raises StopIteration at the end."""
         self._states.append(None if self._state_dict is None else self._state_dict())
         if len(self._states) == 1:
             self.at = At(self._states[0], self.at.taken)
         return self.draw()
 
     def draw(self) -> Any:
-        """The same for a batch that is taken at once."""
         if self._to_skip:
             skipped, self._to_skip = self._to_skip, 0
             next(islice(self._batches, skipped, skipped), None)
         return next(self._batches)
 
     def count(self) -> None:
-        """Says that the next one has been taken."""
         states = self._states
         self.at = At(states[1] if len(states) > 1 else None, self.at.taken + 1)
         if states:
             states.popleft()
 
     def finish(self) -> None:
-        """Says that the end has been seen."""
         self.at = START
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import subgrad_fast as sf
-from subgrad_fast.loading import loader as module
+from subgrad_fast.loading import gathering as module
 from subgrad_fast.optim import SGD, ThresholdSGD
 from tests.fuzz.interruption import Interrupter
 from tests.fuzz.life import LEFT_OUT, Life, alike

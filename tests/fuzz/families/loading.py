@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import subgrad_fast as sf
-from subgrad_fast.loading import loader as module
+from subgrad_fast.loading import gathering as module
 from tests.fuzz import wrong
 from tests.fuzz.data import Data
 from tests.fuzz.life import LEFT_OUT, Life, brief
