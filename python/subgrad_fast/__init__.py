@@ -3,8 +3,8 @@
 The step costs the bytes it must move and nothing else, and gives the same bits on every instruction
 set, every thread count and every resume.
 
-``subgrad_fast.optim`` has the ``torch.optim`` optimizers; it is imported on its own, so that this
-package works without PyTorch.
+``subgrad_fast.optim`` has the ``torch.optim`` optimizers, ``subgrad_fast.data`` torch's DataLoader;
+they are imported on their own, so that this package works without PyTorch.
 """
 
 import importlib
@@ -85,7 +85,7 @@ __all__ = [
     "threshold_step",
 ]
 
-_TORCHS_FACES = ("distributed", "optim")
+_TORCHS_FACES = ("data", "distributed", "optim")
 
 
 def __getattr__(name: str) -> ModuleType:

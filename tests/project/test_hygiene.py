@@ -117,12 +117,12 @@ PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
     {"dense", "rows", "select", "sparsify", "threshold", "sampling", "loading"},
-    {"optim", "distributed"},
+    {"data", "optim", "distributed"},
     {"__init__"},
     {"__main__", "_demo"},
 ]
 RANK = {module: rank for rank, layer in enumerate(PYTHON_LAYERS) for module in layer}
-MAY_IMPORT_TORCH = {"optim", "distributed", "_demo"}
+MAY_IMPORT_TORCH = {"data", "optim", "distributed", "_demo"}
 
 
 def imported_modules(tree: ast.AST) -> set[str]:

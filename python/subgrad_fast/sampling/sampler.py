@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -50,9 +51,6 @@ class Sampler:
         self.world_size = integer("world_size", world_size, 1)
         self.rank = integer("rank", rank, 0, self.world_size - 1)
         self.batch_size = None if batch_size is None else integer("batch_size", batch_size, 1)
-        if tail not in get_args(Tail):
-            raise ValueError(f"tail: expected one of {', '.join(get_args(Tail))}, got {tail!r}")
-        self.tail: Tail = tail
         self._turns = Turns()
         self._place = Place(drawn_seed() if seed is None else seed_or_epoch("seed", seed))
         self.length = length
@@ -65,11 +63,17 @@ class Sampler:
                 f"batch_size: expected at least one row for each of {self.world_size} ranks, got "
                 f"{batch_size} (it counts the rows of all ranks)"
             )
-        if tail == "drop" and self._rows_per_batch > length:
+        self.tail: Tail = self._check_tail(tail)
+
+    def _check_tail(self, tail: Tail) -> Tail:
+        if tail not in get_args(Tail):
+            raise ValueError(f"tail: expected one of {', '.join(get_args(Tail))}, got {tail!r}")
+        if tail == "drop" and self._rows_per_batch > self.length:
             raise ValueError(
-                f"batch_size: {batch_size} is larger than an epoch of {length} rows, and "
+                f"batch_size: {self.batch_size} is larger than an epoch of {self.length} rows, and "
                 "tail='drop' leaves nothing of it"
             )
+        return tail
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
         """The rows at positions start, start + 1, ... of an epoch, of all ranks together, int64."""
@@ -126,6 +130,34 @@ class Sampler:
         computed there. (Where some may be outside the arrays, the host has to look at them.)"""
         spans = on_gpu and self._on_gpu and self.batch_size is not None and self.n <= rows
         return self._begin(self._spans if spans else self._ahead)
+
+    def as_torch(self, *, tail: Tail | None = None) -> Any:
+        """A copy of this sampler for torch's world: one that yields lists of ints.
+
+        ::
+
+            sampler = subgrad_fast.BatchSampler(len(dataset), 64, seed=0)
+            loader = torch.utils.data.DataLoader(dataset, batch_sampler=sampler.as_torch())
+
+        It goes on where this one stands, and from then on the two have nothing to do with each
+        other.
+
+        Args:
+            tail: as in `BatchSampler`. With ranks ``"partial"`` becomes ``"pad"`` unless it is
+                given here: torch's loaders cannot make a batch of no rows, and its
+                DistributedSampler pads.
+
+        Returns:
+            A ``torch.utils.data.BatchSampler`` with ``sampler``, ``batch_size`` (of this rank),
+            ``drop_last``, ``set_epoch``, ``state_dict`` and ``load_state_dict``; of single rows a
+            ``torch.utils.data.Sampler`` with the last three.
+
+        Raises:
+            ImportError: there is no torch.
+            ValueError: `tail` is none of these.
+        """
+        faces = importlib.import_module("subgrad_fast.data.samplers")  # which needs torch
+        return faces.as_torch(self, tail)
 
     def batch(self, step: int, *, epoch: int | None = None) -> Indices:
         """This rank's part of batch `step` of an epoch (default: the current one)."""

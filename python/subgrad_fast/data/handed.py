@@ -1,0 +1,62 @@
+"""torch's own passes, which say how far the caller has got."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils.data import dataloader as torchs
+
+from subgrad_fast.data.passes import Drawn
+
+
+class Handed:
+    """The sampler of a loader for torch's iterators, which ask it anew for each of their passes.
+
+    Args:
+        sampler: the loader's.
+        beginning: tells what the pass draws that is just being begun.
+    """
+
+    def __init__(self, sampler: Any, beginning: Callable[[], Drawn | None]) -> None:
+        self._sampler = sampler
+        self._beginning = beginning
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        drawn = self._beginning()
+        if drawn is None:
+            return iter(self._sampler)
+        return drawn.noted() if drawn.is_plain else drawn
+
+
+class InThisProcess(torchs._SingleProcessDataLoaderIter):
+    """torch's pass without workers, which counts."""
+
+    drawn: Drawn
+
+    def _next_data(self) -> Any:
+        try:
+            batch = super()._next_data()  # type: ignore[no-untyped-call]
+        except StopIteration:
+            self.drawn.finish()
+            raise
+        self.drawn.count()
+        return batch
+
+
+class InWorkers(torchs._MultiProcessingDataLoaderIter):
+    """torch's pass with workers, which counts."""
+
+    drawn: Drawn
+
+    def _next_data(self) -> Any:
+        try:
+            batch = super()._next_data()  # type: ignore[no-untyped-call]
+        except StopIteration:
+            self.drawn.finish()
+            raise
+        self.drawn.count()
+        return batch

@@ -1,0 +1,106 @@
+"""Where the caller of a pass over a torch DataLoader is, and what its sampler must be told."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from subgrad_fast.data.randomness import Generators, States
+
+
+class Drawn(Iterator[Any]):
+    """The batches of a sampler, from the first that the caller has not got.
+
+    Args:
+        sampler: the batches of an epoch.
+        state_dict: tells where the sampler is, if it knows.
+        generators: those that the sampler may draw from.
+        taken: batches of the epoch that the caller has got before.
+        random: the generators' states before the epoch's first batch was drawn, if it was.
+
+    Attributes:
+        taken: batches of this epoch that the caller has got.
+        over: whether he has seen the end.
+        random: as above, once the first batch has been drawn.
+    """
+
+    def __init__(
+        self,
+        sampler: Iterable[Any],
+        state_dict: Callable[[], Any] | None,
+        generators: Generators,
+        *,
+        taken: int = 0,
+        random: States | None = None,
+    ) -> None:
+        self.taken = taken
+        self.over = False
+        self.random = random
+        self._to_skip = taken
+        self._generators = generators
+        self._sampler = sampler
+        self._batches: Iterator[Any] | None = None
+        self._first: deque[Any] = deque()
+        # A sampler that knows where it is has said so before and after each batch that is on its
+        # way to the caller.
+        self._state_dict = state_dict
+        self._states: deque[Any] = deque()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether these are the batches of the sampler's iterator, with nothing to be added."""
+        return self._state_dict is None and self._batches is None
+
+    def noted(self) -> Iterator[Any]:
+        """The batches of the sampler's iterator, where they are."""
+        self._note()
+        yield from self._sampler
+
+    def _note(self) -> None:
+        if self.random is None and self._state_dict is None:
+            self.random = self._generators.states()
+
+    def draw_first(self) -> None:
+        """Draws the first batch now, which `__next__` would do."""
+        if self._batches is None:
+            self._note()
+            self._batches = iter(self._sampler)
+            next(islice(self._batches, self._to_skip, self._to_skip), None)
+            self._state_dict = getattr(self._batches, "state_dict", self._state_dict)
+            self._first.extend(self._draw())
+
+    def _draw(self) -> list[Any]:
+        """The next batch, alone in a list; an empty one at the end."""
+        if self._state_dict is not None and not self._states:
+            self._states.append(self._state_dict())
+        drawn = list(islice(self._batches, 1))  # type: ignore[arg-type]
+        if self._state_dict is not None and drawn:
+            self._states.append(self._state_dict())
+        return drawn
+
+    def __next__(self) -> Any:
+        self.draw_first()
+        drawn = [self._first.popleft()] if self._first else self._draw()
+        if not drawn:
+            raise StopIteration
+        return drawn[0]
+
+    draw = draw_ahead = __next__
+
+    def count(self) -> None:
+        """Says that the caller has got the next batch."""
+        self.taken += 1
+        if self._states:
+            self._states.popleft()
+
+    def finish(self) -> None:
+        """Says that he has seen the end."""
+        self.over = True
+
+    def state(self) -> Any:
+        """The sampler's, where the caller is; None if it does not know."""
+        if self._states:
+            return self._states[0]
+        return None if self._state_dict is None else self._state_dict()
