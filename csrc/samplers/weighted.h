@@ -51,10 +51,23 @@ SGF_HD double fixed_log(double x) {
 }
 
 // When an item of this weight is drawn, if the weights race: an exponential time of rate `weight`.
-// The k earliest are a draw of k without replacement, in order.
-SGF_HD double arrival_time(std::uint64_t word, double weight) {
+// The k earliest are a draw of k without replacement, in order. Times of the lightest and of the
+// heaviest weights are no doubles, so this is an integer that orders as the times do: the bits of a
+// double with one more bit of exponent.
+SGF_HD std::uint64_t arrival_time(std::uint64_t word, double weight) {
   const double u = (static_cast<double>(word >> 12) + 0.5) * 0x1p-52;
-  return -fixed_log(u) / weight;
+  const bool denormal = weight < 0x1p-1022;
+  const double normal = denormal ? weight * 0x1p52 : weight;
+  std::uint64_t bits;
+  memcpy(&bits, &normal, sizeof bits);
+  // weight = m * 2^exponent with m in [1, 2).
+  const int exponent = static_cast<int>(bits >> 52) - 1023 - (denormal ? 52 : 0);
+  bits = (bits & 0xfffffffffffffu) | 0x3ff0000000000000u;
+  double m;
+  memcpy(&m, &bits, sizeof m);
+  const double time = -fixed_log(u) / m;
+  memcpy(&bits, &time, sizeof bits);
+  return bits + (static_cast<std::uint64_t>(1023 - exponent) << 52);
 }
 
 }  // namespace SGF_ISA

@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint32_t kRaceStream = 1;
 
 struct Arrival {
-  double time;
+  std::uint64_t time;
   std::int64_t index;
   bool operator<(const Arrival& other) const {
     return time < other.time || (time == other.time && index < other.index);
