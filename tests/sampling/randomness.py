@@ -1,6 +1,6 @@
 """The samplers before the statistical tests, and the broken ones that the same tests must reject.
 
-Seeds are fixed, so results never change. With some 60 results of the library and a limit of 1e-6,
+Seeds are fixed, so results never change. With some 70 results of the library and a limit of 1e-6,
 all of them pass with probability 0.9999 if it is sound.
 
 ``python tests/sampling/randomness.py`` writes docs/statistics.md.
@@ -23,6 +23,7 @@ from subgrad_fast import _core
 from tests import ROOT
 from tests.oracles import sampling as reference
 from tests.sampling.statistical_tests import (
+    DENORMAL,
     LIMIT,
     WEIGHTS,
     Result,
@@ -33,6 +34,7 @@ from tests.sampling.statistical_tests import (
     independent,
     label_balance,
     lehmer,
+    light_rows,
     parity,
     places,
     subsets,
@@ -71,6 +73,14 @@ def library_updated(weights: np.ndarray, count: int) -> np.ndarray:
     return sampler.draw(count)
 
 
+def library_lightened(weights: np.ndarray, count: int) -> np.ndarray:
+    """Updated from a heavier first row, at whose scale the others had few bits."""
+    sampler = sf.WeightedSampler(weights, seed=10)
+    sampler.update(0, weights[0] * 2**14)
+    sampler.update(0, weights[0])
+    return sampler.draw(count)
+
+
 def library_distinct(weights: np.ndarray, k: int, count: int) -> np.ndarray:
     sampler = sf.WeightedSampler(weights, seed=8, replacement=False)
     return np.array([sampler.draw(k) for _ in range(count)])
@@ -78,8 +88,17 @@ def library_distinct(weights: np.ndarray, k: int, count: int) -> np.ndarray:
 
 def library_rejection(weights: np.ndarray, k: int, count: int) -> np.ndarray:
     # Rows with hardly any weight make three few enough for drawing with rejection of repeats.
-    padded = np.where(np.arange(weights.size) < 5, weights, 1e-200)
-    return library_distinct(padded, k, count)
+    return library_distinct(np.append(weights, np.full(60, 1e-200)), k, count)
+
+
+def library_denormal(weights: np.ndarray, k: int, count: int) -> np.ndarray:
+    return library_distinct(weights * DENORMAL, k, count)
+
+
+def library_spread(weights: np.ndarray, k: int, count: int) -> np.ndarray:
+    # Behind two rows of the heaviest weights, which come first.
+    found = library_distinct(np.append([1.7e308, 1e308], weights * DENORMAL), k + 2, count)
+    return found[:, 2:] - 2
 
 
 def library_choose(n: int, k: int, count: int) -> np.ndarray:
@@ -112,8 +131,12 @@ def library_results() -> Iterator[Callable[[], Result]]:
     for weights in (WEIGHTS, many):
         yield lambda w=weights: frequencies(library_weighted, w)
         yield lambda w=weights: frequencies(library_updated, w)
-    yield lambda: without_replacement(library_distinct, 0)
-    yield lambda: without_replacement(library_rejection, 60)
+    yield lambda: light_rows(library_weighted)
+    yield lambda: light_rows(library_lightened)
+    yield lambda: without_replacement(library_distinct, "race")
+    yield lambda: without_replacement(library_rejection, "by rejection")
+    yield lambda: without_replacement(library_denormal, "race of denormals")
+    yield lambda: without_replacement(library_spread, "race of denormals behind the heaviest")
 
 
 # --- sources: broken on purpose ------------------------------------------------------------------
@@ -186,6 +209,18 @@ def top_of_products(weights: np.ndarray, k: int, count: int) -> np.ndarray:
     return np.argsort(-np.random.default_rng(1).random((count, weights.size)) * weights)[:, :k]
 
 
+def cut_to_30_bits(weights: np.ndarray, count: int) -> np.ndarray:
+    """Weights as integers whose largest has 30 bits."""
+    return library_weighted(np.floor(weights * 2.0**30), count)
+
+
+def overflowing_times(weights: np.ndarray, k: int, count: int) -> np.ndarray:
+    """A race in float64, where those of tiny weights arrive at infinity and in their order."""
+    clocks = np.random.default_rng(1).standard_exponential((count, weights.size))
+    with np.errstate(over="ignore"):
+        return np.argsort(clocks / (weights * 1e-310), axis=1, kind="stable")[:, :k]
+
+
 def control_results() -> Iterator[tuple[str, Callable[[], Result]]]:
     for n in (64, 65, 128):
         yield "3-round network", lambda n=n: differences(few_rounds, n)
@@ -208,7 +243,12 @@ def control_results() -> Iterator[tuple[str, Callable[[], Result]]]:
     yield "key = seed + epoch", lambda: unrelated(seed_plus_epoch)
     yield "running sums of weights", lambda: frequencies(running_sums, np.append(0.0, np.ones(9)))
     yield "a weight off by 3 %", lambda: frequencies(three_percent_off, WEIGHTS)
-    yield "largest u * w", lambda: without_replacement(top_of_products, 0)
+    yield "weights cut to 30 bits", lambda: light_rows(cut_to_30_bits)
+    yield "largest u * w", lambda: without_replacement(top_of_products, "race")
+    yield (
+        "arrival times in float64",
+        lambda: without_replacement(overflowing_times, "race of denormals"),
+    )
 
 
 # --- the page ------------------------------------------------------------------------------------

@@ -179,24 +179,34 @@ def frequencies(draw: Callable[[np.ndarray, int], np.ndarray], weights: np.ndarr
     return chi_square(f"weighted draws, {weights.size} weights", kept, scaled)
 
 
-def without_replacement(draw: Callable[[np.ndarray, int, int], np.ndarray], spare: int) -> Result:
-    """Three of `5 + spare` rows, one after the other: exact probabilities of every sequence.
+def light_rows(draw: Callable[[np.ndarray, int], np.ndarray]) -> Result:
+    """65536 rows, each below 2^-30 of the sum, come together as often as their sum says."""
+    weights = np.append(1.0, np.full(2**16, 0.99 * 2.0**-30))
+    found = draw(weights, 4_000_000)
+    p = weights[1:].sum() / weights.sum()
+    light = np.count_nonzero(found)
+    return normal("weighted draws, light rows", light, found.size * p, found.size * p * (1 - p))
 
-    The spare rows have no weight, but decide how the rows are drawn.
-    """
-    weights = np.concatenate([[4.0, 1.0, 2.0, 8.0, 1.0], np.zeros(spare)])
-    found = draw(weights, 3, 60_000)
+
+DENORMAL = 5e-324
+RACERS = np.array([4.0, 1.0, 2.0, 8.0, 1.0])
+
+
+def without_replacement(draw: Callable[[np.ndarray, int, int], np.ndarray], how: str) -> Result:
+    """Three of five rows, one after the other: exact probabilities of every sequence."""
+    found = draw(RACERS, 3, 60_000)
+    name = f"draws without replacement, {how}"
     counts = np.bincount(found @ np.array([25, 5, 1]), minlength=125)
     expected = np.zeros(125)
     for a, b, c in itertools.permutations(range(5), 3):
-        left = weights[:5].sum()
+        left = RACERS.sum()
         p = 1.0
         for row in (a, b, c):
-            p *= weights[row] / left
-            left -= weights[row]
+            p *= RACERS[row] / left
+            left -= RACERS[row]
         expected[25 * a + 5 * b + c] = p * len(found)
     if counts[expected == 0].any():
-        return Result("draws without replacement: a repeat", 1, 0, 0.0)
+        return Result(f"{name}: a repeat", 1, 0, 0.0)
     kept = expected > 5
     pooled = np.append(counts[kept], counts[~kept].sum())
     pooled_expected = np.append(expected[kept], expected[~kept].sum())
@@ -205,11 +215,6 @@ def without_replacement(draw: Callable[[np.ndarray, int, int], np.ndarray], spar
             pooled[:-1],
             pooled_expected[:-1] * pooled[:-1].sum() / (pooled_expected[:-1].sum()),
         )
-    name = (
-        "draws without replacement, race"
-        if spare == 0
-        else "draws without replacement, by rejection"
-    )
     return chi_square(name, pooled, pooled_expected)
 
 

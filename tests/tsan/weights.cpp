@@ -29,10 +29,10 @@ void draw_while_changing(std::int64_t n, std::int64_t count, std::int64_t distin
     for (int turn = 0; turn < 12; ++turn) {
       if (i == 0) {
         const auto& next = turn % 2 == 0 ? odd : even;
-        require(weights.update(all.data(), next.data(), n, turn % 2 == 0 ? 1e6 : 7.0), "an update");
+        require(weights.update(all.data(), next.data(), n), "an update");
         const double nothing = 0.0;
         const std::int64_t row = turn % 2;  // it was nothing already
-        require(weights.update(&row, &nothing, 1, 0.0) || n == 1, "a small update");
+        require(weights.update(&row, &nothing, 1) || n == 1, "a small update");
       } else {
         weights.draw(key, static_cast<std::uint64_t>(turn), count, rows.data());
         of_one_kind(rows);

@@ -39,9 +39,7 @@ class HeldWeights {
     const double largest = checked_largest(values);
     if (!(largest > 0.0)) throw py::value_error("weights: all are zero, none can be drawn");
     const WithoutGil released;
-    weights_ = exponent.has_value()
-                   ? std::make_unique<Weights>(std::move(values), largest, *exponent)
-                   : std::make_unique<Weights>(std::move(values), largest);
+    weights_ = std::make_unique<Weights>(std::move(values), largest, exponent);
   }
 
   const Weights& weights() const { return *weights_; }
@@ -77,12 +75,12 @@ class HeldWeights {
   void update(const IndexArray& indices, const WeightArray& values) {
     const std::int64_t count = indices.size();
     const std::vector<double> weights(values.data(), values.data() + values.size());
-    const double largest = checked_largest(weights);
+    checked_largest(weights);
     const bool inside = first_outside(indices.data(), count, weights_->n()) < 0;
     if (!inside || count != values.size()) {
       throw py::value_error("indices: expected one row for each weight");
     }
-    if (!weights_->update(indices.data(), weights.data(), count, largest)) {
+    if (!weights_->update(indices.data(), weights.data(), count)) {
       throw py::value_error("weights: no positive weight would be left");
     }
     tables_.clear();
@@ -136,8 +134,6 @@ void register_weights(py::module_& m) {
            "exponent"_a)
       .def_property_readonly("positive",
                              [](const HeldWeights& held) { return held.weights().positive(); })
-      .def_property_readonly("total",
-                             [](const HeldWeights& held) { return held.weights().total(); })
       .def_property_readonly("changed",
                              [](const HeldWeights& held) { return held.weights().changed(); })
       .def_property_readonly("exponent",
@@ -159,11 +155,11 @@ void register_weights(py::module_& m) {
              return WeightArray(held.weights().n(), held.weights().values().data());
            })
       .def(
-          "values_at",
-          [](const HeldWeights& held, const IndexArray& indices, WeightArray& out) {
-            held.weights().values_at(indices.data(), indices.size(), out.mutable_data());
+          "importance",
+          [](const HeldWeights& held, const IndexArray& rows, WeightArray& out) {
+            held.weights().importance(rows.data(), rows.size(), out.mutable_data());
           },
-          "indices"_a.noconvert(), "out"_a.noconvert())
+          "rows"_a.noconvert(), "out"_a.noconvert())
       .def("update", &HeldWeights::update, "indices"_a.noconvert(), "weights"_a.noconvert())
       .def("draw", &HeldWeights::draw, "seed"_a, "epoch"_a, "start"_a, "by_epoch"_a, "out"_a)
       .def("draw_distinct", &HeldWeights::draw_distinct, "seed"_a, "epoch"_a, "by_epoch"_a,

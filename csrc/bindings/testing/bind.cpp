@@ -15,6 +15,7 @@
 #include "bindings/select/operands.h"
 #include "bindings/testing/tables.h"
 #include "cpu/kernel_table.h"
+#include "cpu/sampling/weights.h"
 #include "cpu/select/select.h"
 #include "cpu/threshold/threshold.h"
 
@@ -51,6 +52,15 @@ void random_words_on_device(std::uint64_t key, std::uint64_t low, std::uint64_t 
     return api.random_words(target.place().device, stream, key, low, high,
                             reinterpret_cast<std::uint64_t*>(target.data()), target.count() / 2);
   });
+}
+
+// The probabilities that draws give to weights, as integers in proportion: of the alias table, or
+// with an exponent of the tree.
+std::vector<std::uint64_t> weight_masses(const std::vector<double>& weights,
+                                         std::optional<int> exponent) {
+  const auto n = static_cast<std::int64_t>(weights.size());
+  const double largest = check_weights(weights.data(), n).largest;
+  return Weights(weights, largest, exponent).masses();
 }
 
 // A batch by indices on a device, and indices sent there: parts of what a loader does there.
@@ -110,6 +120,7 @@ void register_testing(py::module_& m) {
   m.def("array_source", &source_text, "array"_a);
   m.def("random_words", &random_words, "key"_a, "low"_a, "high"_a, "blocks"_a);
   m.def("random_words_on_device", &random_words_on_device, "key"_a, "low"_a, "high"_a, "out"_a);
+  m.def("weight_masses", &weight_masses, "weights"_a, "exponent"_a);
   m.def("gather", &gather, "sources"_a, "outputs"_a, "indices"_a);
   m.def("send_indices", &send_indices, "indices"_a, "rows"_a, "out"_a);
   m.def("energy", &energy_of, "x"_a, "k"_a);

@@ -6,29 +6,18 @@
 #include "cpu/sampling/alias.h"
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
 #include <vector>
 
+#include "cpu/sampling/blocks.h"
 #include "cpu/sampling/words.h"
 #include "samplers/draw.h"
 
 namespace subgrad {
 namespace {
 
-constexpr std::int64_t kBlock = 32 << 10;  // items handed to a thread at a time
-
-std::int64_t blocks_of(std::int64_t n) { return (n + kBlock - 1) / kBlock; }
-
-// body(block, begin, end) for every block of [0, n).
-template <class Body>
-void each_block(std::int64_t n, const Body& body) {
-  const std::int64_t blocks = blocks_of(n);
-  const int threads = static_cast<int>(std::min<std::int64_t>(blocks, num_threads()));
-  parallel_for(threads, blocks, [&](std::int64_t block) {
-    body(block, block * kBlock, std::min(n, (block + 1) * kBlock));
-  });
-}
+// The mass of a column is 2^(64 - fraction_bits), and all n hold less than 2^62 or just that.
+int fraction_bits_of(std::uint64_t n) { return 2 + ceil_log2(n); }
 
 // Maps [0, total] to [0, target] in proportion, monotonically and without a division.
 class Proportion {
@@ -135,38 +124,7 @@ struct Sweep {
 
 }  // namespace
 
-std::uint64_t WeightScale::operator()(double weight) const {
-  // Two steps, because 2^shift alone may be no double.
-  return static_cast<std::uint64_t>(std::ldexp(std::ldexp(weight, shift / 2), shift - shift / 2));
-}
-
-int exponent_bound(double weight) {
-  int exponent = 0;
-  std::frexp(weight, &exponent);
-  return exponent;
-}
-
-WeightScale weight_scale(std::uint64_t n, int exponent) { return {62 - ceil_log2(n) - exponent}; }
-
-WeightCheck check_weights(const double* weights, std::int64_t n) {
-  std::vector<WeightCheck> checks(static_cast<std::size_t>(blocks_of(n)));
-  each_block(n, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
-    WeightCheck check;
-    for (std::int64_t i = end - 1; i >= begin; --i) {
-      if (!(weights[i] >= 0.0 && weights[i] <= 1.7976931348623157e308)) check.bad = i;
-      if (weights[i] > check.largest) check.largest = weights[i];
-    }
-    checks[static_cast<std::size_t>(block)] = check;
-  });
-  WeightCheck all;
-  for (const WeightCheck& check : checks) {
-    if (all.bad < 0) all.bad = check.bad;
-    if (check.largest > all.largest) all.largest = check.largest;
-  }
-  return all;
-}
-
-AliasTable::AliasTable(const double* weights, std::int64_t n, WeightScale scale)
+AliasTable::AliasTable(const double* weights, std::int64_t n, const WeightScale& scale)
     : n_(static_cast<std::uint64_t>(n)),
       columns_(large_array<AliasColumn>(static_cast<std::size_t>(n))) {
   struct Sums {
@@ -188,12 +146,10 @@ AliasTable::AliasTable(const double* weights, std::int64_t n, WeightScale scale)
   };
 
   // Until the sweep finishes a column, its threshold holds the weight, then the mass.
-  const double first_factor = std::ldexp(1.0, scale.shift / 2);
-  const double second_factor = std::ldexp(1.0, scale.shift - scale.shift / 2);
   each_block(n, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
     std::uint64_t sum = 0;
     for (std::int64_t i = begin; i < end; ++i) {
-      const auto weight = static_cast<std::uint64_t>(weights[i] * first_factor * second_factor);
+      const std::uint64_t weight = scale(weights[i]);
       columns_[static_cast<std::size_t>(i)].threshold = weight;
       sum += weight;
     }
@@ -202,7 +158,7 @@ AliasTable::AliasTable(const double* weights, std::int64_t n, WeightScale scale)
   total_ = scan(&Sums::weight);
 
   // Masses that add up to n * capacity exactly: the differences of rounded partial sums.
-  const int fraction_bits = 2 + ceil_log2(n_);
+  const int fraction_bits = fraction_bits_of(n_);
   const std::uint64_t capacity = std::uint64_t{1} << (64 - fraction_bits);
   const Proportion mass_up_to(total_, n_ * capacity);
   each_block(n, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
@@ -265,6 +221,18 @@ void AliasTable::draw(std::uint64_t key, std::uint64_t start, std::int64_t count
     }
   };
   each_batch(key, 0, start, count, draw_batch);
+}
+
+std::vector<std::uint64_t> AliasTable::masses() const {
+  const int fraction_bits = fraction_bits_of(n_);
+  const std::uint64_t capacity = std::uint64_t{1} << (64 - fraction_bits);
+  std::vector<std::uint64_t> masses(static_cast<std::size_t>(n_));
+  for (std::uint64_t i = 0; i < n_; ++i) {
+    const std::uint64_t kept = columns_[i].threshold >> fraction_bits;
+    masses[i] += kept;
+    masses[columns_[i].alias] += capacity - kept;
+  }
+  return masses;
 }
 
 }  // namespace subgrad

@@ -10,7 +10,7 @@ constexpr std::size_t kFan = 16;  // two cache lines of sums are looked through 
 
 }  // namespace
 
-SumTree::SumTree(const double* weights, std::int64_t n, WeightScale scale) : scale_(scale) {
+SumTree::SumTree(const double* weights, std::int64_t n, const WeightScale& scale) : scale_(scale) {
   const auto count = static_cast<std::size_t>(n);
   const auto padded = [](std::size_t size) { return (size + kFan - 1) / kFan * kFan; };
   std::vector<std::uint64_t> level(padded(count));

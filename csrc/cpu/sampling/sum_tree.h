@@ -4,16 +4,20 @@
 #include <cstdint>
 #include <vector>
 
-#include "cpu/sampling/alias.h"
+#include "cpu/sampling/scale.h"
 
 namespace subgrad {
 
 class SumTree {
  public:
-  SumTree(const double* weights, std::int64_t n, WeightScale scale);
+  // All weights must be finite and >= 0, and their sum at this scale less than kFull. The same goes
+  // for changes.
+  SumTree(const double* weights, std::int64_t n, const WeightScale& scale);
 
   void set(std::uint64_t index, double weight);
   std::uint64_t total() const { return levels_.back()[0]; }  // of the weights as integers
+  // These integers, and zeros behind the last.
+  const std::vector<std::uint64_t>& integers() const { return levels_[0]; }
 
   // Whether `word` gives a draw; the index. The total must not be 0.
   bool pick(std::uint64_t word, std::uint64_t& index) const;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <shared_mutex>
 #include <vector>
 
@@ -17,20 +18,19 @@ namespace subgrad {
 class Weights {
  public:
   // Weights that passed check_weights, one of them positive; `largest` is theirs. With `exponent`
-  // the tree is used from the start, scaled for weights below 2^exponent (see exponent()) or, where
-  // that is no scale that updates leave them at, as they would be.
-  Weights(std::vector<double> weights, double largest);
-  Weights(std::vector<double> weights, double largest, int exponent);
+  // the tree is used from the start, at that scale (see exponent()) if updates would keep it.
+  Weights(std::vector<double> weights, double largest, std::optional<int> exponent = std::nullopt);
 
   std::int64_t n() const { return static_cast<std::int64_t>(weights_.size()); }
   const std::vector<double>& values() const { return weights_; }
-  void values_at(const std::int64_t* indices, std::int64_t count, double* out) const;
   std::int64_t positive() const { return positive_; }
-  double total() const;  // of the weights, the same for any order of summation
   bool changed() const { return tree_ != nullptr; }
   // The alias table's n columns; null once a weight has changed.
   const AliasColumn* columns() const { return table_ != nullptr ? table_->columns() : nullptr; }
-  int exponent() const { return exponent_; }  // the scale: all weights are below 2^exponent
+  int exponent() const { return exponent_; }  // of the scale: the mean weight is below 2^exponent
+
+  // The mean weight / the weight at each index; infinite for a weight of zero.
+  void importance(const std::int64_t* indices, std::int64_t count, double* out) const;
 
   void draw(std::uint64_t key, std::uint64_t start, std::int64_t count, std::int64_t* out) const;
   // k different ones. Returns false, and draws nothing, if fewer weights are positive.
@@ -38,18 +38,20 @@ class Weights {
 
   // Returns false, and changes nothing, if no weight would be left. Indices must be in range, new
   // weights must have passed check_weights.
-  bool update(const std::int64_t* indices, const double* weights, std::int64_t count,
-              double largest);
+  bool update(const std::int64_t* indices, const double* weights, std::int64_t count);
+
+  // For each weight an integer in proportion to the probability that draws give it.
+  std::vector<std::uint64_t> masses() const;
 
  private:
-  WeightScale scale() const { return weight_scale(weights_.size(), exponent_); }
-  void keep_bits();
-  void plant() { tree_.reset(new SumTree(weights_.data(), n(), scale())); }
+  void plant();  // the tree, at the scale as it is or, if that does not fit, at another
+  std::uint64_t total() const { return tree_ != nullptr ? tree_->total() : table_->total(); }
+  std::uint64_t total_after(const double* before, const double* after, std::int64_t count) const;
 
   mutable ForkMutex<std::shared_mutex> mutex_;
   std::vector<double> weights_;
   std::int64_t positive_ = 0;
-  int exponent_;
+  int exponent_ = 0;
   std::unique_ptr<AliasTable> table_;
   std::unique_ptr<SumTree> tree_;
 };

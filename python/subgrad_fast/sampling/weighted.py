@@ -24,9 +24,10 @@ def _as_weights(values: Array) -> npt.NDArray[np.float64]:
 class WeightedSampler(Sampler):
     """Row i with probability ``weights[i] / sum(weights)``: an alias table, one lookup a draw.
 
-    Probabilities are exact to 2**-61 of the sum, and integers inside: a weight of zero is never
-    drawn, any number of weights is allowed, and the same rows come on every processor and number of
-    threads.
+    Probabilities are integers inside: a weight of zero is never drawn, any number of weights is
+    allowed, and the same rows come on every processor and number of threads. Of n rows, one whose
+    share of the sum of the weights is p comes with a probability within ``max(1, n * p) * 2**-56``
+    of p, after updates too. Without replacement weights may lie as far apart as float64 has them.
 
     Iterating goes through epochs of `num_samples` rows (see `Sampler`: batches, ranks, states);
     `draw` gives as many as wanted.
@@ -146,10 +147,9 @@ class WeightedSampler(Sampler):
         With replacement, that is; infinite for a row of weight zero, which is never drawn.
         """
         places = indices("rows", rows, self.n)
-        weights = np.empty(places.shape)
-        self._weights.values_at(places.reshape(-1), weights.reshape(-1))
-        with np.errstate(divide="ignore"):
-            return np.asarray(self._weights.total / (self.n * weights))
+        out = np.empty(places.shape)
+        self._weights.importance(places.reshape(-1), out.reshape(-1))
+        return out
 
     def _state(self, epoch: int, position: int) -> dict[str, int]:
         state = {**super()._state(epoch, position), "drawn": self._drawn}
@@ -161,7 +161,7 @@ class WeightedSampler(Sampler):
         drawn = integer("state['drawn']", state.get("drawn", 0), 0, 2**63 - 1)
         exponent = state.get("exponent")
         if exponent is not None:
-            exponent = integer("state['exponent']", exponent, -1100, 1100)
+            exponent = integer("state['exponent']", exponent, -1200, 1200)
         weights = self._weights
         if exponent != (weights.exponent if weights.changed else None):
             weights = _core.sampling.Weights(weights.values(), exponent)
