@@ -32,10 +32,32 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
 
 
 def as_numpy(name: str, values: Array) -> npt.NDArray[Any]:
-    """`values` as NumPy sees them. Raises ValueError for a tensor whose storage is gone."""
-    if is_torch(values):
+    """`values` as NumPy sees them; of a tensor its numbers, wherever it is and whatever follows it.
+
+    Raises TypeError or ValueError naming the argument for what NumPy cannot read: a tensor without
+    memory, lists of unequal lengths; and for masked arrays, whose masked values would count.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name}: masked arrays lose their mask; pass the data and the mask")
+    tensor = is_torch(values)
+    if tensor:
         require_storage(values, name)
-    return np.asarray(values)
+    try:
+        if tensor:
+            values = values.detach().cpu()
+            if values.is_floating_point() and values.element_size() < 4:
+                values = values.float()  # NumPy has no bfloat16
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: cannot be read as an array: {error}") from None
+
+
+def reals(name: str, values: Array) -> npt.NDArray[np.float64]:
+    """`values` as contiguous float64, which may be their own memory."""
+    array = as_numpy(name, values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
+    return array.astype(np.float64, order="C", copy=False)
 
 
 def seed_or_epoch(name: str, value: Any) -> int:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array
-from subgrad_fast.sampling._checks import Indices, integer, labels
+from subgrad_fast.sampling._checks import Indices, as_numpy, integer, labels, reals
 from subgrad_fast.sampling.sampler import Sampler, Tail
 
 
@@ -80,7 +80,7 @@ class ClassBalancedSampler(Sampler):
         super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
 
     def _check(self, shares: Array) -> npt.NDArray[np.float64]:
-        array = np.ascontiguousarray(np.asarray(shares), np.float64)
+        array = reals("shares", shares)
         if array.shape != (self._data.classes,):
             raise ValueError(
                 f"shares: expected one for each of {self._data.classes} classes, got {array.shape}"
@@ -151,7 +151,7 @@ class StratifiedSampler(Sampler):
         self._pattern, self._before = _interleave(counts)
 
     def _check(self, quotas: Array, batch_size: int) -> Indices:
-        array = np.asarray(quotas)
+        array = as_numpy("quotas", quotas)
         if array.dtype.kind not in "iu" or array.shape != (self._data.classes,):
             raise ValueError(
                 f"quotas: expected an integer for each of {self._data.classes} classes, got "

@@ -10,15 +10,8 @@ import numpy.typing as npt
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array
-from subgrad_fast.sampling._checks import Indices, as_numpy, indices, integer, output
+from subgrad_fast.sampling._checks import Indices, indices, integer, output, reals
 from subgrad_fast.sampling.sampler import Sampler, Tail
-
-
-def _as_weights(values: Array) -> npt.NDArray[np.float64]:
-    array = as_numpy("weights", values)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"weights: expected real numbers, got {array.dtype}")
-    return array.astype(np.float64, order="C", copy=False)
 
 
 class WeightedSampler(Sampler):
@@ -33,7 +26,8 @@ class WeightedSampler(Sampler):
     `draw` gives as many as wanted.
 
     Args:
-        weights: one number >= 0 a row, NumPy or torch, not all zero. Copied.
+        weights: one number >= 0 a row, not all zero: what NumPy takes as an array of real numbers,
+            or a tensor of any device. Copied.
         batch_size: rows in a batch, of all ranks together; None yields single rows.
         seed: which draws.
         replacement: draw from all rows every time. Otherwise each row at most once an epoch (and
@@ -57,7 +51,7 @@ class WeightedSampler(Sampler):
         world_size: int = 1,
         tail: Tail = "partial",
     ) -> None:
-        array = _as_weights(weights)
+        array = reals("weights", weights)
         if array.ndim != 1 or array.size == 0:
             raise ValueError(
                 f"weights: expected one a row (1-d, not empty), got shape {array.shape}"
@@ -129,7 +123,7 @@ class WeightedSampler(Sampler):
         old weights: update between epochs, or use `draw`.
         """
         rows = np.atleast_1d(indices("indices", indices_, self.n))
-        values = _as_weights(weights)
+        values = reals("weights", weights)
         if rows.ndim != 1 or values.shape not in (rows.shape, ()):
             raise ValueError(
                 f"weights: expected one, or one for each of {rows.size} indices, got {values.shape}"
