@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,13 @@ from subgrad_fast import _core
 from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, indices, integer, output, reals
 from subgrad_fast.sampling.sampler import Sampler, Tail
+
+
+class _Order(NamedTuple):
+    """The rows of one epoch without replacement."""
+
+    rows: Indices
+    updates: int  # that the weights had seen when it was drawn, or fewer
 
 
 class WeightedSampler(Sampler):
@@ -65,7 +72,8 @@ class WeightedSampler(Sampler):
         length = integer("num_samples", num_samples, 1, most)
         super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
         self._drawn = 0
-        self._epoch_rows: tuple[int, int, Indices] | None = None  # of (seed, epoch)
+        self._orders: dict[tuple[int, int], _Order] = {}  # by seed and epoch
+        self._updates = 0
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
         if not self.replacement:
@@ -82,16 +90,22 @@ class WeightedSampler(Sampler):
         self._weights.draw(self.seed, epoch, start, True, out)
 
     def _whole_epoch(self, epoch: int) -> Indices:
-        if self._epoch_rows is None or self._epoch_rows[:2] != (self.seed, epoch):
+        order = self._orders.get((self.seed, epoch))
+        if order is None:
             if self.length > self._weights.positive:
                 raise ValueError(
                     f"num_samples: {self.length} rows without replacement, but only "
                     f"{self._weights.positive} weights are positive now"
                 )
-            rows = np.empty(self.length, np.int64)
-            self._weights.draw_distinct(self.seed, epoch, True, rows)
-            self._epoch_rows = (self.seed, epoch, rows)
-        return self._epoch_rows[2]
+            order = _Order(np.empty(self.length, np.int64), self._updates)
+            self._weights.draw_distinct(self.seed, epoch, True, order.rows)
+            self._orders = {**self._begun(), (self.seed, epoch): order}
+        return order.rows
+
+    def _begun(self) -> dict[tuple[int, int], _Order]:
+        """The order of the epoch in progress: after an update it could not be drawn again."""
+        key = (self.seed, self.epoch)
+        return {key: self._orders[key]} if self.position > 0 and key in self._orders else {}
 
     def draw(self, n: int, *, out: Array | None = None) -> Indices:
         """The next n rows of an endless stream, apart from the epochs; int64, into `out` if given.
@@ -120,7 +134,8 @@ class WeightedSampler(Sampler):
 
         From the first update on draws take O(log n) too, and are other draws than before. Batches
         that were already computed ahead, and an epoch without replacement that has begun, keep the
-        old weights: update between epochs, or use `draw`.
+        old weights: update between epochs, or use `draw`. Such an epoch's order is in no state, so
+        `state_dict` raises ValueError from the update to the end of the epoch.
         """
         rows = np.atleast_1d(indices("indices", indices_, self.n))
         values = reals("weights", weights)
@@ -128,7 +143,12 @@ class WeightedSampler(Sampler):
             raise ValueError(
                 f"weights: expected one, or one for each of {rows.size} indices, got {values.shape}"
             )
-        self._weights.update(rows, np.ascontiguousarray(np.broadcast_to(values, rows.shape)))
+        with self._turns:
+            if not self.replacement and self.position > 0:  # as after load_state_dict
+                self._whole_epoch(self.epoch)
+            self._weights.update(rows, np.ascontiguousarray(np.broadcast_to(values, rows.shape)))
+            self._updates += 1
+            self._orders = self._begun()
 
     @property
     def weights(self) -> npt.NDArray[np.float64]:
@@ -146,6 +166,12 @@ class WeightedSampler(Sampler):
         return out
 
     def _state(self, epoch: int, position: int) -> dict[str, int]:
+        order = self._orders.get((self.seed, epoch))
+        if order is not None and order.updates != self._updates and position < self.length:
+            raise ValueError(
+                f"weights: changed by update() within epoch {epoch}, which goes on in the order of "
+                "the weights before, and no state holds that; update between epochs, or save before"
+            )
         state = {**super()._state(epoch, position), "drawn": self._drawn}
         if self._weights.changed:
             state["exponent"] = self._weights.exponent  # of the scale of the updated weights
@@ -164,4 +190,4 @@ class WeightedSampler(Sampler):
                 f"state['exponent']: {exponent}, which is that of other weights; give the sampler "
                 "the updated weights before it loads the state"
             )
-        return {"_drawn": drawn, "_weights": weights, "_epoch_rows": None}
+        return {"_drawn": drawn, "_weights": weights, "_orders": {}}
