@@ -176,9 +176,20 @@ def _balanced(life: Life) -> Spec:
 
 
 def _stratified(life: Life) -> Spec:
-    labels, _ = _labels(life)
+    labels, counts = _labels(life)
     options = {"labels": labels, "seed": _seed(life), **ranks(life, labels.size)}
-    return Spec(sf.StratifiedSampler, options, _once(labels.size))
+    size = options["batch_size"]
+    once = _once(labels.size)
+
+    def check(rows: np.ndarray) -> None:
+        once(rows)
+        for begin in range(0, labels.size, size):
+            batch = labels[rows[begin : begin + size]]
+            got = np.bincount(batch, minlength=counts.size)
+            off = np.abs(got * labels.size - batch.size * counts).max()
+            _holds(off < labels.size, f"{off / labels.size} rows off the share")
+
+    return Spec(sf.StratifiedSampler, options, check, batched=False)
 
 
 def _quotas(life: Life) -> Spec:
@@ -207,13 +218,16 @@ def _quotas(life: Life) -> Spec:
 def _groups(life: Life) -> Spec:
     labels, counts = _labels(life)
     per_class = life.number(1, max(1, int(counts.max())))
-    most = int((counts >= per_class).sum())
+    short, go_round = life.pick(["repeat", "skip"]), life.chance(0.5)
+    most = int((counts >= (1 if short == "repeat" else per_class)).sum())
     classes, batches = life.number(1, most), life.number(1, 10)
     world = life.number(1, min(4, classes * per_class))
     options = {
         "labels": labels,
         "classes_per_batch": classes,
         "rows_per_class": per_class,
+        "short": short,
+        "go_round": go_round,
         "num_batches": batches,
         "seed": _seed(life),
         "world_size": world,
@@ -222,7 +236,8 @@ def _groups(life: Life) -> Spec:
 
     def check(rows: np.ndarray) -> None:
         for batch in rows.reshape(batches, classes * per_class):
-            _holds(np.unique(batch).size == batch.size, "a row twice in a batch")
+            different = np.minimum(counts[labels[batch[::per_class]]], per_class).sum()
+            _holds(np.unique(batch).size == different, "a row too often in a batch")
             got = np.bincount(labels[batch])
             _holds(sorted(got[got > 0]) == [per_class] * classes, "groups")
 

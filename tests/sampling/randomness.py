@@ -1,6 +1,6 @@
 """The samplers before the statistical tests, and the broken ones that the same tests must reject.
 
-Seeds are fixed, so results never change. With some 70 results of the library and a limit of 1e-6,
+Seeds are fixed, so results never change. With some 90 results of the library and a limit of 1e-6,
 all of them pass with probability 0.9999 if it is sound.
 
 ``python tests/sampling/randomness.py`` writes docs/statistics.md.
@@ -22,6 +22,7 @@ import subgrad_fast as sf
 from subgrad_fast import _core
 from tests import ROOT
 from tests.oracles import sampling as reference
+from tests.sampling.class_statistics import class_controls, class_results
 from tests.sampling.statistical_tests import (
     DENORMAL,
     LIMIT,
@@ -137,6 +138,7 @@ def library_results() -> Iterator[Callable[[], Result]]:
     yield lambda: without_replacement(library_rejection, "by rejection")
     yield lambda: without_replacement(library_denormal, "race of denormals")
     yield lambda: without_replacement(library_spread, "race of denormals behind the heaviest")
+    yield from class_results()
 
 
 # --- sources: broken on purpose ------------------------------------------------------------------
@@ -249,17 +251,18 @@ def control_results() -> Iterator[tuple[str, Callable[[], Result]]]:
         "arrival times in float64",
         lambda: without_replacement(overflowing_times, "race of denormals"),
     )
+    yield from class_controls()
 
 
 # --- the page ------------------------------------------------------------------------------------
 
 PAGE = """# Statistics of the samplers
 
-The tests of `tests/sampling/statistical_tests.py`, run on the library and on samplers that are
-broken on purpose. Made by `python tests/sampling/randomness.py`, and asserted by
-`tests/sampling/test_statistics.py`. Seeds are fixed. A p-value is two-sided (a fit that is too good
-counts too), and below {limit:g} means rejected: with {passed} results of a sound library all pass
-with probability {all_pass:.5f}.
+The tests of `statistical_tests.py` and `class_statistics.py` in `tests/sampling/`, run on the
+library and on samplers that are broken on purpose. Made by `python tests/sampling/randomness.py`,
+and asserted by `tests/sampling/test_statistics.py`. Seeds are fixed. A p-value is two-sided (a fit
+that is too good counts too), and below {limit:g} means rejected: with {passed} results of a sound
+library all pass with probability {all_pass:.5f}.
 
 ## The library
 

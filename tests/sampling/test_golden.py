@@ -69,11 +69,21 @@ GOLDEN: dict[str, tuple[Callable[[], np.ndarray], list[int]]] = {
     ),
     "stratified": (
         lambda: sf.StratifiedSampler(np.arange(100) % 7, 8, seed=1).batch(2),
-        [72, 17, 95, 89, 20, 63, 36, 51],
+        [95, 72, 17, 89, 10, 63, 36, 20],
+    ),
+    "quotas": (
+        lambda: sf.StratifiedSampler(
+            np.arange(100) % 7, 8, quotas=[2, 1, 0, 1, 1, 2, 1], seed=1
+        ).batch(2),
+        [95, 71, 20, 12, 17, 84, 28, 75],
     ),
     "groups": (
         lambda: sf.GroupSampler(np.arange(100) % 7, 2, 3, seed=1).batch(2),
         [88, 46, 11, 50, 64, 36],
+    ),
+    "rounds": (
+        lambda: sf.GroupSampler(np.arange(100) % 7, 2, 3, go_round=True, seed=1).batch(3),
+        [20, 27, 69, 64, 1, 71],
     ),
 }
 

@@ -16,7 +16,8 @@ CONTROLS = list(randomness.control_results())
 
 def label(run: Callable[[], Result]) -> str:
     arguments = [str(d) for d in run.__defaults__ or () if isinstance(d, int)]
-    test = next(n for n in run.__code__.co_names if inspect.isfunction(getattr(randomness, n)))
+    names = run.__code__.co_names
+    test = next(name for name in names if inspect.isfunction(run.__globals__[name]))
     return "-".join([test, *arguments])
 
 

@@ -9,6 +9,7 @@
 #include "cpu/rows/rows.h"
 #include "cpu/sampling/draws.h"
 #include "cpu/sampling/order.h"
+#include "cpu/sampling/strata.h"
 #include "cpu/sampling/weights.h"
 #include "cpu/select/select.h"
 #include "cpu/sparsify/sparsify.h"
@@ -188,7 +189,10 @@ Bytes sampling(std::uint64_t seed) {
   result.add(out);
   strata.members(seed, 5, classes.data(), kN, out.data());
   result.add(out);
-  strata.groups(seed, {0, 1, 2}, 0, kN / 20, 2, 10, out.data());
+  strata.groups(seed, 0, classes.data(), kN / 20, 2, 10, out.data());
+  result.add(out);
+  const subgrad::Strata halves({0, kSize / 2, kSize});
+  halves.spread(seed, seed + 1, 1000, out.data());
   result.add(out);
   std::vector<double> weights(turns.begin(), turns.end());
   const double largest = subgrad::check_weights(weights.data(), kN).largest;

@@ -1,11 +1,8 @@
-// Orders of rows, uniform draws and draws within classes. Numbers have been checked by sampling/.
-#include <algorithm>
-#include <utility>
-#include <vector>
-
+// Orders of rows and uniform draws. Numbers have been checked by sampling/.
 #include "bindings/border/registrars.h"
 #include "bindings/sampling/cursor.h"
 #include "bindings/sampling/keys.h"
+#include "bindings/sampling/strata.h"
 #include "bindings/sampling/target.h"
 #include "bindings/sampling/weighted.h"
 #include "cpu/sampling/draws.h"
@@ -13,20 +10,6 @@
 
 namespace subgrad {
 namespace {
-
-using StartArray = py::array_t<std::uint64_t, py::array::c_style>;
-
-Strata strata_of(const StartArray& starts) {
-  std::vector<std::uint64_t> places(starts.data(), starts.data() + starts.size());
-  if (places.empty() || places[0] != 0 || !std::is_sorted(places.begin(), places.end())) {
-    throw py::value_error("starts: expected ascending places from 0");
-  }
-  return Strata(std::move(places));
-}
-
-StartArray starts_array(const Strata& strata) {
-  return StartArray(static_cast<py::ssize_t>(strata.starts().size()), strata.starts().data());
-}
 
 void order_range(const Order& order, std::int64_t start, std::int64_t step, const py::object& out) {
   const IndexTarget target(out, {"out"});
@@ -102,48 +85,7 @@ void register_sampling(py::module_& m) {
         return value;
       });
 
-  py::class_<Strata>(m, "Strata")
-      .def(py::init(&strata_of), "starts"_a.noconvert())
-      .def(
-          py::pickle([](const Strata& strata) { return py::make_tuple(starts_array(strata)); },
-                     [](const py::tuple& state) { return strata_of(state[0].cast<StartArray>()); }))
-      .def(
-          "turns",
-          [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch,
-             const IndexArray& classes, const IndexArray& turns, IndexArray& out) {
-            const std::int64_t *c = classes.data(), *t = turns.data();
-            std::int64_t* data = out.mutable_data();
-            const std::int64_t count = out.size();
-            const std::uint64_t key = epoch_key(seed, epoch, Purpose::strata);
-            without_gil(count, [&] { strata.turns(key, c, t, count, data); });
-          },
-          "seed"_a, "epoch"_a, "classes"_a.noconvert(), "turns"_a.noconvert(), "out"_a.noconvert())
-      .def(
-          "members",
-          [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch, std::uint64_t start,
-             const IndexArray& classes, IndexArray& out) {
-            const std::int64_t* c = classes.data();
-            std::int64_t* data = out.mutable_data();
-            const std::int64_t count = out.size();
-            const std::uint64_t key = epoch_key(seed, epoch, Purpose::weighted);
-            without_gil(count, [&] { strata.members(key, start, c, count, data); });
-          },
-          "seed"_a, "epoch"_a, "start"_a, "classes"_a.noconvert(), "out"_a.noconvert())
-      .def(
-          "groups",
-          [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch,
-             const IndexArray& listed, std::uint64_t first, std::int64_t per_batch,
-             std::int64_t per_class, IndexArray& out) {
-            std::int64_t* data = out.mutable_data();
-            const std::int64_t batches = out.size() / (per_batch * per_class);
-            const std::uint64_t key = epoch_key(seed, epoch, Purpose::group);
-            const std::vector<std::int64_t> classes(listed.data(), listed.data() + listed.size());
-            without_gil(out.size(), [&] {
-              strata.groups(key, classes, first, batches, per_batch, per_class, data);
-            });
-          },
-          "seed"_a, "epoch"_a, "listed"_a.noconvert(), "first"_a, "per_batch"_a, "per_class"_a,
-          "out"_a.noconvert());
+  register_strata(m);
   register_cursor(m);
   register_weights(m);
 }

@@ -34,4 +34,31 @@ void each_batch(std::uint64_t key, std::uint32_t stream, std::uint64_t start, st
   });
 }
 
+// Random numbers one after the other, for those who cannot tell how many they need.
+class WordStream {
+ public:
+  explicit WordStream(std::uint64_t key) : key_(key) {}
+
+  // A number of [0, n).
+  std::uint64_t below(std::uint64_t n) {
+    std::uint64_t value;
+    while (!bounded(next(), n, value)) continue;
+    return value;
+  }
+
+ private:
+  std::uint64_t next() {
+    if (at_ == kWordBatch) {
+      kernels().philox(key_, block_, 0, kWordBatch / 2, words_);
+      block_ += kWordBatch / 2;
+      at_ = 0;
+    }
+    return words_[at_++];
+  }
+
+  std::uint64_t key_, block_ = 0;
+  std::int64_t at_ = kWordBatch;
+  std::uint64_t words_[kWordBatch];
+};
+
 }  // namespace subgrad

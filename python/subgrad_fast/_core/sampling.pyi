@@ -8,6 +8,13 @@ from subgrad_fast._core import Turns
 
 def check_output(out: Any) -> None: ...
 def choose(n: int, seed: int, draw: int, out: Any) -> None: ...
+def groups_drawn(
+    seed: int, epoch: int, classes: int, first: int, out: npt.NDArray[np.int64]
+) -> None: ...
+def groups_in_turn(seed: int, epoch: int, classes: int, out: npt.NDArray[np.int64]) -> None: ...
+def shuffled_batches(
+    seed: int, epoch: int, batch_size: int, start: int, out: npt.NDArray[np.int64]
+) -> None: ...
 def uniform_draws(n: int, seed: int, epoch: int, start: int, out: Any) -> None: ...
 
 class Cursor:
@@ -58,9 +65,8 @@ class Strata:
         self,
         seed: int,
         epoch: int,
-        listed: npt.NDArray[np.int64],
         first: int,
-        per_batch: int,
+        classes: npt.NDArray[np.int64],
         per_class: int,
         out: npt.NDArray[np.int64],
     ) -> None: ...
@@ -71,6 +77,9 @@ class Strata:
         start: int,
         classes: npt.NDArray[np.int64],
         out: npt.NDArray[np.int64],
+    ) -> None: ...
+    def spread(
+        self, seed: int, epoch: int, batch_size: int, out: npt.NDArray[np.int64]
     ) -> None: ...
     def turns(
         self,

@@ -121,28 +121,3 @@ def indices(name: str, values: Array, n: int) -> Indices:
         wrapped[negative] += n - 1
         wrapped[negative] += 1
     return wrapped
-
-
-def labels(values: Array, num_classes: int | None) -> tuple[Indices, int]:
-    """Class numbers of the rows, and how many classes there are."""
-    array = np.array(as_numpy("labels", values))  # a copy: it is looked at more than once
-    if array.ndim != 1:
-        raise ValueError(f"labels: expected one label a row (1-d), got shape {array.shape}")
-    if array.size == 0:
-        raise ValueError("labels: expected at least one row, got none")
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"labels: expected integers, got {array.dtype}")
-    if num_classes is not None:
-        num_classes = integer("num_classes", num_classes, 1)
-    classes = int(array.max()) + 1 if num_classes is None else num_classes
-    bad = (array < 0) | (array >= classes)
-    if bad.any():
-        at = int(np.argmax(bad))
-        wanted = ">= 0" if num_classes is None else f"from 0 to {classes - 1}"
-        raise ValueError(f"labels[{at}]: expected a class number {wanted}, got {int(array[at])}")
-    if num_classes is None and classes > max(2**20, 64 * array.size):
-        raise ValueError(
-            f"labels: the largest is {classes - 1} for {array.size} rows; number the classes from "
-            "0, for example with np.unique(labels, return_inverse=True)"
-        )
-    return array.astype(np.int64, copy=False), classes
