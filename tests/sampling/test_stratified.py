@@ -50,6 +50,30 @@ def test_every_batch_has_its_shares(name: str, size: int) -> None:
         assert worst(labels[rows], size) < 1
 
 
+def test_who_meets_changes_with_seed_and_epoch() -> None:
+    labels = LABELS["sizes that all differ"]  # no two classes are alike: nothing is a tie
+
+    def companies(rows: np.ndarray) -> list[frozenset[int]]:
+        return [frozenset(labels[rows[i : i + 30]]) for i in range(0, labels.size, 30)]
+
+    orders = [
+        sf.StratifiedSampler(labels, 30, seed=seed).rows(epoch, 0, labels.size)
+        for seed in (1, 2)
+        for epoch in (0, 1)
+    ]
+    for i, a in enumerate(orders):
+        for b in orders[:i]:
+            same = sum(x == y for x, y in zip(companies(a), companies(b), strict=True))
+            assert same <= 2
+    for a in orders:  # and nearly every pair of classes does, about as often as any other
+        together = np.zeros((40, 40))
+        for company in companies(a):
+            there = np.array(sorted(company))
+            together[np.ix_(there, there)] += 1
+        pairs = together[np.triu_indices(40, 1)] / len(companies(a))
+        assert abs(pairs - 30 * 29 / (40 * 39)).max() < 0.15
+
+
 def test_orders_before_did_not() -> None:
     """The controls: the bound tells them from what is asked."""
     for name, size in (("a big class", 100), ("50 of three", 30), ("Zipf", 100)):
