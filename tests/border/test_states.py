@@ -66,7 +66,7 @@ def test_the_state_of_updated_weights_belongs_to_them() -> None:
     a.update([0], [1e30])
     b = sf.WeightedSampler(np.ones(10), 2, seed=1)
     before = b.state_dict()
-    with pytest.raises(ValueError, match=r"^state\['exponent'\]: 100, which is that of other"):
+    with pytest.raises(ValueError, match=r"^state\['exponent'\]: \d+, which is that of other"):
         b.load_state_dict(a.state_dict())
     assert b.state_dict() == before
     b.update([0], [1e30])

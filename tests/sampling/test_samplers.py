@@ -316,3 +316,27 @@ def test_updated_weights_are_pickled() -> None:
     other = pickle.loads(pickle.dumps(sampler))
     assert other.state_dict() == sampler.state_dict()
     np.testing.assert_array_equal(other.draw(1000), sampler.draw(1000))
+
+
+def test_batches_that_no_memory_holds() -> None:
+    assert sf.BatchSampler(5, 2**63 - 1).batch(0).size == 5
+    with pytest.raises(ValueError, match=r"^batch_size: .* fill up 5"):
+        sf.BatchSampler(5, 2**63 - 1, tail="pad")
+    for name, value in (("batch_size", 2**63), ("batch_size", 2**70), ("world_size", 2**40)):
+        with pytest.raises(ValueError, match=f"^{name}: expected an integer from 1 to"):
+            sf.BatchSampler(5, **{"batch_size": 3, name: value})
+
+
+def test_a_batch_of_an_order_that_is_kept_is_the_callers() -> None:
+    """To write into one changes no other, nor the epoch when it is gone through again."""
+    for sampler in (
+        sf.WeightedSampler([1.0, 2.0, 3.0, 4.0], 2, replacement=False),
+        sf.StratifiedSampler([0, 0, 1, 1], 2),
+        sf.StratifiedSampler([0, 0, 1, 1], 2, quotas=[1, 1]),
+        sf.GroupSampler([0, 0, 1, 1], 2, 1, go_round=True),
+        sf.BatchSampler(4, 2),
+    ):
+        before = [sampler.batch(step, epoch=1).tolist() for step in range(2)]
+        for step in range(2):
+            sampler.batch(step, epoch=1)[:] = 99
+        assert [sampler.batch(step, epoch=1).tolist() for step in range(2)] == before

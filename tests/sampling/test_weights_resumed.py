@@ -127,3 +127,15 @@ def test_with_replacement_states_are_taken_at_any_time() -> None:
     resumed = sf.WeightedSampler(sampler.weights, 4, seed=1)
     resumed.load_state_dict(sampler.state_dict())
     assert resumed.state_dict() == sampler.state_dict()
+
+
+def test_an_epoch_that_is_chosen_again_has_the_order_of_the_weights_of_now() -> None:
+    sampler = sampler_of(OLD)
+    first = rest(sampler)
+    sampler.set_epoch(0)
+    sampler.update(np.arange(N), NEW)
+    state = sampler.state_dict()
+    assert (state["epoch"], state["position"]) == (0, 0)
+    again = rest(sampler)
+    assert again != first
+    assert again == rest(sampler_of(sampler.weights))

@@ -76,23 +76,24 @@ class BatchSampler(Sampler):
         self.shuffle = bool(shuffle)
         self.replacement = bool(replacement)
         self._options = (reverse_pairs, block_size, blocks_together)
-        self._order: tuple[int, int, Permutation] | None = None  # of (seed, epoch)
+        self._order: tuple[tuple[int, int], Permutation] | None = None  # of (seed, epoch)
         self.order(0)  # so that wrong options are errors here
 
     def order(self, epoch: int) -> Permutation:
         """The shuffled order of an epoch."""
-        if self._order is None or self._order[:2] != (self.seed, epoch):
+        known, key = self._order, (self.seed, epoch)  # another thread may put another order there
+        if known is None or known[0] != key:
             reverse_pairs, block_size, together = self._options
             order = Permutation(
                 self.n,
-                seed=self.seed,
+                seed=key[0],
                 epoch=epoch,
                 reverse_pairs=reverse_pairs,
                 block_size=block_size,
                 blocks_together=together,
             )
-            self._order = (self.seed, epoch, order)
-        return self._order[2]
+            self._order = known = (key, order)
+        return known[1]
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
         if not self.shuffle:

@@ -43,7 +43,8 @@ class Permutation:
         block_size: rows that lie together on disk. Blocks come in random order, `blocks_together`
             at a time, and the rows of those are shuffled among each other: reading in order touches
             no more than that many blocks at a time and none of them twice. None: every row for
-            itself.
+            itself. If it does not divide n, which row comes at which position is not uniform: the
+            last block is shorter, and where it stands moves all behind it.
         blocks_together: how many blocks are shuffled together.
 
     CUDA tensors of positions give CUDA tensors of rows, the same ones, computed in torch's current

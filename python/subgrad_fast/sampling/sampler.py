@@ -19,6 +19,7 @@ from subgrad_fast.sampling.passes import Pass, Place, Span
 Tail: TypeAlias = Literal["partial", "drop", "pad"]
 
 _VERSION = 2
+_MOST_ROUNDS = 2**16  # of an epoch's rows in one padded batch
 _CHUNK = 4096  # rows computed at a time where batches are small
 
 
@@ -35,7 +36,8 @@ class Sampler:
 
     Sampler and iterator have ``state_dict()`` and ``load_state_dict()``, as torchdata's
     StatefulDataLoader expects. A state is a few integers, and may be loaded with another rank,
-    world size or batch size: the rows go on where they stopped, none lost and none twice.
+    world size or batch size: the rows go on where they stopped, none lost and none twice. (Where
+    the order of an epoch depends on the batches, a state of others is refused.)
     """
 
     def __init__(
@@ -48,9 +50,11 @@ class Sampler:
         world_size: int = 1,
         tail: Tail = "partial",
     ) -> None:
-        self.world_size = integer("world_size", world_size, 1)
+        self.world_size = integer("world_size", world_size, 1, 2**31)
         self.rank = integer("rank", rank, 0, self.world_size - 1)
-        self.batch_size = None if batch_size is None else integer("batch_size", batch_size, 1)
+        if batch_size is not None:
+            batch_size = integer("batch_size", batch_size, 1, 2**63 - 1)
+        self.batch_size = batch_size
         self._turns = Turns()
         self._place = Place(drawn_seed() if seed is None else seed_or_epoch("seed", seed))
         self.length = length
@@ -72,6 +76,11 @@ class Sampler:
             raise ValueError(
                 f"batch_size: {self.batch_size} is larger than an epoch of {self.length} rows, and "
                 "tail='drop' leaves nothing of it"
+            )
+        if tail == "pad" and self._rows_per_batch > self.length * _MOST_ROUNDS:
+            raise ValueError(
+                f"batch_size: {self.batch_size} rows, to which tail='pad' would fill up "
+                f"{self.length}, expected at most {_MOST_ROUNDS} times as many"
             )
         return tail
 

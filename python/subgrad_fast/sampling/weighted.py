@@ -77,7 +77,7 @@ class WeightedSampler(Sampler):
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
         if not self.replacement:
-            return self._whole_epoch(epoch)[start : start + count]
+            return self._whole_epoch(epoch)[start : start + count].copy()
         out = np.empty(count, np.int64)
         self._weights.draw(self.seed, epoch, start, True, out)
         return out
@@ -90,8 +90,9 @@ class WeightedSampler(Sampler):
         self._weights.draw(self.seed, epoch, start, True, out)
 
     def _whole_epoch(self, epoch: int) -> Indices:
-        order = self._orders.get((self.seed, epoch))
-        if order is None:
+        key = (self.seed, epoch)
+        order = self._orders.get(key)
+        if order is None or (order.updates != self._updates and key not in self._begun()):
             if self.length > self._weights.positive:
                 raise ValueError(
                     f"num_samples: {self.length} rows without replacement, but only "
@@ -99,7 +100,7 @@ class WeightedSampler(Sampler):
                 )
             order = _Order(np.empty(self.length, np.int64), self._updates)
             self._weights.draw_distinct(self.seed, epoch, True, order.rows)
-            self._orders = {**self._begun(), (self.seed, epoch): order}
+            self._orders = {**self._begun(), key: order}
         return order.rows
 
     def _begun(self) -> dict[tuple[int, int], _Order]:
@@ -167,7 +168,8 @@ class WeightedSampler(Sampler):
 
     def _state(self, epoch: int, position: int) -> dict[str, int]:
         order = self._orders.get((self.seed, epoch))
-        if order is not None and order.updates != self._updates and position < self.length:
+        old = order is not None and order.updates != self._updates
+        if old and 0 < position < self.length:
             raise ValueError(
                 f"weights: changed by update() within epoch {epoch}, which goes on in the order of "
                 "the weights before, and no state holds that; update between epochs, or save before"
