@@ -73,12 +73,20 @@ class Drawn(Iterator[Any]):
 
     def _draw(self) -> list[Any]:
         """The next batch, alone in a list; an empty one at the end."""
-        if self._state_dict is not None and not self._states:
-            self._states.append(self._state_dict())
+        if not self._states:
+            self._ask()
         drawn = list(islice(self._batches, 1))  # type: ignore[arg-type]
-        if self._state_dict is not None and drawn:
-            self._states.append(self._state_dict())
+        if drawn:
+            self._ask()
         return drawn
+
+    def _ask(self) -> None:
+        """Asks the sampler where it is. What it raises is for whoever asks the loader."""
+        if self._state_dict is not None:
+            try:
+                self._states.append(self._state_dict())
+            except ValueError as error:
+                self._states.append(error)
 
     def __next__(self) -> Any:
         self.draw_first()
@@ -101,6 +109,9 @@ class Drawn(Iterator[Any]):
 
     def state(self) -> Any:
         """The sampler's, where the caller is; None if it does not know."""
-        if self._states:
-            return self._states[0]
-        return None if self._state_dict is None else self._state_dict()
+        state = self._states[0] if self._states else None
+        if isinstance(state, ValueError):
+            raise state
+        if state is None and self._state_dict is not None:
+            return self._state_dict()
+        return state

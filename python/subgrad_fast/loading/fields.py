@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, empty_rows, is_torch, raw_view
+from subgrad_fast.loading.tables import shown
 
 # What makes a batch of a list of arrays; None of the only one.
 Pack: TypeAlias = "Callable[[list[Array]], Any] | None"
@@ -73,6 +74,7 @@ class Fields:
     ) -> None:
         given, names, own_pack = unpack(arrays)
         self.pack = pack or own_pack
+        given = [shown(array, name) for array, name in zip(given, names, strict=True)]
         self.device = _one_device(given, names)
         given = [array.detach() if is_torch(array) else array for array in given]
         if self.device is None:
@@ -81,12 +83,12 @@ class Fields:
             self._check_device(self.device, given, names)
             sources = given
         self.rows = _row_count(given, names)
-        shown = given if like is None else like
+        kinds = given if like is None else like
         if pin:
-            self._check_pin(shown, names)
+            self._check_pin(kinds, names)
         self._pin = pin
         self.like = sources[0]
-        self.fields = [self._field(a, raw) for a, raw in zip(shown, sources, strict=True)]
+        self.fields = [self._field(a, raw) for a, raw in zip(kinds, sources, strict=True)]
         self.row_bytes = 0  # on a device no thread pays: it works beside us
         self._files: list[tuple[str, tuple[mmap.mmap, int]]] = []
         if self.device is None:

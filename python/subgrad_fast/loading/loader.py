@@ -54,7 +54,9 @@ class BatchLoader(Generic[Batch]):
             (memory-mapped too) or torch CPU tensors or both, of any dtype and trailing shape. They
             are read while batches are gathered, so a change to them can show from the next batch
             on, and shows at the latest after `prefetch` more. Tensors become not resizable. Or
-            CUDA tensors, all on one device.
+            CUDA tensors, all on one device. Arrays and tables of other libraries (pandas, polars,
+            pyarrow, JAX) are taken where they show their memory to NumPy without a copy, and
+            give NumPy batches.
         sampler: an iterable of batches of indices (int64 arrays or sequences of ints) that can be
             iterated again for each epoch. Where it yields tuples ``(indices, extra...)``, such as
             indices and the mask of those that are not padding, the loader yields
