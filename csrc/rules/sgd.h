@@ -38,7 +38,7 @@ struct SgdCoefficients {
             static_cast<C>(p.weight_decay),
             static_cast<C>(1.0 - p.lr * p.weight_decay),
             p.maximize ? C(-0.0) : C(0.0),
-            SoftThreshold<C>{static_cast<C>(p.lr * p.l1)}};
+            SoftThreshold<C>::of(p.lr * p.l1)};
   }
 };
 

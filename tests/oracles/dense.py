@@ -8,6 +8,7 @@ rationals.
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,11 @@ def soft_threshold(w: np.ndarray, t: np.floating) -> np.ndarray:
         return np.where(np.abs(w) <= t, w if t == 0 else w.dtype.type(0.0), shrunk)
 
 
+def as_threshold(t: float, wide: Any) -> Any:
+    """A threshold as the type that is computed in; beyond its numbers the largest of them."""
+    return wide(min(t, float(np.finfo(wide).max)))
+
+
 def sgd(
     w: np.ndarray,
     g: np.ndarray,
@@ -95,7 +101,7 @@ def sgd(
             step = fma(scalar(momentum), buf, d) if nesterov else buf
         x = fma(scalar(-lr), step, x)
         if l1 != 0.0:
-            x = soft_threshold(x, scalar(lr * l1))
+            x = soft_threshold(x, as_threshold(lr * l1, scalar))
         return x.astype(w.dtype), m if m is None or momentum == 0.0 else buf.astype(m.dtype)
 
 

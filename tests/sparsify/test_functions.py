@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -167,6 +168,54 @@ def test_rows_that_vanish_and_rows_that_do_not(isa: str) -> None:
     x = np.array([[3e30, 4e30], [3e-30, 4e-30]], np.float32)
     sf.group_soft_threshold_(x, 2.5e-30)
     np.testing.assert_allclose(x, [[3e30, 4e30], [1.5e-30, 2e-30]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [2, 600, 40_000])  # the last is summed by all threads
+def test_rows_whose_squares_leave_float64(isa: str, length: int) -> None:
+    direction = np.random.default_rng(4).standard_normal(length)
+    direction /= np.sqrt((direction**2).sum())
+    norms = np.array([4e-320, 1e-300, 1e-170, 1e-140, 1.0, 1e150, 1e200, 1.7e308])
+    for ratio in (0.0625, 0.5, 3.0, 1e-200):
+        for norm in norms.tolist():
+            lam = norm * ratio
+            if lam == 0.0 or lam == np.inf:
+                continue
+            x = np.stack([direction * norm, np.zeros(length)])
+            for layout in ("c", "sliced"):
+                got = LAYOUTS[layout](x.copy())
+                sf.group_soft_threshold_(got, lam)
+                spacing = 2 * 5e-324 / norm  # of denormals, beside the norm
+                want = x * max(1 - lam / norm, 0)
+                np.testing.assert_allclose(
+                    got / norm, want / norm, rtol=1e-12, atol=spacing, err_msg=f"{norm} {ratio}"
+                )
+    if length == 2:
+        extreme = np.array(
+            [[1e-170, 1e-320], [1e200, 1e-170], [np.inf, 1e200], [np.nan, 1e200], [0.0, -0.0]]
+        )
+        for lam in (1e-200, 1e170, 5e-324, 1.7e308):
+            want = want_group(extreme, lam)
+            got = extreme.copy()
+            sf.group_soft_threshold_(got, lam)
+            assert_same_bits(got, want)
+            assert got[2, 0] == np.inf
+            assert np.isnan(got[3]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_thresholds_beyond_the_numbers_of_a_type(isa: str, dtype: str) -> None:
+    largest = float(ml_dtypes.finfo(DTYPES[dtype]).max)
+    values = np.array([np.inf, -np.inf, np.nan, largest, -largest, 1.0, -0.0] * 5)
+    values = values.astype(DTYPES[dtype])
+    for lam in (float(np.finfo(np.float32).max), 3.402823567e38, 1e39, 1e300, 1.7e308):
+        got = values.copy()
+        sf.soft_threshold_(got, lam)
+        assert_same_bits(got, want_soft(values, lam))
+        assert got[:2].tolist() == [np.inf, -np.inf]
+        assert dtype == "float64" or not got[3:7].any()
+        step = values.copy()  # the same within a step
+        sf.sgd_step(step, np.zeros_like(step), lr=2.0, l1=lam / 2)
+        assert_same_bits(step, got)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

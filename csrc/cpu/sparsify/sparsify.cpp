@@ -53,6 +53,33 @@ double sum_squares(const WeightSpan& w, std::int64_t begin, std::int64_t n) {
   return kernel(block, n, 0).kept;
 }
 
+// Of float64 elements times `factor`.
+double sum_scaled_squares(const WeightSpan& w, std::int64_t begin, std::int64_t n, double factor) {
+  alignas(64) double block[kBlock];
+  if (w.layout == nullptr) {
+    std::memcpy(block, at(w, begin), static_cast<std::size_t>(n * size_bytes(w)));
+  } else {
+    pack(*w.layout, operand(w), begin, n, block);
+  }
+  for (std::int64_t i = 0; i < n; ++i) block[i] *= factor;
+  return kernels().sum_squares[int(w.dtype)](block, n, 0).kept;
+}
+
+// What a row is multiplied by. sum_of(sum_of_block) adds up what that returns for each of the row's
+// blocks (begin, n), in one order.
+template <class SumOf>
+double scale_of(const WeightSpan& w, double threshold, const SumOf& sum_of) {
+  double factor = 1.0;
+  double sum = sum_of([&](std::int64_t begin, std::int64_t n) { return sum_squares(w, begin, n); });
+  if (w.dtype == DType::f64) factor = square_factor(sum);  // the squares of others stay in it
+  if (factor != 1.0) {
+    sum = sum_of([&](std::int64_t begin, std::int64_t n) {
+      return sum_scaled_squares(w, begin, n, factor);
+    });
+  }
+  return group_scale(threshold * factor, std::sqrt(sum));
+}
+
 void scale_row(const WeightSpan& w, std::int64_t begin, std::int64_t end, double scale) {
   update(w, begin, end, 1, [&](char* x, std::int64_t n) {
     if (scale == 0.0) {
@@ -64,11 +91,14 @@ void scale_row(const WeightSpan& w, std::int64_t begin, std::int64_t end, double
 }
 
 void shrink_row(const WeightSpan& w, std::int64_t begin, double threshold) {
-  double sum = 0.0;
-  for (std::int64_t i = 0; i < w.row; i += kBlock) {
-    sum += sum_squares(w, begin + i, std::min(kBlock, w.row - i));
-  }
-  scale_row(w, begin, begin + w.row, group_scale(threshold, std::sqrt(sum)));
+  const auto sum_of = [&](const auto& sum_of_block) {
+    double sum = 0.0;
+    for (std::int64_t i = 0; i < w.row; i += kBlock) {
+      sum += sum_of_block(begin + i, std::min(kBlock, w.row - i));
+    }
+    return sum;
+  };
+  scale_row(w, begin, begin + w.row, scale_of(w, threshold, sum_of));
 }
 
 // The same sums in the same order, each block's by whichever thread.
@@ -76,18 +106,21 @@ void shrink_long_row(const WeightSpan& w, std::int64_t begin, double threshold) 
   const std::int64_t blocks = (w.row + kBlock - 1) / kBlock;
   std::vector<double> sums(static_cast<std::size_t>(blocks));
   const Load load{blocks, kBlock * size_bytes(w)};
-  share_work(
-      1, [&](std::size_t) { return load; },
-      [&](std::size_t, std::int64_t from, std::int64_t to) {
-        for (std::int64_t b = from; b < to; ++b) {
-          const std::int64_t i = b * kBlock;
-          sums[static_cast<std::size_t>(b)] =
-              sum_squares(w, begin + i, std::min(kBlock, w.row - i));
-        }
-      });
-  double sum = 0.0;
-  for (const double s : sums) sum += s;
-  const double scale = group_scale(threshold, std::sqrt(sum));
+  const auto sum_of = [&](const auto& sum_of_block) {
+    share_work(
+        1, [&](std::size_t) { return load; },
+        [&](std::size_t, std::int64_t from, std::int64_t to) {
+          for (std::int64_t b = from; b < to; ++b) {
+            const std::int64_t i = b * kBlock;
+            sums[static_cast<std::size_t>(b)] =
+                sum_of_block(begin + i, std::min(kBlock, w.row - i));
+          }
+        });
+    double sum = 0.0;
+    for (const double s : sums) sum += s;
+    return sum;
+  };
+  const double scale = scale_of(w, threshold, sum_of);
   const Load elements{w.row, 2 * size_bytes(w), kSplitElements};
   share_work(
       1, [&](std::size_t) { return elements; },

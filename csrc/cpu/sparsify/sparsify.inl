@@ -14,7 +14,7 @@ void shrink(void* data, std::int64_t n, double threshold, double scale) {
   using C = compute_t<T>;
   using V = Vec<C>;
   constexpr int width = Memory<V>::width;
-  const Shrink<C> rule{{static_cast<C>(threshold)}, static_cast<C>(scale)};
+  const Shrink<C> rule{SoftThreshold<C>::of(threshold), static_cast<C>(scale)};
   T* x = static_cast<T*>(data);
   std::int64_t i = 0;
   for (; i + width <= n; i += width) Memory<V>::store(x + i, rule(Memory<V>::load(x + i)));
