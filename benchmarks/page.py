@@ -47,7 +47,7 @@ FRONT = (
     Shown("threshold", "threshold-1.0%", "torch: ", "apply the largest 1% of 25.6M, keep the rest"),
     Shown("select", "top-1.0%", "topk", "find the largest 1% of 25.6M, exactly"),
     Shown("rows", "rows-1m", "row-sparse", "65,536 gradients for rows of a 1M x 64 embedding"),
-    Shown("loading", "batches-128", "DataLoader", "an epoch of 100,000 rows in batches of 128"),
+    Shown("loading", "data-loader-128", "DataLoader", "an epoch of 100,000 rows in batches of 128"),
 )
 
 

@@ -25,30 +25,50 @@ WORKLOADS = [
 def row(
     *, name: str, what: str, shape: tuple[int, ...], dtype: str, size: int, threads: int
 ) -> Row:
-    """One epoch of batches of `size` rows."""
-    first = name == "batches" and size == 128  # the one that DataLoader is compared in
-    limit = 0.7 if first else 1.0
-    targets = [Target(peers.TAKE, limit), Target(peers.SELECT, limit)]
-    if first:
-        targets.append(Target(peers.DATA_LOADER, 1 / 60))
+    """One epoch of batches of `size` rows, against loops that make new batches as we do, and
+    against those that reuse their memory."""
+    first = name == "batches" and size == 128
+    fresh, reused = (1 / 1.5, 0.7) if first else (1.0, 1.0)
     return Row(
         name=f"{name}-{size}",
         title=f"{what}: an epoch of {math.ceil(shape[0] / size):,} batches of {size}",
         threads=threads,
-        build=partial(peers.epochs, shape, dtype, size, data_loader=first),
-        targets=targets,
+        build=partial(peers.epochs, shape, dtype, size),
+        targets=[
+            Target(peers.TAKE, fresh),
+            Target(peers.SELECT, fresh),
+            Target(peers.TAKE_INTO, reused),
+            Target(peers.SELECT_INTO, reused),
+        ],
         block=1 if shape[0] > 10**6 else 3,
-        budget_s=40 if first else 12,
+        budget_s=16,
+    )
+
+
+def torch_row(*, shape: tuple[int, ...], size: int, threads: int) -> Row:
+    """torch's DataLoader with one import changed."""
+    return Row(
+        name=f"data-loader-{size}",
+        title=f"`DataLoader(TensorDataset)` of {shape}: batches of {size}",
+        threads=threads,
+        build=partial(peers.torch_epochs, shape, F32, size),
+        targets=[Target(peers.DATA_LOADER, 1 / 50), Target(peers.SELECT), Target(peers.INDEX)],
+        block=3,
+        budget_s=40,
     )
 
 
 def subject(threads: int) -> Subject:
     """Build the whole table, on one thread and on all."""
+    counts = sorted({1, threads})
     return Subject(
         rows=[
-            row(name=name, what=what, shape=shape, dtype=dtype, size=size, threads=n)
-            for size in (128, 4096)
-            for name, what, shape, dtype in WORKLOADS
-            for n in sorted({1, threads})
+            *(torch_row(shape=(100_000, 64), size=128, threads=n) for n in counts),
+            *(
+                row(name=name, what=what, shape=shape, dtype=dtype, size=size, threads=n)
+                for size in (128, 4096)
+                for name, what, shape, dtype in WORKLOADS
+                for n in counts
+            ),
         ]
     )

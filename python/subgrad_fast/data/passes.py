@@ -95,7 +95,15 @@ class Drawn(Iterator[Any]):
             raise StopIteration
         return drawn[0]
 
-    draw = draw_ahead = __next__
+    @property
+    def draw(self) -> Callable[[], Any]:
+        """Draws the next batch, once the first has been drawn; without what is not needed."""
+        plain = self._state_dict is None and self._batches is not None and not self._first
+        return self._batches.__next__ if plain else self.__next__  # type: ignore[union-attr]
+
+    def draw_ahead(self) -> Any:
+        """The next batch."""
+        return next(self)
 
     def count(self) -> None:
         """Says that the caller has got the next batch."""
