@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import integer, number
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch, raw_view
-from subgrad_fast.select.magnitudes import check_amount, integer, is_together, number
+from subgrad_fast.select.magnitudes import check_amount, is_together
 
 
 def _penalty(name: str, value: float) -> float:

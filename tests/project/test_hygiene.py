@@ -116,6 +116,7 @@ def test_a_bad_include_is_found(tmp_path: Path, path: str, line: str, finding: s
 PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
+    {"_arguments"},
     {"dense", "rows", "select", "sparsify", "threshold", "sampling", "loading"},
     {"data", "optim", "distributed"},
     {"__init__"},

@@ -59,7 +59,10 @@ def test_bad_arrays(change: Any, case: Any) -> None:
         (lambda x: sf.hard_threshold_(x, k=1, density=1), "hard_threshold_: expected exactly one"),
         (lambda x: sf.hard_threshold_(x, k=9), "k: expected 0 to 8, the elements of x, got 9"),
         (lambda x: sf.hard_threshold_([x, x[:0]], k=1), r"k: expected 0 to 0, .* of x\[1\], got 1"),
-        (lambda x: sf.hard_threshold_(x, k=-1), r"k: expected 0 to 2\*\*63 - 1, got -1"),
+        (
+            lambda x: sf.hard_threshold_(x, k=-1),
+            "k: expected an integer from 0 .* got -1",
+        ),
         (lambda x: sf.hard_threshold_([x], k=9, scope="global"), "k: expected 0 to 8, .* all arr"),
         (
             lambda x: sf.hard_threshold_(x, density=1.1),
@@ -116,5 +119,5 @@ def test_penalties_beyond_all_floats() -> None:
 
 
 def test_patterns_are_whole_numbers() -> None:
-    with pytest.raises(TypeError, match=r"^n: expected an integer, got float"):
+    with pytest.raises(TypeError, match=r"^n: expected an integer from 0 .* got float"):
         sf.n_m_(np.ones(4), 2.0, 4)

@@ -12,6 +12,7 @@ import torch
 import torch.utils.data
 from torch.utils.data import dataloader as torchs
 
+from subgrad_fast._arguments import integer
 from subgrad_fast.data import orders
 from subgrad_fast.data.datasets import InMemory, Recogniser, as_columns
 from subgrad_fast.data.gathering import Gathering, LookedUp, collating, stacks_rows
@@ -21,7 +22,6 @@ from subgrad_fast.data.randomness import Generators
 from subgrad_fast.data.rows import Refused
 from subgrad_fast.loading.gathering import Collate, GatherPass
 from subgrad_fast.loading.sources import Counted, Source
-from subgrad_fast.sampling._checks import integer
 from subgrad_fast.sampling.passes import Pass
 
 _STATE_VERSION = 1

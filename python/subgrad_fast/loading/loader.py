@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, cast
 
+from subgrad_fast._arguments import integer
 from subgrad_fast.loading.fields import Fields
 from subgrad_fast.loading.gathering import Batch, Gatherer
 from subgrad_fast.loading.sources import START, At, Counted, Foreign, Source
 from subgrad_fast.sampling import Sampler
-from subgrad_fast.sampling._checks import integer
 
 _STATE_VERSION = 2
 

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import sys
-from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import integer
 from subgrad_fast._arrays import Array, is_torch, require_storage
 
 Indices: TypeAlias = npt.NDArray[np.int64]
-
-
-def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """`value` as an int of [low, high]."""
-    wanted = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
-    try:
-        number = index(value)
-    except TypeError:
-        kind = type(value).__name__
-        shown = "" if is_torch(value) else f" {value!r}"  # torch would read it, freed or not
-        raise TypeError(f"{name}: expected {wanted}, got {kind}{shown}") from None
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected {wanted}, got bool {value!r}")
-    if number < low or (high is not None and number > high):
-        raise ValueError(f"{name}: expected {wanted}, got {number}")
-    return number
 
 
 def as_numpy(name: str, values: Array) -> npt.NDArray[Any]:

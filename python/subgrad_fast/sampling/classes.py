@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import integer
 from subgrad_fast._arrays import Array
-from subgrad_fast.sampling._checks import Indices, as_numpy, integer, reals
+from subgrad_fast.sampling._checks import Indices, as_numpy, reals
 from subgrad_fast.sampling.labels import LabelSampler, RowsByClass
 from subgrad_fast.sampling.sampler import Tail
 

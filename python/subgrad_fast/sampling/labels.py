@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import integer
 from subgrad_fast._arrays import Array
-from subgrad_fast.sampling._checks import Indices, as_numpy, integer
+from subgrad_fast.sampling._checks import Indices, as_numpy
 from subgrad_fast.sampling.sampler import Sampler
 
 

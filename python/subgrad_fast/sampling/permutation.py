@@ -9,10 +9,10 @@ from typing import Any, overload
 import numpy as np
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import integer
 from subgrad_fast._arrays import Array, is_torch
 from subgrad_fast.sampling._checks import (
     Indices,
-    integer,
     output,
     places,
     row_count,

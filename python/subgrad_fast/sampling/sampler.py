@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from subgrad_fast._arguments import integer
 from subgrad_fast._arrays import Array
 from subgrad_fast._core import Turns
-from subgrad_fast.sampling._checks import Indices, drawn_seed, integer, seed_or_epoch
+from subgrad_fast.sampling._checks import Indices, drawn_seed, seed_or_epoch
 from subgrad_fast.sampling.passes import Pass, Place, Span
 
 Tail: TypeAlias = Literal["partial", "drop", "pad"]
@@ -57,7 +58,7 @@ class Sampler:
         self.batch_size = batch_size
         self._turns = Turns()
         self._place = Place(drawn_seed() if seed is None else seed_or_epoch("seed", seed))
-        self.length = length
+        self.length = integer("length", length, 1, 2**63)
         if not hasattr(self, "n"):
             self.n = length
         # Single rows are batches of one row a rank.

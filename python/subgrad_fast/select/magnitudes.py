@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from typing import Any, NamedTuple
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import integer, number
 from subgrad_fast._arrays import Array, Arrays, as_sequence
 from subgrad_fast.select.selectors import check_density, check_threshold
 
@@ -28,29 +27,6 @@ def is_together(scope: str) -> bool:
     if scope not in ("tensor", "global"):
         raise ValueError(f"scope: expected 'tensor' or 'global', got {scope!r}")
     return scope == "global"
-
-
-def integer(name: str, value: Any) -> int:
-    """`value` as an int of [0, 2**63)."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}") from None
-    if not 0 <= number < 2**63:
-        raise ValueError(f"{name}: expected 0 to 2**63 - 1, got {number}")
-    return number
-
-
-def number(name: str, value: Any) -> float:
-    """`value` as a float; one that is too large for it is infinite."""
-    try:
-        if not isinstance(value, str | bytes | bytearray):
-            return float(value)
-    except OverflowError:
-        return -math.inf if value < 0 else math.inf
-    except (TypeError, ValueError, RuntimeError):  # the last is torch's
-        pass
-    raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
 
 
 def check_amount(

@@ -1,0 +1,46 @@
+"""Numbers as arguments. Every message names the argument and what was expected."""
+
+from __future__ import annotations
+
+import math
+from operator import index
+from typing import Any
+
+import numpy as np
+
+from subgrad_fast._arrays import is_torch
+
+
+def integer(name: str, value: Any, low: int = 0, high: int | None = None) -> int:
+    """`value` as an int of [low, high], or [low, 2**63). Raises TypeError or ValueError."""
+    high = 2**63 - 1 if high is None else high
+    wanted = f"an integer from {_text(low)} to {_text(high)}"
+    try:
+        number = index(value)
+    except TypeError:
+        kind = type(value).__name__
+        shown = "" if is_torch(value) else f" {value!r}"  # torch would read it, freed or not
+        raise TypeError(f"{name}: expected {wanted}, got {kind}{shown}") from None
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected {wanted}, got bool {value!r}")
+    if not low <= number <= high:
+        raise ValueError(f"{name}: expected {wanted}, got {number}")
+    return number
+
+
+def _text(limit: int) -> str:
+    """A limit as one reads it."""
+    power = (limit + 1).bit_length() - 1
+    return f"2**{power} - 1" if power >= 31 and limit == 2**power - 1 else str(limit)
+
+
+def number(name: str, value: Any) -> float:
+    """`value` as a float; one that is too large for it is infinite."""
+    try:
+        if not isinstance(value, str | bytes | bytearray):
+            return float(value)
+    except OverflowError:
+        return -math.inf if value < 0 else math.inf
+    except (TypeError, ValueError, RuntimeError):  # the last is torch's
+        pass
+    raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
