@@ -13,6 +13,17 @@ bool serves(std::size_t capacity, std::size_t bytes) {
   return capacity >= bytes && capacity - bytes <= bytes / 4 + 64;
 }
 
+// Takes out what makes room: of an epoch's batches the last, if it is smaller than all others. But
+// the sizes of batches may have changed, so what stays must be used again to stay for long.
+std::unique_ptr<PoolBlock> least_used(std::vector<std::unique_ptr<PoolBlock>>& spare) {
+  const auto least = std::min_element(
+      spare.rbegin(), spare.rend(), [](const auto& a, const auto& b) { return a->uses < b->uses; });
+  std::unique_ptr<PoolBlock> block = std::move(*least);
+  spare.erase(std::next(least).base());
+  for (const auto& kept : spare) kept->uses /= 2;
+  return block;
+}
+
 }  // namespace
 
 void GiveBack::operator()(PoolBlock* block) const {
@@ -37,6 +48,7 @@ HeldBlock BlockPool::take(std::size_t bytes) {
   HeldBlock held(block ? block.release() : new PoolBlock{});
   held->pool = shared_from_this();
   held->shown = false;
+  ++held->uses;
   if (held->memory.data() == nullptr) held->memory = Pages(bytes);
   return held;
 }
@@ -56,11 +68,7 @@ void BlockPool::give_back(std::unique_ptr<PoolBlock> block) {
   if (!block->shown && blocks.on_their_way > 0) --blocks.on_their_way;
   if (block->memory.data() == nullptr || most_ <= blocks.on_their_way) return;
   blocks.spare.push_back(std::move(block));
-  // The oldest makes room: the sizes of batches may have changed.
-  if (blocks.spare.size() > most_ - blocks.on_their_way) {
-    block = std::move(blocks.spare.front());
-    blocks.spare.erase(blocks.spare.begin());
-  }
+  if (blocks.spare.size() > most_ - blocks.on_their_way) block = least_used(blocks.spare);
 }
 
 void BlockPool::close() {

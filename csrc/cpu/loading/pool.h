@@ -19,6 +19,7 @@ struct PoolBlock {
   Pages memory;
   std::shared_ptr<BlockPool> pool;
   bool shown = false;  // by an array or a tensor; else it is on its way to one
+  unsigned uses = 0;   // how often it was taken, the less the longer ago
 };
 
 // Gives a block back, from any thread, also when the pool is closed or nobody's any more.

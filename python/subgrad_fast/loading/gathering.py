@@ -77,7 +77,7 @@ class Gatherer(Generic[Batch]):
         if spare is not None and spare[1] == background:
             return spare
         slots = self._prefetch + 1 if background else 1
-        ring = Ring(fields.fields, fields.rows, slots, self._prefetch + 1, fields.pack, fields.like)
+        ring = Ring(fields.fields, fields.rows, slots, slots + 1, fields.pack, fields.like)
         return ring, background
 
     @staticmethod
