@@ -16,7 +16,7 @@ from subgrad_fast._arguments import integer
 from subgrad_fast.data import orders
 from subgrad_fast.data.datasets import InMemory, Recogniser, as_columns
 from subgrad_fast.data.gathering import Gathering, LookedUp, collating, stacks_rows
-from subgrad_fast.data.handed import Handed, InThisProcess, InWorkers
+from subgrad_fast.data.handed import Handed, InThisProcess, InWorkers, Plain
 from subgrad_fast.data.passes import Drawn
 from subgrad_fast.data.randomness import Generators
 from subgrad_fast.data.rows import Refused
@@ -234,13 +234,19 @@ class DataLoader(torch.utils.data.DataLoader[Item_co]):
         finally:
             self._handed = None
         passed.drawn = drawn
-        if self._streams:  # what was taken before is fetched and dropped
-            taken, drawn.taken = drawn.taken, 0
+        if isinstance(passed, Plain):
+            drawn.is_of(weakref.ref(passed))
+        if self._streams:  # what was taken before is fetched, dropped and counted
+            taken = drawn.taken
+            drawn.leave(-taken)
             next(islice(passed, taken, taken), None)
         return passed
 
     def _get_iterator(self) -> Any:
-        return InThisProcess(self) if self.num_workers == 0 else InWorkers(self)
+        if self.num_workers > 0:
+            return InWorkers(self)
+        plain = self._handed is not None and self._handed.is_plain and not self._streams
+        return Plain(self) if plain else InThisProcess(self)
 
     @property
     def _index_sampler(self) -> Any:

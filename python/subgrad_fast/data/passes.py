@@ -21,7 +21,6 @@ class Drawn(Iterator[Any]):
         random: the generators' states before the epoch's first batch was drawn, if it was.
 
     Attributes:
-        taken: batches of this epoch that the caller has got.
         over: whether he has seen the end.
         random: as above, once the first batch has been drawn.
     """
@@ -35,7 +34,8 @@ class Drawn(Iterator[Any]):
         taken: int = 0,
         random: States | None = None,
     ) -> None:
-        self.taken = taken
+        self._taken = taken
+        self._passed: Callable[[], Any] = lambda: None
         self.over = False
         self.random = random
         self._to_skip = taken
@@ -49,6 +49,19 @@ class Drawn(Iterator[Any]):
         self._states: deque[Any] = deque()
 
     @property
+    def taken(self) -> int:
+        """Batches of this epoch that the caller has got."""
+        return self._taken + getattr(self._passed(), "taken", 0)
+
+    def is_of(self, passed: Callable[[], Any]) -> None:
+        """Says what pass this is drawn for, if that counts on its own."""
+        self._passed = passed
+
+    def leave(self, taken: int) -> None:
+        """Says what such a pass has counted, which is no more."""
+        self._taken, self._passed = self._taken + taken, lambda: None
+
+    @property
     def is_plain(self) -> bool:
         """Whether these are the batches of the sampler's iterator, with nothing to be added."""
         return self._state_dict is None and self._batches is None
@@ -57,6 +70,8 @@ class Drawn(Iterator[Any]):
         """The batches of the sampler's iterator, where they are."""
         self._note()
         yield from self._sampler
+        if self._passed() is not None:  # nothing is drawn ahead of the caller
+            self.over = True
 
     def _note(self) -> None:
         if self.random is None and self._state_dict is None:
@@ -107,7 +122,7 @@ class Drawn(Iterator[Any]):
 
     def count(self) -> None:
         """Says that the caller has got the next batch."""
-        self.taken += 1
+        self._taken += 1
         if self._states:
             self._states.popleft()
 
