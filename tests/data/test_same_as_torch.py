@@ -66,6 +66,24 @@ def test_generators_stand_where_torchs_would_at_every_batch() -> None:
     assert_same(drawn(DataLoader), drawn(torchs.DataLoader))
 
 
+class Itself:
+    """A batch sampler that is its own iterator, as the one that Lightning predicts with."""
+
+    begun = 0
+
+    def __len__(self) -> int:
+        return 5
+
+    def __iter__(self) -> Itself:
+        self.begun += 1
+        assert self.begun < 10, "it would go on for ever"
+        self.rows = iter(range(0, 50, 10))
+        return self
+
+    def __next__(self) -> list[int]:
+        return [next(self.rows), 3]
+
+
 SAMPLERS: dict[str, Callable[[], dict[str, Any]]] = {
     "weighted": lambda: {"sampler": torchs.WeightedRandomSampler(Y + 1.0, 50), "batch_size": 7},
     "repeated": lambda: {
@@ -84,6 +102,7 @@ SAMPLERS: dict[str, Callable[[], dict[str, Any]]] = {
     "lists of tensors": lambda: {"sampler": list(torch.arange(20)), "batch_size": 6},
     "batches of batches": lambda: {"sampler": [[1, 2], [3, 4], [5, 6]], "batch_size": 2},
     "slices": lambda: {"sampler": [slice(0, 3), slice(4, 7)], "batch_size": 2},
+    "its own iterator": lambda: {"batch_sampler": Itself()},
     "an empty list": lambda: {"sampler": []},
 }
 

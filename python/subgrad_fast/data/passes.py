@@ -90,10 +90,13 @@ class Drawn(Iterator[Any]):
         """The next batch, alone in a list; an empty one at the end."""
         if not self._states:
             self._ask()
-        drawn = list(islice(self._batches, 1))  # type: ignore[arg-type]
-        if drawn:
-            self._ask()
-        return drawn
+        # Not by islice(), which calls iter(): some samplers are their own iterators and begin anew.
+        end: list[Any] = []
+        batch = next(self._batches, end)  # type: ignore[arg-type]
+        if batch is end:
+            return end
+        self._ask()
+        return [batch]
 
     def _ask(self) -> None:
         """Asks the sampler where it is. What it raises is for whoever asks the loader."""
