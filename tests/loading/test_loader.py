@@ -194,6 +194,12 @@ def test_len_is_the_samplers() -> None:
         len(sf.BatchLoader(numbers((N,)), Endless()))
 
 
+def test_what_lightning_asks_loaders_with_a_sampler_for() -> None:
+    order = Order()
+    loader = sf.BatchLoader(numbers((N,)), order)
+    assert loader.batch_sampler is loader.sampler is order
+
+
 # --- errors -------------------------------------------------------------------------------------
 
 GOOD = np.zeros((10, 2), np.float32)

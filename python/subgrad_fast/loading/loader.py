@@ -108,6 +108,11 @@ class BatchLoader(Generic[Batch]):
         """The number of batches of an epoch, as the sampler says."""
         return len(cast("Any", self.sampler))
 
+    @property
+    def batch_sampler(self) -> Iterable[Any]:
+        """`sampler`, by torch's name for what gives batches, which Lightning asks for."""
+        return self.sampler
+
     def __repr__(self) -> str:
         return f"<BatchLoader of {self._fields}, sampler {self.sampler!r}>"
 
