@@ -28,12 +28,13 @@ SOURCES := CMakeLists.txt pyproject.toml \
   $(shell find csrc cmake python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow test-neon test-cuda fuzz fuzz-bytes cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
+.PHONY: help demo test test-slow test-neon test-cuda test-clients test-clients-quick fuzz fuzz-bytes cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
 
 help:
 	@echo "make demo          train on MNIST with torch's SGD and with this one, compare the bits"
 	@echo "make test          build, install into .venv, run the tests"
 	@echo "make test-slow     the tests that take minutes or many GiB"
+	@echo "make test-clients  Lightning, accelerate, transformers and others with our loaders; installs them"
 	@echo "make test-neon     the NEON kernels under qemu-aarch64: same bits as here"
 	@echo "make test-cuda     the CUDA kernels: their PTX interpreted, and on a GPU if there is one"
 	@echo "make fuzz          random calls of everything, for MINUTES=30; names each fault's seed"
@@ -55,6 +56,13 @@ test: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 
 test-slow: $(VENV)/.have-test $(VENV)/.installed
 	$(PY) -m pytest -m slow
+
+# The libraries are many; the quick half takes those of a few MB.
+test-clients: $(VENV)/.have-test $(VENV)/.have-clients $(VENV)/.installed
+	$(PY) -m pytest tests/clients -m clients
+
+test-clients-quick: $(VENV)/.have-test $(VENV)/.have-clients-quick $(VENV)/.installed
+	$(PY) -m pytest tests/clients -m clients
 
 test-cuda: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
 	$(PY) -m pytest tests/cuda
@@ -121,6 +129,14 @@ $(VENV)/.installed: $(SOURCES) $(VENV)/.have-build
 $(VENV)/.have-%: requirements/%.txt requirements/constraints.txt $(VENV)/.created
 	@echo "installing $<"
 	@$(PIP) $(TORCH_INDEX:%=--extra-index-url %) -r $<
+	@touch $@
+
+# fastai comes without what it names: torchvision, which loads beside one build of torch only, and
+# spaCy. What it needs for tables stands in clients.txt.
+$(VENV)/.have-clients: requirements/clients.txt requirements/constraints.txt $(VENV)/.have-clients-quick
+	@echo "installing $<"
+	@$(PIP) $(TORCH_INDEX:%=--extra-index-url %) -r $<
+	@$(PIP) --no-deps -c requirements/constraints.txt fastai
 	@touch $@
 
 $(VENV)/.created:
