@@ -72,11 +72,11 @@ def zarr(what: str, folder: Path) -> Any:
 )
 def test_taken_without_a_copy(make: Any, what: str, expected: Any, tmp_path: Path) -> None:
     table = make(what, tmp_path)
-    got = list(sf.BatchLoader(table, toy.sampler()))
-    for batch, rows in zip(got, toy.sampler(), strict=True):
+    loader = sf.BatchLoader(table, toy.sampler())
+    assert np.shares_memory(loader._fields.like, np.asarray(table))
+    for batch, rows in zip(loader, toy.sampler(), strict=True):
         assert type(batch) is np.ndarray
         assert (batch == expected[rows]).all()
-    assert np.shares_memory(np.asarray(table), np.asarray(table))
 
 
 @pytest.mark.parametrize(
@@ -101,3 +101,15 @@ def test_told_what_to_call(make: Any, what: str, method: str, call: Any, tmp_pat
     if call is not None:
         batches = list(sf.BatchLoader(call(table), toy.sampler()))
         assert sum(map(len, batches)) == toy.N
+
+
+def test_loaders_and_samplers_by_cloudpickle() -> None:
+    """Those of one epoch's middle go on there, as by pickle."""
+    cloudpickle = toy.client("cloudpickle")
+    loader = sf.BatchLoader({"x": COLUMN, "rows": np.arange(toy.N)}, toy.sampler())
+    begun = iter(loader)
+    next(begun)
+    copies = [cloudpickle.loads(cloudpickle.dumps(one)) for one in (loader, loader.sampler)]
+    rest = [batch["rows"].tolist() for batch in begun]
+    assert [batch["rows"].tolist() for batch in copies[0]] == rest
+    assert [rows.tolist() for rows in copies[1]] == rest

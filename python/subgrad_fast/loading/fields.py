@@ -74,14 +74,15 @@ class Fields:
     ) -> None:
         given, names, own_pack = unpack(arrays)
         self.pack = pack or own_pack
-        given = [shown(array, name) for array, name in zip(given, names, strict=True)]
         self.device = _one_device(given, names)
-        given = [array.detach() if is_torch(array) else array for array in given]
         if self.device is None:
-            sources = [raw_view(a, name) for a, name in zip(given, names, strict=True)]
+            given = [shown(array, name) for array, name in zip(given, names, strict=True)]
         else:
             self._check_device(self.device, given, names)
-            sources = given
+        given = [array.detach() if is_torch(array) else array for array in given]
+        sources = given
+        if self.device is None:
+            sources = [raw_view(a, name) for a, name in zip(given, names, strict=True)]
         self.rows = _row_count(given, names)
         kinds = given if like is None else like
         if pin:
