@@ -52,7 +52,7 @@ demo: $(VENV)/.have-demo $(VENV)/.installed
 	$(PY) -m subgrad_fast demo
 
 test: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.have-test $(VENV)/.installed
 	$(PY) -m pytest -m slow
