@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -220,3 +222,19 @@ def test_states_that_are_refused() -> None:
         with pytest.raises(error, match=message):
             fresh.load_state_dict(wrong)
         assert len(list(fresh)) == 6
+
+
+def test_a_loader_that_is_let_go_is_gone_at_once() -> None:
+    """And its workers with it: the garbage collector would come late, and take seconds."""
+    gc.collect()
+    gc.disable()
+    try:
+        for name, make in LOADERS.items():
+            loader = make()
+            begun = iter(loader)
+            next(begun)
+            gone = [weakref.ref(loader), weakref.ref(begun)]
+            del loader, begun
+            assert [ref() for ref in gone] == [None, None], name
+    finally:
+        gc.enable()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import dataloader as torchs
@@ -10,15 +10,20 @@ from torch.utils.data import dataloader as torchs
 from subgrad_fast.data.passes import Drawn
 
 
-class Handed:
-    """The sampler of a loader for torch's iterators, which ask it anew for each of their passes.
+class Beginning:
+    """What the pass draws that is just being begun.
 
-    Args:
-        sampler: the loader's.
-        beginning: tells what the pass draws that is just being begun.
+    (It is apart from the loader, since torch's iterators hold it: one that a loader keeps would
+    hold that, and its workers be ended by the garbage collector alone, which takes seconds.)
     """
 
-    def __init__(self, sampler: Any, beginning: Callable[[], Drawn | None]) -> None:
+    drawn: Drawn | None = None
+
+
+class Handed:
+    """The sampler of a loader for torch's iterators, which ask it anew for each of their passes."""
+
+    def __init__(self, sampler: Any, beginning: Beginning) -> None:
         self._sampler = sampler
         self._beginning = beginning
 
@@ -26,7 +31,7 @@ class Handed:
         return len(self._sampler)
 
     def __iter__(self) -> Iterator[Any]:
-        drawn = self._beginning()
+        drawn = self._beginning.drawn
         if drawn is None:
             return iter(self._sampler)
         return drawn.noted() if drawn.is_plain else drawn

@@ -16,7 +16,7 @@ from subgrad_fast._arguments import integer
 from subgrad_fast.data import orders
 from subgrad_fast.data.datasets import InMemory, Recogniser, as_columns
 from subgrad_fast.data.gathering import Gathering, LookedUp, collating, stacks_rows
-from subgrad_fast.data.handed import Handed, InThisProcess, InWorkers, Plain
+from subgrad_fast.data.handed import Beginning, Handed, InThisProcess, InWorkers, Plain
 from subgrad_fast.data.passes import Drawn
 from subgrad_fast.data.randomness import Generators
 from subgrad_fast.data.rows import Refused
@@ -25,7 +25,7 @@ from subgrad_fast.loading.sources import Counted, Source
 from subgrad_fast.sampling.passes import Pass
 
 _STATE_VERSION = 1
-_OWN = ("_begun", "_handed", "_resumed", "_gathering", "_recognise", "_seeded", "_iterator")
+_OWN = ("_begun", "_beginning", "_resumed", "_gathering", "_recognise", "_seeded", "_iterator")
 
 Item_co = TypeVar("Item_co", covariant=True)
 
@@ -119,7 +119,7 @@ class DataLoader(torch.utils.data.DataLoader[Item_co]):
         self._resumed: Mapping[str, Any] | None = None  # a state that the next pass goes on from
         # What the pass begun last has drawn, and that pass, as long as somebody holds it.
         self._begun: tuple[Drawn, weakref.ref[Any]] | None = None
-        self._handed: Drawn | None = None  # to torch's code, while it begins a pass
+        self._beginning = Beginning()  # told to torch's code, while it begins a pass
         self._gathering: Gathering | None = None
         self._seeded = False  # whether workers, if there were any, have been told a seed
         self._recognise = Recogniser()
@@ -228,11 +228,11 @@ class DataLoader(torch.utils.data.DataLoader[Item_co]):
         return self.collate_fn([self.dataset[i] for i in indices])
 
     def _hand_over(self, drawn: Drawn) -> Any:
-        self._handed = drawn
+        self._beginning.drawn = drawn
         try:
             passed: Any = super().__iter__()
         finally:
-            self._handed = None
+            self._beginning.drawn = None
         passed.drawn = drawn
         if isinstance(passed, Plain):
             drawn.is_of(weakref.ref(passed))
@@ -245,16 +245,18 @@ class DataLoader(torch.utils.data.DataLoader[Item_co]):
     def _get_iterator(self) -> Any:
         if self.num_workers > 0:
             return InWorkers(self)
-        plain = self._handed is not None and self._handed.is_plain and not self._streams
+        drawn = self._beginning.drawn
+        plain = drawn is not None and drawn.is_plain and not self._streams
         return Plain(self) if plain else InThisProcess(self)
 
     @property
     def _index_sampler(self) -> Any:
         """What torch's own code draws from; while it begins a pass, by way of what keeps count."""
         sampler = super()._index_sampler
-        if getattr(self, "_handed", None) is None:
+        beginning = getattr(self, "_beginning", None)
+        if beginning is None or beginning.drawn is None:
             return sampler
-        return Handed(sampler, lambda: self._handed)
+        return Handed(sampler, beginning)
 
     # --- state -----------------------------------------------------------------------------------
 
