@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import pickle
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import subgrad_fast as sf
@@ -102,6 +105,18 @@ def test_two_passes_at_once() -> None:
     for side in (0, 1):
         assert torch.equal(torch.cat([pair[side][0] for pair in pairs]).sort().values, Y)
     assert any(not torch.equal(one[0], other[0]) for one, other in pairs)
+
+
+def test_a_mapped_file_that_was_cut(tmp_path: Path) -> None:
+    """To read behind its end would end the process. Nothing is drawn before that is seen."""
+    np.save(tmp_path / "x.npy", X.numpy())
+    loader = DataLoader(np.load(tmp_path / "x.npy", mmap_mode="r"), 10, shuffle=True)
+    assert len(list(loader)) == 11
+    os.truncate(tmp_path / "x.npy", 500)
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match="its file has 500 bytes"):
+        iter(loader)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 # --- states --------------------------------------------------------------------------------------

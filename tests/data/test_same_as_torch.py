@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -117,7 +118,7 @@ def test_with_every_sampler(name: str, part: bool) -> None:
     compared(lambda kind: kind(data, **SAMPLERS[name]()))
 
 
-@pytest.mark.parametrize("wrong", [N, -N - 1, 1.5, "a", None])
+@pytest.mark.parametrize("wrong", [N, -N - 1, 1.5, "a", None, np.uint64(2**64 - 1)])
 def test_what_is_no_row_raises_what_it_raises_there(wrong: Any) -> None:
     errors = []
     for kind in (torchs.DataLoader, DataLoader):

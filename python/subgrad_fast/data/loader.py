@@ -218,6 +218,7 @@ class DataLoader(torch.utils.data.DataLoader[Item_co]):
         ahead = self.num_workers * (self.prefetch_factor or 0)
         if self._gathering is None or not self._gathering.serves(found, ahead, pin):
             self._gathering = Gathering(found, ahead, pin)
+        self._gathering.check_files()
         if not (self.persistent_workers and self._seeded):  # torch draws a seed for workers
             torch.empty((), dtype=torch.int64).random_(generator=self.generator)
             self._seeded = True

@@ -23,10 +23,10 @@ def as_rows(indices: Any, n: int) -> Rows | None:
         return None
     if rows.ndim != 1 or (rows.dtype.kind not in "iu" and rows.size > 0):
         return None
-    rows = rows.astype(np.int64, copy=False)
     if rows.size == 0:
-        return rows
-    least, most = rows.min(), rows.max()
+        return rows.astype(np.int64)
+    least, most = int(rows.min()), int(rows.max())
     if least < -n or most >= n:
         return None
+    rows = rows.astype(np.int64, copy=False)
     return rows if least >= 0 else np.where(rows < 0, rows + n, rows)

@@ -46,6 +46,10 @@ class Gatherer(Generic[Batch]):
         self._passes.add(begun)
         return begun
 
+    def check_files(self) -> None:
+        """As `Fields.check_files`: for whoever begins a pass, before anything is drawn."""
+        self._fields.check_files()
+
     def close(self) -> None:
         """Ends the passes under way and gives back all that no batch holds."""
         for begun in list(self._passes):

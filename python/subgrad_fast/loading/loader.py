@@ -117,7 +117,7 @@ class BatchLoader(Generic[Batch]):
         return f"<BatchLoader of {self._fields}, sampler {self.sampler!r}>"
 
     def __iter__(self) -> Iterator[Batch]:
-        self._fields.check_files()
+        self._gatherer.check_files()
         source: Source
         if isinstance(self.sampler, Sampler):
             on_gpu = self._fields.device is not None
