@@ -1,8 +1,9 @@
-"""Numbers as arguments. Every message names the argument and what was expected."""
+"""Numbers and states as arguments. Every message names the argument and what was expected."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from operator import index
 from typing import Any
 
@@ -44,3 +45,14 @@ def number(name: str, value: Any) -> float:
     except (TypeError, ValueError, RuntimeError):  # the last is torch's
         pass
     raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+
+
+def check_state(state: Any, version: int, names: set[str]) -> None:
+    """Raises TypeError or ValueError unless `state` is a dict of that version, with these names."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state: expected a dict, got {type(state).__name__}")
+    missing = {"version", *names} - set(state)
+    if missing:
+        raise ValueError(f"state: {', '.join(sorted(missing))} missing")
+    if state["version"] != version:
+        raise ValueError(f"state['version']: expected {version}, got {state['version']!r}")

@@ -184,7 +184,7 @@ def test_single_rows_resume_with_another_world_size() -> None:
     ("state", "message"),
     [
         ({}, "epoch, n, order, position, seed, version missing"),
-        ({"version": 1}, "expected version 2, got 1"),
+        ({"version": 1}, r"state\['version'\]: expected 2, got 1"),
         ({"n": 50}, r"state\['n'\]: taken with 50 rows of data, but there are 103"),
         ({"order": 7}, r"state\['order'\]: taken with other data or options than .* shuffled"),
         ({"order": -1}, "order"),
@@ -325,6 +325,10 @@ def test_batches_that_no_memory_holds() -> None:
     for name, value in (("batch_size", 2**63), ("batch_size", 2**70), ("world_size", 2**40)):
         with pytest.raises(ValueError, match=f"^{name}: expected an integer from 1 to"):
             sf.BatchSampler(5, **{"batch_size": 3, name: value})
+    with pytest.raises(ValueError, match=r"^num_batches: expected an integer from 1 to"):
+        sf.StratifiedSampler([0, 1], 2, quotas=[1, 1], num_batches=2**62)
+    with pytest.raises(ValueError, match=r"^num_batches: expected an integer from 1 to"):
+        sf.GroupSampler([0, 1], 2, 1, num_batches=2**62)
 
 
 def test_a_batch_of_an_order_that_is_kept_is_the_callers() -> None:

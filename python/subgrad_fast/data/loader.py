@@ -12,7 +12,7 @@ import torch
 import torch.utils.data
 from torch.utils.data import dataloader as torchs
 
-from subgrad_fast._arguments import integer
+from subgrad_fast._arguments import check_state, integer
 from subgrad_fast.data import orders
 from subgrad_fast.data.datasets import InMemory, Recogniser, as_columns
 from subgrad_fast.data.gathering import Gathering, LookedUp, collating, stacks_rows
@@ -304,15 +304,7 @@ class DataLoader(torch.utils.data.DataLoader[Item_co]):
             TypeError, ValueError: the state is incomplete, of another version, of another batch
                 size, or of another kind of sampler. Nothing has changed then.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state: expected a dict, got {type(state).__name__}")
-        missing = {"version", "batch_size", "batches", "sampler", "random"} - set(state)
-        if missing:
-            raise ValueError(f"state: {', '.join(sorted(missing))} missing")
-        if state["version"] != _STATE_VERSION:
-            raise ValueError(
-                f"state['version']: expected {_STATE_VERSION}, got {state['version']!r}"
-            )
+        check_state(state, _STATE_VERSION, {"batch_size", "batches", "sampler", "random"})
         batches = integer("state['batches']", state["batches"], 0, 2**63)
         if batches > 0 and state["batch_size"] != self.batch_size:
             raise ValueError(

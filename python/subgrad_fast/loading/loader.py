@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, cast
 
-from subgrad_fast._arguments import integer
+from subgrad_fast._arguments import check_state, integer
 from subgrad_fast.loading.fields import Fields
 from subgrad_fast.loading.gathering import Batch, Gatherer
 from subgrad_fast.loading.sources import START, At, Counted, Foreign, Source
@@ -181,15 +181,7 @@ class BatchLoader(Generic[Batch]):
             TypeError, ValueError: the state is incomplete, of another version, or of another kind
                 of sampler. Nothing has changed then.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state: expected a dict, got {type(state).__name__}")
-        missing = {"version", "sampler", "batches"} - set(state)
-        if missing:
-            raise ValueError(f"state: {', '.join(sorted(missing))} missing")
-        if state["version"] != _STATE_VERSION:
-            raise ValueError(
-                f"state['version']: expected {_STATE_VERSION}, got {state['version']!r}"
-            )
+        check_state(state, _STATE_VERSION, {"sampler", "batches"})
         batches = integer("state['batches']", state["batches"], 0, 2**63)
         load = getattr(self.sampler, "load_state_dict", None)
         if (load is None) != (state["sampler"] is None):

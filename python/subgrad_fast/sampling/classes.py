@@ -128,7 +128,7 @@ class StratifiedSampler(LabelSampler):
         else:
             if num_batches is None:
                 num_batches = max(self.n // size, 1)
-            length = integer("num_batches", num_batches, 1) * size
+            length = integer("num_batches", num_batches, 1, (2**63 - 1) // size) * size
             # The rows of a batch before they are shuffled: their class, and which of it.
             self._classes = np.repeat(np.arange(self._data.classes), self._quotas)
             begins = np.cumsum(self._quotas) - self._quotas
@@ -237,7 +237,7 @@ class GroupSampler(LabelSampler):
         size = self._per_batch * self._per_class
         if num_batches is None:
             num_batches = max(self.n // size, 1)
-        length = integer("num_batches", num_batches, 1) * size
+        length = integer("num_batches", num_batches, 1, (2**63 - 1) // size) * size
         super().__init__(length, size, seed=seed, rank=rank, world_size=world_size)
         self._decisive = {
             "classes_per_batch": self._per_batch,

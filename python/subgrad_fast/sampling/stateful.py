@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from subgrad_fast._arguments import integer
+from subgrad_fast._arguments import check_state, integer
 from subgrad_fast._core import Turns
 from subgrad_fast.sampling._checks import drawn_seed, seed_or_epoch
 from subgrad_fast.sampling.passes import Pass, Place
@@ -100,13 +100,7 @@ class Stateful:
         self.__dict__.update(own, _place=place)  # at once, whatever interrupts
 
     def _check_state(self, state: Mapping[str, int]) -> Place:
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state: expected a dict, got {type(state).__name__}")
-        missing = {"version", "seed", "epoch", "position", "n", "order"} - set(state)
-        if missing:
-            raise ValueError(f"state: {', '.join(sorted(missing))} missing")
-        if state["version"] != _VERSION:
-            raise ValueError(f"state: expected version {_VERSION}, got {state['version']!r}")
+        check_state(state, _VERSION, {"seed", "epoch", "position", "n", "order"})
         if integer("state['n']", state["n"], 1, 2**63) != self.n:
             raise ValueError(
                 f"state['n']: taken with {state['n']} rows of data, but there are {self.n}"
