@@ -65,6 +65,17 @@ SGF_HD double clamp(double x, double low, double high) {
   return x < high ? x : high;
 }
 
+// within(x, low, high): x, or the bound that it is beyond. NaN stays NaN, and so do bits of what lies
+// within, bounds included.
+SGF_HD float within(float x, float low, float high) {
+  x = low > x ? low : x;
+  return high < x ? high : x;
+}
+SGF_HD double within(double x, double low, double high) {
+  x = low > x ? low : x;
+  return high < x ? high : x;
+}
+
 // flip_sign(x, mask): mask is 0.0 (keep) or -0.0 (negate), as an exclusive or of bits, so that it
 // is exact for every value, NaN included.
 SGF_HD float flip_sign(float x, float mask) {

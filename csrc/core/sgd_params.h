@@ -3,8 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 namespace subgrad {
+
+// What a term that may be left out is without it: Python's None.
+inline constexpr double kAbsent = std::numeric_limits<double>::infinity();
 
 // torch's names and meanings. Rules turn these numbers into the coefficients that their arithmetic
 // needs.
@@ -17,6 +21,9 @@ struct SgdParams {
   bool maximize = false;
   bool decoupled_weight_decay = false;
   double l1 = 0.0;
+  double max_norm = kAbsent;
+  double clip_value = kAbsent;
+  double ema_decay = kAbsent;
 };
 
 // Who else knows a field: the param_groups of torch's SGD hold it; those of ours may; or nobody,
@@ -31,6 +38,7 @@ struct SgdField {
   bool SgdParams::* flag;
   SgdHome home;
   bool any_sign = false;  // of a number: it may be negative
+  bool optional = false;  // of a number: it may be left out
 };
 
 inline constexpr SgdField kSgdFields[] = {
@@ -42,6 +50,9 @@ inline constexpr SgdField kSgdFields[] = {
     {"maximize", nullptr, &SgdParams::maximize, SgdHome::torch},
     {"decoupled_weight_decay", nullptr, &SgdParams::decoupled_weight_decay, SgdHome::step},
     {"l1", &SgdParams::l1, nullptr, SgdHome::optimizer},
+    {"max_norm", &SgdParams::max_norm, nullptr, SgdHome::optimizer, false, true},
+    {"clip_value", &SgdParams::clip_value, nullptr, SgdHome::optimizer, false, true},
+    {"ema_decay", &SgdParams::ema_decay, nullptr, SgdHome::optimizer, false, true},
 };
 inline constexpr int kSgdFieldCount = sizeof kSgdFields / sizeof kSgdFields[0];
 

@@ -16,6 +16,35 @@ namespace subgrad {
 
 struct Layout;  // cpu/support/layout.h
 
+// --- What stands around a step's rule ------------------------------------------------------------
+
+// Which gradients share a norm, and so a coefficient for each bound that they are clipped to.
+enum class NormScope : std::uint8_t { global, group, tensor };
+
+// A gradient whose elements are measured, or changed in place.
+struct Gradient {
+  void* data;
+  DType dtype;
+  std::int64_t n;
+  const Layout* layout;  // its strides are the layout's grad_stride; null: one contiguous run
+};
+
+// What a gradient goes through before a rule meets it: it is multiplied, then held within
+// [-limit, limit].
+struct GradientStage {
+  double scale = 1.0;
+  double limit = kAbsent;
+
+  bool changes_nothing() const { return scale == 1.0 && limit == kAbsent; }
+};
+
+// The moving average of a parameter: of its type, or of f32 for 16-bit ones.
+struct Average {
+  void* data;
+  const Layout* layout;  // its strides are the layout's grad_stride; null: as the parameter's
+  bool first;            // it holds nothing yet
+};
+
 // --- The dense step ------------------------------------------------------------------------------
 
 struct DenseGroup {
@@ -32,6 +61,7 @@ struct DenseTensor {
   int group;
   int types;   // row of kDenseTypes
   bool first;  // the momentum buffer holds nothing yet
+  const Average* average = nullptr;  // null: none is kept
 };
 
 // --- Selection by magnitude ----------------------------------------------------------------------

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/types.h"
+#include "core/work.h"
 #include "rules/table.h"
 #include "samplers/permute.h"
 
@@ -77,6 +78,21 @@ struct Energy {
 };
 using SumSquaresKernel = Energy (*)(const void* x, std::int64_t n, std::uint64_t cut);
 
+// Gradients measured: the sum of squares, in kSquareSums sums that are folded in one order; the
+// largest of the magnitudes' bits.
+inline constexpr int kSquareSums = 32;
+using SquaresKernel = double (*)(const void* x, std::int64_t n);
+using LargestBitsKernel = std::uint64_t (*)(const void* x, std::int64_t n);
+
+// Elements taken through a gradient's stage, from one place to another or to the same.
+using ClipKernel = void (*)(const void* from, void* to, std::int64_t n, const GradientStage& stage);
+
+// 16-bit elements to f32, or back.
+using ConvertKernel = void (*)(const void* from, void* to, std::int64_t n);
+
+// The average moves towards the weights; both have the type that is computed in.
+using AverageKernel = void (*)(void* average, const void* weights, std::int64_t n, double decay);
+
 // Weights made sparse in place, by element type. What does not stay becomes +0.
 
 // w becomes sign(w) * max(|w| - threshold, 0) * scale.
@@ -109,6 +125,12 @@ struct KernelTable {
   MaskKernel apply_mask[kDTypes];
   KeepAtLeastKernel keep_at_least[kDTypes];
   KeepPatternKernel keep_pattern[kDTypes];
+  SquaresKernel squares[kDTypes];
+  LargestBitsKernel largest_bits[kDTypes];
+  ClipKernel clip_in_place[kDTypes];
+  ClipKernel clip_to_f32[kDTypes], clip_to_f64[kDTypes];  // by the gradient's type
+  ConvertKernel widen[kDTypes], narrow[kDTypes];          // by the 16-bit type
+  AverageKernel average[kDTypes];
 };
 
 // Defined in isa_*.cpp, one each; which of them are built is CMake's decision (SGF_HAVE_*).

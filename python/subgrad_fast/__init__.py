@@ -19,6 +19,7 @@ try:
         get_num_threads,
         set_num_threads,
     )
+    from subgrad_fast.clip import clip_grad_norm_, clip_grad_value_, total_norm
     from subgrad_fast.dense import FusedSGD, sgd_step
     from subgrad_fast.loading.loader import BatchLoader
     from subgrad_fast.rows import row_step
@@ -71,6 +72,8 @@ __all__ = [
     "available_isas",
     "build_info",
     "choose",
+    "clip_grad_norm_",
+    "clip_grad_value_",
     "elastic_net_",
     "get_num_threads",
     "group_soft_threshold_",
@@ -83,6 +86,7 @@ __all__ = [
     "sgd_step",
     "soft_threshold_",
     "threshold_step",
+    "total_norm",
 ]
 
 _TORCHS_FACES = ("data", "distributed", "optim")

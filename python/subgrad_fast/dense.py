@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import integer
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, fill, is_torch, zeros_like
 
 SgdParams = _core.SgdParams
+NormScope: TypeAlias = Literal["global", "group", "tensor"]
+_Terms: TypeAlias = "tuple[SgdParams, _core.clip.Options | None]"
+# What a user may set on a FusedSGD, and the types whose values can only change by being set.
+_SETTINGS = frozenset(
+    (*_core.SGD_TERMS, "grad_scale", "max_norm_scope", "skip_nonfinite", "measure_norm")
+)
+_PLAIN = frozenset((float, int, bool, str, type(None)))
 _core_step = _core.dense.step  # looked up once: a small step is over in less than a microsecond
 
 
@@ -28,7 +38,14 @@ def sgd_step(
     decoupled_weight_decay: bool = False,
     l1: float = 0.0,
     first_step: bool = False,
-) -> None:
+    grad_scale: float = 1.0,
+    max_norm: float | None = None,
+    max_norm_scope: NormScope = "global",
+    clip_value: float | None = None,
+    skip_nonfinite: bool = False,
+    ema: Arrays | None = None,
+    ema_decay: float | None = None,
+) -> float | None:
     """Updates `params`, and `momentum_buffers` if there are any, in place by one SGD step.
 
     One pass over memory: each parameter and momentum is read and written once, each gradient read
@@ -41,6 +58,16 @@ def sgd_step(
         g = g + momentum * m                    if nesterov; else g = m if momentum
         w = w - lr * g
         w = sign(w) * max(|w| - lr * l1, 0)     if l1
+
+    Before it, gradients may be unscaled and clipped on their way (they stay as they are), and after
+    it the weights averaged::
+
+        g = g / grad_scale
+        stop, nothing written                   if skip_nonfinite and an element is not finite
+        g = g * min(1, max_norm / (|g| + 1e-6)) if max_norm; |g| is the norm, of g / grad_scale
+        g = max(min(g, clip_value), -clip_value)  if clip_value
+        ... the step ...
+        ema = ema + (1 - ema_decay) * (w - ema) if ema_decay; ema = w on the first step
 
     float64 parameters are computed in float64, all others in float32 and rounded once, to nearest
     even. NaN and infinities pass through as IEEE 754 says.
@@ -64,7 +91,24 @@ def sgd_step(
         decoupled_weight_decay: shrink the parameters instead of adding to the gradient.
         l1: L1 penalty, >= 0, by a proximal step (Daubechies et al. 2004; Beck and Teboulle 2009):
             what it shrinks away is exactly +0. With `weight_decay` it makes the elastic net.
-        first_step: the momentum buffers hold nothing yet: they are set to the gradient, not read.
+        first_step: momentum buffers and averages hold nothing yet: they are set, not read.
+        grad_scale: what the gradients have been multiplied by, such as a loss scale or a number of
+            micro-batches. They are multiplied by its reciprocal, rounded to the type of the
+            arithmetic.
+        max_norm: gradients whose norm is larger are scaled down to it, >= 0; None for no bound.
+        max_norm_scope: which gradients share a norm: "global" and "group", all of this call;
+            "tensor", each its own.
+        clip_value: elements are held within [-clip_value, clip_value], >= 0; None for no bound.
+        skip_nonfinite: a gradient with an element that is infinite or NaN stops the step: nothing
+            is written.
+        ema: as many arrays of the parameters' shapes, of float64 for float64 parameters and float32
+            for all others, which follow the parameters. A 16-bit parameter is averaged as it is
+            before it is rounded. Needed if `ema_decay` is given, else neither read nor written.
+        ema_decay: the share of the average that stays, from 0 to 1; None for no average.
+
+    Returns:
+        The norm of all gradients together, divided by `grad_scale`, where `max_norm` or
+        `skip_nonfinite` asks for it (it is not finite where the step was skipped); else None.
 
     Raises:
         TypeError: an argument is not an array, or its dtype or layout is not supported.
@@ -83,18 +127,47 @@ def sgd_step(
         maximize=maximize,
         decoupled_weight_decay=decoupled_weight_decay,
         l1=l1,
+        max_norm=max_norm,
+        clip_value=clip_value,
+        ema_decay=ema_decay,
     )
     if momentum_buffers is None and momentum != 0.0:
         raise ValueError("momentum_buffers: needed, since momentum is not 0")
-    _core_step(params, grads, momentum_buffers, hyper, first_step)
+    if ema is None and ema_decay is not None:
+        raise ValueError("ema: needed, since ema_decay is given")
+    options = _clip_options(max_norm_scope, False, skip_nonfinite, grad_scale)
+    return _core_step(params, grads, momentum_buffers, hyper, first_step, ema, options)
+
+
+def _clip_options(
+    scope: str, measure: bool, skip_nonfinite: bool, grad_scale: float
+) -> _core.clip.Options | None:
+    """How gradients are judged; None for those that are taken as they come."""
+    if scope == "global" and not (measure or skip_nonfinite) and grad_scale == 1.0:
+        return None
+    return _core.clip.Options(
+        scope=scope,
+        measure=bool(measure),
+        skip_nonfinite=bool(skip_nonfinite),
+        grad_scale=grad_scale,
+    )
+
+
+def _not_finite(norm: float | None) -> bool:
+    return norm is not None and not math.isfinite(norm)
 
 
 def _zeros_like_all(params: list[Array], dtype: str | None) -> list[Array]:
     return [zeros_like(p, dtype) for p in params]
 
 
+def _averages_like_all(params: list[Array]) -> list[Array]:
+    wide = [str(p.dtype).endswith("float64") for p in params]
+    return [zeros_like(p, "float64" if w else "float32") for p, w in zip(params, wide, strict=True)]
+
+
 class FusedSGD:
-    """`sgd_step` with its parameters and momentum buffers held between steps.
+    """`sgd_step` with its parameters, momentum buffers and averages held between steps.
 
     The hyper-parameters are attributes and may be changed between steps (``step.lr *= 0.1``).
 
@@ -104,6 +177,10 @@ class FusedSGD:
             `sgd_step`.
         momentum_dtype: "float32" keeps the momentum of low-precision parameters in float32; None
             (the default) in each parameter's own dtype.
+        grad_scale, max_norm, max_norm_scope, clip_value, skip_nonfinite: as in `sgd_step`.
+        measure_norm: `grad_norm` is found also where nothing else needs it.
+        ema_decay: as in `sgd_step`, or a function that gives it: it is called with the number of
+            steps that have been averaged so far (``lambda n: min(0.999, (1 + n) / (10 + n))``).
 
     Raises:
         TypeError, ValueError: as `sgd_step` does.
@@ -122,6 +199,13 @@ class FusedSGD:
         decoupled_weight_decay: bool = False,
         l1: float = 0.0,
         momentum_dtype: str | None = None,
+        grad_scale: float = 1.0,
+        max_norm: float | None = None,
+        max_norm_scope: NormScope = "global",
+        clip_value: float | None = None,
+        skip_nonfinite: bool = False,
+        measure_norm: bool = False,
+        ema_decay: float | Callable[[int], float] | None = None,
     ) -> None:
         if momentum_dtype not in (None, "float32"):
             raise ValueError(f"momentum_dtype: expected None or 'float32', got {momentum_dtype!r}")
@@ -133,14 +217,24 @@ class FusedSGD:
         self.maximize = maximize
         self.decoupled_weight_decay = decoupled_weight_decay
         self.l1 = l1
+        self.grad_scale = grad_scale
+        self.max_norm = max_norm
+        self.max_norm_scope: NormScope = max_norm_scope
+        self.clip_value = clip_value
+        self.skip_nonfinite = skip_nonfinite
+        self.measure_norm = measure_norm
+        self.ema_decay = ema_decay
+        self._terms: _Terms | None = None
+        self._grad_norm: float | None = None
+        self._averaged = 0  # steps
         params = as_sequence(params)
         self._params = as_list(params)
-        # Not a method of ours: the plan and this object would hold each other.
+        # Not methods of ours: the plan and this object would hold each other.
         self._new_buffers = partial(_zeros_like_all, self._params, momentum_dtype)
-        self._hyper()  # so that wrong numbers are errors here
-        self._plan = _core.dense.Plan(params, self._new_buffers)
-        if momentum != 0.0:
-            self._plan.need_momentum()
+        self._new_averages = partial(_averages_like_all, self._params)
+        hyper, _ = self._read_terms()  # so that wrong numbers are errors here
+        self._plan = _core.dense.Plan(params, self._new_buffers, self._new_averages)
+        self._plan.need(hyper)
 
     @property
     def params(self) -> list[Array]:
@@ -152,8 +246,25 @@ class FusedSGD:
         """The momentum buffers, one like each parameter; empty while `momentum` is 0."""
         return self._plan.momentum_buffers
 
-    def _hyper(self) -> SgdParams:
-        return SgdParams(
+    @property
+    def ema(self) -> list[Array]:
+        """The averages, one for each parameter; empty while `ema_decay` is None."""
+        return self._plan.averages
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The norm that the last step found; None before one that looked for it."""
+        return self._grad_norm
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name in _SETTINGS:
+            object.__setattr__(self, "_terms", None)
+
+    def _read_terms(self) -> _Terms:
+        """The terms of a step; kept for the next one if they can only change by being set."""
+        decay = self.ema_decay
+        hyper = SgdParams(
             self.lr,
             momentum=self.momentum,
             dampening=self.dampening,
@@ -162,7 +273,17 @@ class FusedSGD:
             maximize=self.maximize,
             decoupled_weight_decay=self.decoupled_weight_decay,
             l1=self.l1,
+            max_norm=self.max_norm,
+            clip_value=self.clip_value,
+            ema_decay=decay(self._averaged) if callable(decay) else decay,
         )
+        options = _clip_options(
+            self.max_norm_scope, self.measure_norm, self.skip_nonfinite, self.grad_scale
+        )
+        terms = (hyper, options)
+        if all(type(getattr(self, name)) in _PLAIN for name in _SETTINGS):
+            self._terms = terms
+        return terms
 
     def __call__(self, grads: Arrays) -> None:
         """Takes one step with `grads` (see `sgd_step`).
@@ -172,35 +293,59 @@ class FusedSGD:
         Raises:
             TypeError, ValueError: as `sgd_step` does; nothing has been written then.
         """
-        self._plan.step(grads, self._hyper())
+        hyper, options = self._terms or self._read_terms()
+        norm = self._plan.step(grads, hyper, options)
+        if norm is not None:
+            self._grad_norm = norm
+        if self.ema_decay is not None and not (self.skip_nonfinite and _not_finite(norm)):
+            self._averaged += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resume needs beside the parameters: copies of the momentum buffers."""
+        """What a resume needs beside the parameters: copies of momentum buffers and averages."""
         return self._plan.alone(self._copied)
 
     def _copied(self) -> dict[str, Any]:
-        copies = [b.clone() if is_torch(b) else b.copy() for b in self.momentum_buffers]
-        return {"momentum_buffers": copies, "first_step": self._plan.first_step}
+        state = {
+            "momentum_buffers": _copies(self.momentum_buffers),
+            "first_step": self._plan.first_step,
+        }
+        if self.ema:
+            state["ema"] = _copies(self.ema)
+            state["ema_steps"] = self._averaged
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` returned; the next step has the bits it would have had.
 
         Raises:
             KeyError, TypeError, ValueError: the state is incomplete, or the number, a shape or the
-                elements of the buffers do not fit the parameters. Nothing has changed then.
+                elements of its arrays do not fit the parameters. Nothing has changed then.
         """
-        saved, first = state["momentum_buffers"], state["first_step"]
+        first = state["first_step"]
         if not isinstance(first, bool | np.bool_):
             raise TypeError(f"state['first_step']: expected True or False, got {first!r}")
-        name = "state['momentum_buffers']"
-        if not isinstance(saved, list | tuple):
-            raise TypeError(f"{name}: expected a list of arrays, got {type(saved).__name__}")
-        if len(saved) not in (0, len(self._params)):
-            raise ValueError(f"{name}: expected {len(self._params)} arrays, got {len(saved)}")
-        if not saved:
-            self._plan.hold(None, True)
-            return
-        buffers = self._new_buffers()
-        for i, (buffer, values) in enumerate(zip(buffers, saved, strict=True)):
-            fill(buffer, values, f"{name}[{i}]")
-        self._plan.hold(buffers, bool(first))
+        buffers = _filled(self._new_buffers, state["momentum_buffers"], "momentum_buffers")
+        averages = _filled(self._new_averages, state.get("ema", []), "ema")
+        steps = integer("state['ema_steps']", state["ema_steps"]) if averages else 0
+        first = bool(first) or buffers is None
+        self._plan.hold(buffers, first, averages, steps == 0)
+        self._averaged = steps
+
+
+def _copies(arrays: list[Array]) -> list[Array]:
+    return [a.clone() if is_torch(a) else a.copy() for a in arrays]
+
+
+def _filled(make: Callable[[], list[Array]], saved: Any, name: str) -> list[Array] | None:
+    """New arrays with what a state holds of them; None where it holds none."""
+    name = f"state['{name}']"
+    if not isinstance(saved, list | tuple):
+        raise TypeError(f"{name}: expected a list of arrays, got {type(saved).__name__}")
+    if not saved:
+        return None
+    arrays = make()
+    if len(saved) != len(arrays):
+        raise ValueError(f"{name}: expected {len(arrays)} arrays, got {len(saved)}")
+    for i, (array, values) in enumerate(zip(arrays, saved, strict=True)):
+        fill(array, values, f"{name}[{i}]")
+    return arrays

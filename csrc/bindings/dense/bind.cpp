@@ -1,5 +1,9 @@
 // The dense step's doors: a step on arrays as they come, and a plan that holds them.
+#include <pybind11/stl.h>
+
+#include <cmath>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
@@ -12,21 +16,54 @@
 namespace subgrad {
 namespace {
 
-// Parameters, momentum buffers and the plan made for them.
+// What a step found, for Python: the norm of its gradients, or None where nobody asked.
+struct Found {
+  std::optional<double> norm;
+  bool skipped = false;
+};
+
+// One kind of arrays beside the parameters, as many as these, and what errors call them.
+struct Companions {
+  const char* name;
+  std::optional<ArrayList> arrays;
+  bool first = false;  // they hold nothing yet
+
+  Companions(const char* argument, const py::object& given, bool holds_nothing)
+      : name(argument), first(holds_nothing) {
+    if (!given.is_none()) arrays = array_list(given, name);
+  }
+
+  explicit operator bool() const { return arrays.has_value(); }
+  const py::object& operator[](std::size_t i) const { return arrays->items[i]; }
+  Where where(std::size_t i) const { return arrays->where(name, i); }
+  ArrayView view(std::size_t i) const { return view_array((*this)[i], where(i), Memory::any); }
+  py::list list() const {
+    py::list all;
+    for (std::size_t i = 0; arrays && i < arrays->items.size(); ++i) all.append((*this)[i]);
+    return all;
+  }
+};
+
+// Parameters, momentum buffers, averages and the plan made for them.
 class HeldArrays {
  public:
-  HeldArrays(ArrayList params, ArrayList momenta, bool has_momentum)
-      : params_(std::move(params)), momenta_(std::move(momenta)), has_momentum_(has_momentum) {
-    if (has_momentum_) require_length(momenta_, "momentum_buffers", params_.items.size());
+  HeldArrays(ArrayList params, Companions momenta, Companions averages)
+      : params_(std::move(params)), momenta_(std::move(momenta)), averages_(std::move(averages)) {
+    for (Companions* all : {&momenta_, &averages_}) {
+      if (!*all) continue;
+      require_length(*all->arrays, all->name, params_.items.size());
+      all->arrays->single = params_.single;
+    }
     build();
   }
 
   const ArrayList& params() const { return params_; }
-  const ArrayList& momenta() const { return momenta_; }
-  bool has_momentum() const { return has_momentum_; }
+  const Companions& momenta() const { return momenta_; }
+  const Companions& averages() const { return averages_; }
 
-  // The gradients are held until it is over, whatever else lets go of them.
-  void step(const py::object& grads, const SgdParams& params, bool first) {
+  // The gradients are held until it is over, whatever else lets go of them. Null options: as the
+  // terms alone say.
+  Found step(const py::object& grads, const SgdParams& params, const ClipOptions* given) {
     const ArrayList list = array_list(grads, "grads");
     require_length(list, "grads", params_.items.size());
     if (!unchanged()) build();
@@ -35,14 +72,26 @@ class HeldArrays {
     for (std::size_t i = 0; i < list.items.size(); ++i) {
       const Where where = list.where("grads", i);
       const ArrayView grad = view_array(list.items[i], where, Memory::any);
-      plan_.bind(i, grad, plan_.param(i).same_layout(grad), where, use_momentum, first);
+      plan_.bind(i, grad, plan_.param(i).same_layout(grad), where, use_momentum, momenta_.first);
     }
+    const std::vector<DenseGroup> groups = {{params}};
+    const ClipOptions options = given != nullptr ? *given : ClipOptions();
+    Clipping clipping;
+    if (clips(groups, options)) clipping = plan_.measure(groups, options);
+    Found found;
+    if (!std::isnan(clipping.norm) || options.measure) found.norm = clipping.norm;
+    found.skipped = clipping.skip;
+    if (found.skipped) return found;
     if (versioned_.size() > 0) increment_versions(versioned_);
-    plan_.run({{params}});
+    plan_.run(groups, clipping);
+    if (use_momentum) momenta_.first = false;
+    if (params.ema_decay != kAbsent) averages_.first = false;
+    return found;
   }
 
   int traverse(visitproc visit, void* arg) const {
-    for (const ArrayList* list : {&params_, &momenta_}) {
+    for (const ArrayList* list : {&params_, optional(momenta_), optional(averages_)}) {
+      if (list == nullptr) continue;
       for (const py::object& array : list->items) Py_VISIT(array.ptr());
     }
     Py_VISIT(versioned_.ptr());
@@ -50,19 +99,16 @@ class HeldArrays {
   }
 
  private:
-  static bool same(const Extents& extents, const py::object& array, const Where& where) {
-    return extents.same(view_array(array, where, Memory::any));
-  }
+  static const ArrayList* optional(const Companions& all) { return all ? &*all.arrays : nullptr; }
 
   // Whether every array still is where it was: NumPy arrays can be resized, a tensor's data
   // replaced.
   bool unchanged() const {
     for (std::size_t i = 0; i < params_.items.size(); ++i) {
-      if (!same(plan_.param(i), params_.items[i], params_.where("params", i))) return false;
-      if (has_momentum_ &&
-          !same(plan_.momentum(i), momenta_.items[i], momenta_.where("momentum_buffers", i))) {
-        return false;
-      }
+      const Where where = params_.where("params", i);
+      if (!plan_.param(i).same(view_array(params_.items[i], where, Memory::any))) return false;
+      if (momenta_ && !plan_.momentum(i).same(momenta_.view(i))) return false;
+      if (averages_ && !plan_.average(i).same(averages_.view(i))) return false;
     }
     return true;
   }
@@ -70,16 +116,20 @@ class HeldArrays {
   void build() {
     DensePlan plan;
     py::list versioned;
+    const auto announce = [&](const py::object& array) {
+      if (has_version(array)) versioned.append(array);
+    };
     for (std::size_t i = 0; i < params_.items.size(); ++i) {
       const Where where = params_.where("params", i);
-      const ArrayView param = view_array(params_.items[i], where, Memory::any);
-      plan.add(param, where, 0);
-      if (has_version(params_.items[i])) versioned.append(params_.items[i]);
-      if (has_momentum_) {
-        const Where momentum_where = momenta_.where("momentum_buffers", i);
-        const ArrayView momentum = view_array(momenta_.items[i], momentum_where, Memory::any);
-        plan.add_momentum(momentum, momentum_where);
-        if (has_version(momenta_.items[i])) versioned.append(momenta_.items[i]);
+      plan.add(view_array(params_.items[i], where, Memory::any), where, 0);
+      announce(params_.items[i]);
+      if (momenta_) {
+        plan.add_momentum(momenta_.view(i), momenta_.where(i));
+        announce(momenta_[i]);
+      }
+      if (averages_) {
+        plan.add_average(averages_.view(i), averages_.where(i), averages_.first);
+        announce(averages_[i]);
       }
     }
     plan.seal();
@@ -87,47 +137,55 @@ class HeldArrays {
     versioned_ = std::move(versioned);
   }
 
-  ArrayList params_, momenta_;
-  bool has_momentum_;
+  ArrayList params_;
+  Companions momenta_, averages_;
   DensePlan plan_;
   py::list versioned_;  // the torch tensors that a step writes
 };
+
+constexpr const char* kMomenta = "momentum_buffers";
+constexpr const char* kAverages = "ema";
 
 // What FusedSGD holds between steps; gradients come with each one. Its calls come one after the
 // other, and one that raises has changed nothing.
 class HeldPlan {
  public:
-  // `make_buffers()` gives new momentum buffers of zeros, when a step first needs them.
-  HeldPlan(const py::object& params, py::object make_buffers)
-      : arrays_(std::make_shared<HeldArrays>(array_list(params, "params"), ArrayList(), false)),
-        make_buffers_(std::move(make_buffers)) {}
+  // `make_momenta()` and `make_averages()` give new arrays of zeros, when a step first needs them.
+  HeldPlan(const py::object& params, py::object make_momenta, py::object make_averages)
+      : make_momenta_(std::move(make_momenta)), make_averages_(std::move(make_averages)) {
+    arrays_ = std::make_shared<HeldArrays>(array_list(params, "params"), none(kMomenta),
+                                           none(kAverages));
+  }
 
-  void step(const py::object& grads, const SgdParams& params) {
+  // The norm of the gradients, or None where nobody asked.
+  std::optional<double> step(const py::object& grads, const SgdParams& params,
+                             const ClipOptions* options) {
     const Turn turn(turns_);
     if (stepping_.now())
       throw std::runtime_error("grads: an array among them steps its own optimizer");
     const AtWork::Scope stepping(stepping_);
-    const bool use_momentum = params.momentum != 0.0;
-    if (use_momentum) need_momentum();
+    need(params);
     const std::shared_ptr<HeldArrays> arrays = arrays_;  // whatever an array's own code does to us
-    arrays->step(grads, params, first_);
-    if (use_momentum) first_ = false;
+    return arrays->step(grads, params, options).norm;
   }
 
-  void need_momentum() {
+  // Makes the arrays that a step with these terms needs.
+  void need(const SgdParams& params) {
     const Turn turn(turns_);
-    if (!arrays_->has_momentum()) hold(make_buffers_(), true);
+    const bool momenta = params.momentum != 0.0 && !arrays_->momenta();
+    const bool averages = params.ema_decay != kAbsent && !arrays_->averages();
+    if (!momenta && !averages) return;
+    Companions m = momenta ? Companions(kMomenta, make_momenta_(), true) : arrays_->momenta();
+    Companions e = averages ? Companions(kAverages, make_averages_(), true) : arrays_->averages();
+    arrays_ = std::make_shared<HeldArrays>(arrays_->params(), std::move(m), std::move(e));
   }
 
-  // Goes on with other momentum buffers, or None; `first`: they hold nothing yet.
-  void hold(const py::object& buffers, bool first) {
+  // Goes on with other arrays, or None; `first...`: they hold nothing yet.
+  void hold(const py::object& momenta, bool first, const py::object& averages,
+            bool first_average) {
     const Turn turn(turns_);
-    ArrayList momenta;
-    if (!buffers.is_none()) momenta = array_list(buffers, "momentum_buffers");
-    momenta.single = arrays_->params().single;
-    arrays_ =
-        std::make_shared<HeldArrays>(arrays_->params(), std::move(momenta), !buffers.is_none());
-    first_ = first;
+    arrays_ = std::make_shared<HeldArrays>(arrays_->params(), Companions(kMomenta, momenta, first),
+                                           Companions(kAverages, averages, first_average));
   }
 
   // What body() returns, called while no other thread steps.
@@ -136,36 +194,37 @@ class HeldPlan {
     return body();
   }
 
-  py::list momentum_buffers() const {
-    py::list all;
-    for (const py::object& array : arrays_->momenta().items) all.append(array);
-    return all;
-  }
-  bool first_step() const { return first_; }
+  py::list momentum_buffers() const { return arrays_->momenta().list(); }
+  py::list averages() const { return arrays_->averages().list(); }
+  bool first_step() const { return !arrays_->momenta() || arrays_->momenta().first; }
+  bool first_average() const { return !arrays_->averages() || arrays_->averages().first; }
 
   int traverse(visitproc visit, void* arg) const {
-    Py_VISIT(make_buffers_.ptr());
+    Py_VISIT(make_momenta_.ptr());
+    Py_VISIT(make_averages_.ptr());
     return arrays_ != nullptr ? arrays_->traverse(visit, arg) : 0;
   }
   void clear() {
-    arrays_ = std::make_shared<HeldArrays>(ArrayList(), ArrayList(), false);
-    make_buffers_ = py::none();
+    arrays_ = std::make_shared<HeldArrays>(ArrayList(), none(kMomenta), none(kAverages));
+    make_momenta_ = make_averages_ = py::none();
   }
 
  private:
+  static Companions none(const char* name) { return {name, py::none(), true}; }
+
   Turns turns_;
   std::shared_ptr<HeldArrays> arrays_;
-  py::object make_buffers_;
-  bool first_ = true;
+  py::object make_momenta_, make_averages_;
   AtWork stepping_;
 };
 
-void step_once(const py::object& params, const py::object& grads,
-               const py::object& momentum_buffers, const SgdParams& hyper, bool first) {
-  const bool has_momentum = !momentum_buffers.is_none();
-  ArrayList param_list = array_list(params, "params");
-  ArrayList momenta = has_momentum ? array_list(momentum_buffers, "momentum_buffers") : ArrayList();
-  HeldArrays(std::move(param_list), std::move(momenta), has_momentum).step(grads, hyper, first);
+std::optional<double> step_once(const py::object& params, const py::object& grads,
+                                const py::object& momentum_buffers, const SgdParams& hyper,
+                                bool first, const py::object& averages,
+                                const ClipOptions* options) {
+  HeldArrays arrays(array_list(params, "params"), Companions(kMomenta, momentum_buffers, first),
+                    Companions(kAverages, averages, first));
+  return arrays.step(grads, hyper, options).norm;
 }
 
 }  // namespace
@@ -173,16 +232,21 @@ void step_once(const py::object& params, const py::object& grads,
 void register_dense(py::module_& m) {
   using namespace py::literals;
 
-  m.def("step", &step_once, "params"_a, "grads"_a, "momentum_buffers"_a, "hyper"_a, "first"_a);
+  m.def("step", &step_once, "params"_a, "grads"_a, "momentum_buffers"_a, "hyper"_a, "first"_a,
+        "averages"_a = py::none(), "options"_a = py::none());
 
   py::class_<HeldPlan>(m, "Plan", collected<HeldPlan>())
-      .def(py::init<const py::object&, py::object>(), "params"_a, "make_buffers"_a)
-      .def("step", &HeldPlan::step, "grads"_a, "hyper"_a)
-      .def("need_momentum", &HeldPlan::need_momentum)
-      .def("hold", &HeldPlan::hold, "momentum_buffers"_a, "first"_a)
+      .def(py::init<const py::object&, py::object, py::object>(), "params"_a, "make_momenta"_a,
+           "make_averages"_a)
+      .def("step", &HeldPlan::step, "grads"_a, "hyper"_a, "options"_a = py::none())
+      .def("need", &HeldPlan::need, "hyper"_a)
+      .def("hold", &HeldPlan::hold, "momentum_buffers"_a, "first"_a, "averages"_a,
+           "first_average"_a)
       .def("alone", &HeldPlan::alone, "body"_a)
       .def_property_readonly("momentum_buffers", &HeldPlan::momentum_buffers)
-      .def_property_readonly("first_step", &HeldPlan::first_step);
+      .def_property_readonly("averages", &HeldPlan::averages)
+      .def_property_readonly("first_step", &HeldPlan::first_step)
+      .def_property_readonly("first_average", &HeldPlan::first_average);
 }
 
 }  // namespace subgrad

@@ -41,11 +41,38 @@ void DensePlan::add_momentum(const ArrayView& momentum, const Where& where) {
   t.one_run = t.one_run && details.momentum.aligned() && details.momentum.alike(t.param);
 }
 
+void DensePlan::add_average(const ArrayView& average, const Where& where, bool first) {
+  Tensor& t = tensors_.back();
+  Details& details = details_.back();
+  require_device_of(t.param, details.param_where, average, where);
+  require_shape_of(t.param, details.param_where, average, where);
+  const DType wanted = compute_dtype(t.param.dtype);
+  if (average.dtype != wanted) {
+    throw py::type_error(where.text() + ": expected " + name_of(wanted) + " for " +
+                         details.param_where.text() + ", got " + name_of(average.dtype));
+  }
+  details.average = Extents(average);
+  details.average_where = where;
+  const Extents& e = details.average;
+  require_writable(average, e, where);
+  // Its elements in the order of the parameter's, whichever way both lie.
+  const bool alike = t.param.dense() && e.aligned() && e.alike(t.param);
+  if (!alike) {
+    details.average_layout = std::make_unique<const Layout>(
+        e.ndim(), e.shape.data(), t.param.strides.data(), e.strides.data(), e.strides.data());
+  }
+  averages_.resize(tensors_.size());
+  averages_.back() = {e.data, details.average_layout.get(), first};
+}
+
 void DensePlan::seal() {
   written_.clear();
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     written_.add(tensors_[i].param, details_[i].param_where);
     if (has_momentum(i)) written_.add(details_[i].momentum, details_[i].momentum_where);
+    if (details_[i].average.data != nullptr) {
+      written_.add(details_[i].average, details_[i].average_where);
+    }
   }
   written_.seal();
   work_.resize(tensors_.size());
@@ -163,9 +190,47 @@ void DensePlan::begin() {
   cuda_.begin();
 }
 
-void DensePlan::run(const std::vector<DenseGroup>& groups) {
+// A group without a decay keeps no average, whatever its tensors have.
+void DensePlan::bind_averages(const std::vector<DenseGroup>& groups) {
+  averages_.resize(averages_.empty() ? 0 : tensors_.size());
+  for (std::size_t i = 0; i < averages_.size(); ++i) {
+    const SgdParams& params = groups[static_cast<std::size_t>(tensors_[i].group)].params;
+    const bool kept = params.ema_decay != kAbsent && averages_[i].data != nullptr;
+    work_[i].average = kept ? &averages_[i] : nullptr;
+  }
+}
+
+Clipping DensePlan::measure(const std::vector<DenseGroup>& groups, const ClipOptions& options,
+                            const std::vector<Measured>& others) const {
+  std::vector<Gradient> gradients;
+  std::vector<int> group_of;
+  gradients.reserve(work_.size());
+  group_of.reserve(work_.size());
+  for (const DenseTensor& s : work_) {
+    const std::int64_t n = s.grad != nullptr ? s.n : 0;
+    gradients.push_back({const_cast<void*>(s.grad), kDenseTypes[s.types].grad, n, s.layout});
+    group_of.push_back(s.group);
+  }
+  Clipping clipping;
+  without_gil(bound_, kStepElements, [&] {
+    clipping = clipping_of(gradients, group_of, groups, options, others);
+  });
+  return clipping;
+}
+
+void DensePlan::run(const std::vector<DenseGroup>& groups, const Clipping& clipping) {
+  bind_averages(groups);
   if (cuda_.any()) cuda_.run(groups);  // first: it can fail, and then runs beside the CPU
-  without_gil(bound_, kStepElements, [&] { run_dense(work_, groups); });
+  const bool plain = averages_.empty() && clipping.stages.empty();
+  without_gil(bound_, kStepElements, [&] {
+    if (plain) return run_dense(work_, groups);
+    std::vector<GradientStage> stages = clipping.stages;
+    stages.resize(work_.size());
+    run_staged(work_, groups, stages);
+  });
+  for (std::size_t i = 0; i < averages_.size(); ++i) {
+    if (work_[i].grad != nullptr && work_[i].average != nullptr) averages_[i].first = false;
+  }
 }
 
 }  // namespace subgrad

@@ -10,6 +10,7 @@
 #include "bindings/border/extents.h"
 #include "bindings/border/written_memory.h"
 #include "bindings/cuda/backend.h"
+#include "cpu/clip/stages.h"
 #include "cpu/dense/dense.h"
 #include "cpu/support/layout.h"
 
@@ -24,12 +25,17 @@ class DensePlan {
   // Gives the tensor added last a momentum buffer, which must have the parameter's shape.
   void add_momentum(const ArrayView& momentum, const Where& where);
 
+  // Gives the tensor added last a moving average, which must have the parameter's shape and the
+  // type that it is computed in. `first`: the average holds nothing yet.
+  void add_average(const ArrayView& average, const Where& where, bool first);
+
   // Call once after the last add: refuses tensors that share memory.
   void seal();
 
   std::size_t size() const { return tensors_.size(); }
   const Extents& param(std::size_t i) const { return tensors_[i].param; }
   const Extents& momentum(std::size_t i) const { return details_[i].momentum; }
+  const Extents& average(std::size_t i) const { return details_[i].average; }
   bool one_run(std::size_t i) const { return tensors_[i].one_run; }
   bool has_momentum(std::size_t i) const { return tensors_[i].has_momentum; }
   bool on_device(std::size_t i) const { return tensors_[i].param.device != kHost; }
@@ -48,9 +54,13 @@ class DensePlan {
   // closer.
   bool bind_alike(std::size_t i, const char* param, const char* grad, bool use_momentum,
                   bool first);
-  // Releases the GIL where that pays. Of a learning rate in device memory only tensors on that
-  // device know.
-  void run(const std::vector<DenseGroup>& groups);
+  // Looks at the bound gradients; nothing is written.
+  Clipping measure(const std::vector<DenseGroup>& groups, const ClipOptions& options,
+                   const std::vector<Measured>& others = {}) const;
+
+  // Takes the step, with the gradients as they are or with their stages. Both release the GIL where
+  // that pays. Of a learning rate in device memory only tensors on that device know.
+  void run(const std::vector<DenseGroup>& groups, const Clipping& clipping = {});
 
   // Throws Overlap if an array meets memory that a step writes.
   void refuse(const ArrayView& read, const Where& where) const {
@@ -73,10 +83,14 @@ class DensePlan {
     Extents momentum;
     Extents last_grad;  // whose layout differed from the parameter's
     std::unique_ptr<const Layout> layout;
+    Extents average;
+    Where average_where;
+    std::unique_ptr<const Layout> average_layout;
   };
   bool lies_alike(const Tensor& tensor, const ArrayView& grad, bool same_layout) const;
   const Layout* layout_for(std::size_t i, const ArrayView& grad);
   void prepare_alike(std::size_t i);
+  void bind_averages(const std::vector<DenseGroup>& groups);
 
   std::vector<Tensor> tensors_;
   std::vector<Details> details_;
@@ -86,6 +100,7 @@ class DensePlan {
   // the lines it touches.
   std::vector<DenseTensor> work_;
   std::vector<unsigned char> alike_;  // whether an entry is as bind_alike() leaves it
+  std::vector<Average> averages_;     // by tensor, null where there is none; empty without any
   std::int64_t bound_ = 0;            // elements
   std::uint64_t steps_ = 0;
   CudaSteps cuda_;

@@ -89,6 +89,7 @@ PyObject* construct_new(PyTypeObject*, PyObject* arguments, PyObject* keywords) 
 
 py::object value_of(const SgdParams& params, const SgdField& field) {
   if (field.flag != nullptr) return py::bool_(params.*field.flag);
+  if (field.optional && params.*field.number == kAbsent) return py::none();
   return py::float_(params.*field.number);
 }
 
@@ -146,7 +147,8 @@ std::string signature() {
   std::string text = "SgdParams(lr, *";
   for (const SgdField& field : kSgdFields) {
     if (&field == kSgdFields) continue;
-    text += ", " + std::string(field.name) + "=" + (field.flag != nullptr ? "False" : "0.0");
+    text += ", " + std::string(field.name) + "=" +
+            (field.flag != nullptr ? "False" : field.optional ? "None" : "0.0");
   }
   return text +
          ")\n--\n\nThe terms of an SGD step, checked. Cannot be changed; equal if all terms are.";
@@ -204,6 +206,10 @@ void set_sgd_field(SgdParams& params, const SgdField& field, PyObject* value) {
     params.*field.flag = truth != 0;
     return;
   }
+  if (field.optional && value == Py_None) {
+    params.*field.number = kAbsent;
+    return;
+  }
   const double number = PyFloat_AsDouble(value);
   if (number == -1.0 && PyErr_Occurred()) {
     if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
@@ -221,6 +227,10 @@ void set_sgd_field(SgdParams& params, const SgdField& field, PyObject* value) {
 void check_sgd_params(const SgdParams& p) {
   if (p.nesterov && (p.momentum == 0.0 || p.dampening != 0.0)) {
     throw py::value_error("nesterov: needs momentum > 0 and dampening == 0");
+  }
+  if (p.ema_decay > 1.0 && p.ema_decay != kAbsent) {
+    throw py::value_error("ema_decay: expected a number from 0 to 1, got " +
+                          repr_of(py::float_(p.ema_decay).ptr()));
   }
 }
 

@@ -7,14 +7,16 @@
 namespace subgrad {
 namespace {
 
-// A number >= 0 of a key that torch's own groups lack; 0 without it.
-double own_number(PyObject* dict, PyObject* key, std::size_t group, bool& torchs) {
-  if (dict_item(dict, key) == nullptr) return 0.0;
+// A number >= 0 of a key that torch's own groups lack, or what the term is without it.
+double own_number(PyObject* dict, PyObject* key, const SgdField& field, std::size_t group,
+                  bool& torchs) {
+  PyObject* const item = dict_item(dict, key);
+  if (item == nullptr || (field.optional && item == Py_None)) return SgdParams().*field.number;
   const double value = number(dict, key, torchs);
   if (!(value >= 0.0)) {
     throw py::value_error("param_groups[" + std::to_string(group) + "][" +
                           std::string(py::repr(key)) + "]: expected a number >= 0, got " +
-                          std::string(py::repr(dict_item(dict, key))));
+                          std::string(py::repr(item)));
   }
   return value;
 }
@@ -84,7 +86,7 @@ void read_sgd_params(PyObject* dict, std::size_t group, bool with_lr, SgdParams&
     } else if (field.home == SgdHome::torch) {
       params.*field.number = number(dict, key, torchs);
     } else {
-      params.*field.number = own_number(dict, key, group, torchs);
+      params.*field.number = own_number(dict, key, field, group, torchs);
     }
   }
 }

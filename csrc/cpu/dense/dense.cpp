@@ -1,5 +1,8 @@
 #include "cpu/dense/dense.h"
 
+#include <utility>
+
+#include "cpu/dense/staged.h"
 #include "cpu/kernel_table.h"
 #include "cpu/support/layout.h"
 #include "cpu/support/share.h"
@@ -48,17 +51,44 @@ void step_range(const std::vector<Group>& groups, const DenseTensor& s, std::int
          offset(s.momentum, bytes(types.momentum)), end - begin, params);
 }
 
+// The bytes of a tensor's step, its stages' included.
+Load load_of(const DenseTensor& s) {
+  const DType average = compute_dtype(kDenseTypes[s.types].param);
+  const auto more = static_cast<std::int64_t>(s.average != nullptr ? 2 * size_of(average) : 0);
+  return {s.grad != nullptr ? s.n : 0, element_bytes(s) + more, kSplitElements};
+}
+
 }  // namespace
 
 void run_dense(const std::vector<DenseTensor>& tensors, const std::vector<DenseGroup>& groups) {
   const std::vector<Group> all = with_kernels(kernels(), groups);
-  const auto load_of = [&](std::size_t i) {
-    const DenseTensor& s = tensors[i];
-    return Load{s.grad != nullptr ? s.n : 0, element_bytes(s), kSplitElements};
-  };
-  share_work(tensors.size(), load_of, [&](std::size_t i, std::int64_t begin, std::int64_t end) {
-    step_range(all, tensors[i], begin, end);
-  });
+  share_work(
+      tensors.size(), [&](std::size_t i) { return load_of(tensors[i]); },
+      [&](std::size_t i, std::int64_t begin, std::int64_t end) {
+        step_range(all, tensors[i], begin, end);
+      });
+}
+
+void run_staged(const std::vector<DenseTensor>& tensors, const std::vector<DenseGroup>& groups,
+                const std::vector<GradientStage>& stages) {
+  const std::vector<Group> all = with_kernels(kernels(), groups);
+  const std::size_t last = tensors.size() - 1;
+  share_work(
+      tensors.size(), [&](std::size_t i) { return load_of(tensors[last - i]); },
+      [&](std::size_t i, std::int64_t begin, std::int64_t end) {
+        const DenseTensor& s = tensors[last - i];
+        const auto from_end = [&](std::int64_t at) {
+          return at == 0 ? s.n : (s.n - at) / kSplitElements * kSplitElements;
+        };
+        begin = from_end(std::exchange(end, from_end(begin)));
+        const GradientStage& stage = stages[last - i];
+        if (stage.changes_nothing() && s.average == nullptr) {
+          step_range(all, s, begin, end);
+          return;
+        }
+        const auto& [params, kernels] = all[static_cast<std::size_t>(s.group)];
+        StagedTensor{s, params, kernels[s.first ? 1 : 0], stage}.step(begin, end);
+      });
 }
 
 }  // namespace subgrad

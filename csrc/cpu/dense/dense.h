@@ -14,4 +14,9 @@ namespace subgrad {
 // the tensors name; cannot fail. Elementwise, so the split among threads cannot change a bit.
 void run_dense(const std::vector<DenseTensor>& tensors, const std::vector<DenseGroup>& groups);
 
+// The same with averages, and with a stage for each tensor's gradient. From the last element to the
+// first: where the gradients have been measured before, the last of them are still in the caches.
+void run_staged(const std::vector<DenseTensor>& tensors, const std::vector<DenseGroup>& groups,
+                const std::vector<GradientStage>& stages);
+
 }  // namespace subgrad

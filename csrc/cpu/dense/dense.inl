@@ -94,6 +94,7 @@ constexpr KernelTable make_kernel_table(const char* isa) {
   fill_select<0>(table);
   fill_threshold(table);
   fill_sparsify<0>(table);
+  fill_clip(table);
   return table;
 }
 

@@ -33,6 +33,12 @@ SGF_INLINE F32x16 clamp(F32x16 x, F32x16 low, F32x16 high) {
 SGF_INLINE F64x8 clamp(F64x8 x, F64x8 low, F64x8 high) {
   return {_mm512_min_pd(_mm512_max_pd(x.v, low.v), high.v)};
 }
+SGF_INLINE F32x16 within(F32x16 x, F32x16 low, F32x16 high) {
+  return {_mm512_min_ps(high.v, _mm512_max_ps(low.v, x.v))};
+}
+SGF_INLINE F64x8 within(F64x8 x, F64x8 low, F64x8 high) {
+  return {_mm512_min_pd(high.v, _mm512_max_pd(low.v, x.v))};
+}
 SGF_INLINE F32x16 flip_sign(F32x16 x, F32x16 mask) { return {_mm512_xor_ps(x.v, mask.v)}; }
 SGF_INLINE F64x8 flip_sign(F64x8 x, F64x8 mask) { return {_mm512_xor_pd(x.v, mask.v)}; }
 

@@ -37,6 +37,14 @@ SGF_INLINE F64x2 clamp(F64x2 x, F64x2 low, F64x2 high) {
   const float64x2_t y = vbslq_f64(vcgtq_f64(x.v, low.v), x.v, low.v);
   return {vbslq_f64(vcltq_f64(y, high.v), y, high.v)};
 }
+SGF_INLINE F32x4 within(F32x4 x, F32x4 low, F32x4 high) {
+  const float32x4_t y = vbslq_f32(vcgtq_f32(low.v, x.v), low.v, x.v);
+  return {vbslq_f32(vcltq_f32(high.v, y), high.v, y)};
+}
+SGF_INLINE F64x2 within(F64x2 x, F64x2 low, F64x2 high) {
+  const float64x2_t y = vbslq_f64(vcgtq_f64(low.v, x.v), low.v, x.v);
+  return {vbslq_f64(vcltq_f64(high.v, y), high.v, y)};
+}
 SGF_INLINE F32x4 flip_sign(F32x4 x, F32x4 mask) {
   return {
       vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x.v), vreinterpretq_u32_f32(mask.v)))};

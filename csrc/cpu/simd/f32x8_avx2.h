@@ -34,6 +34,12 @@ SGF_INLINE F32x8 clamp(F32x8 x, F32x8 low, F32x8 high) {
 SGF_INLINE F64x4 clamp(F64x4 x, F64x4 low, F64x4 high) {
   return {_mm256_min_pd(_mm256_max_pd(x.v, low.v), high.v)};
 }
+SGF_INLINE F32x8 within(F32x8 x, F32x8 low, F32x8 high) {
+  return {_mm256_min_ps(high.v, _mm256_max_ps(low.v, x.v))};
+}
+SGF_INLINE F64x4 within(F64x4 x, F64x4 low, F64x4 high) {
+  return {_mm256_min_pd(high.v, _mm256_max_pd(low.v, x.v))};
+}
 SGF_INLINE F32x8 flip_sign(F32x8 x, F32x8 mask) { return {_mm256_xor_ps(x.v, mask.v)}; }
 SGF_INLINE F64x4 flip_sign(F64x4 x, F64x4 mask) { return {_mm256_xor_pd(x.v, mask.v)}; }
 

@@ -7,6 +7,7 @@
 #include "cpu/select/select.inl"
 #include "cpu/threshold/threshold.inl"
 //
+#include "cpu/clip/clip.inl"
 #include "cpu/sparsify/sparsify.inl"
 //
 #include "cpu/dense/dense.inl"

@@ -1,0 +1,41 @@
+// What a step does to its gradients: measured together, judged, and each given its stage.
+#pragma once
+
+#include <limits>
+#include <vector>
+
+#include "core/work.h"
+
+namespace subgrad {
+
+struct ClipOptions {
+  NormScope scope = NormScope::global;
+  bool measure = false;         // the norm is wanted, whoever needs it beside
+  bool skip_nonfinite = false;  // a gradient that is not finite stops the step
+  double grad_scale = 1.0;      // what all gradients have been multiplied by
+};
+
+// A gradient that somebody else has measured and will scale.
+struct Measured {
+  int group;
+  double sum;  // of squares
+  bool wide;   // its arithmetic is f64's
+};
+
+struct Clipping {
+  double norm = std::numeric_limits<double>::quiet_NaN();  // of all gradients, where measured
+  bool skip = false;                                       // nothing is to be written
+  // By gradient, those measured elsewhere last; empty where none changes anything.
+  std::vector<GradientStage> stages;
+};
+
+// Whether a step with these terms looks at its gradients, or changes them.
+bool clips(const std::vector<DenseGroup>& groups, const ClipOptions& options);
+
+// `group_of`: by gradient. The gradients count as divided by grad_scale: it is part of the stages,
+// and of the norm, which is that of all gradients whatever the scope.
+Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<int>& group_of,
+                     const std::vector<DenseGroup>& groups, const ClipOptions& options,
+                     const std::vector<Measured>& others = {});
+
+}  // namespace subgrad

@@ -1,0 +1,110 @@
+#include "cpu/dense/staged.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/support/layout.h"
+
+namespace subgrad {
+namespace {
+
+constexpr std::int64_t kChunk = 1024;  // elements
+constexpr std::int64_t kChunkBytes = kChunk * std::int64_t{sizeof(double)};
+
+std::int64_t bytes_of(DType t) { return static_cast<std::int64_t>(size_of(t)); }
+
+// One operand of a chunk as the kernels take it: a run of elements of the type that they compute
+// with, in its place or in a buffer.
+class ChunkOperand {
+ public:
+  ChunkOperand(void* data, DType stored, const Layout* layout,
+               std::int64_t Layout::Dim::* stride)
+      : stored_(stored), computed_(stored), layout_(layout), operand_(data, stride, stored) {}
+
+  // Kernels compute with f32 where 16 bits are stored.
+  void widen() { computed_ = compute_dtype(stored_); }
+
+  DType type() const { return computed_; }
+
+  void* load(std::int64_t begin, std::int64_t n, bool read) {
+    if (operand_.base == nullptr) return nullptr;
+    char* run = operand_.base + begin * operand_.size;
+    if (layout_ != nullptr) {
+      run = packed_;
+      if (read) pack(*layout_, operand_, begin, n, packed_);
+    }
+    if (computed_ == stored_) return run;
+    if (read) kernels().widen[static_cast<int>(stored_)](run, widened_, n);
+    return widened_;
+  }
+
+  void store(std::int64_t begin, std::int64_t n) {
+    if (operand_.base == nullptr) return;
+    char* const run =
+        layout_ != nullptr ? packed_ : operand_.base + begin * operand_.size;
+    if (computed_ != stored_) kernels().narrow[static_cast<int>(stored_)](widened_, run, n);
+    if (layout_ != nullptr) unpack(*layout_, operand_, begin, n, packed_);
+  }
+
+ private:
+  DType stored_, computed_;
+  const Layout* layout_;
+  Operand operand_;
+  alignas(64) char packed_[kChunkBytes];
+  alignas(64) char widened_[kChunkBytes];
+};
+
+}  // namespace
+
+void StagedTensor::step(std::int64_t begin, std::int64_t end) const {
+  using Dim = Layout::Dim;
+  const KernelTable& table = subgrad::kernels();
+  const DenseTypes& types = kDenseTypes[tensor.types];
+  const DType wide = compute_dtype(types.param);
+  const Layout* const layout = tensor.layout;
+
+  ChunkOperand w(tensor.param, types.param, layout, &Dim::param_stride);
+  ChunkOperand m(tensor.momentum, types.momentum, layout, &Dim::momentum_stride);
+  ChunkOperand g(const_cast<void*>(tensor.grad), types.grad, layout, &Dim::grad_stride);
+  const Average* const average = tensor.average;
+  if (average != nullptr) {
+    w.widen();
+    m.widen();
+  }
+  // A widened weight meets a widened gradient: there is no other combination of types.
+  const bool staged = !stage.changes_nothing() || (average != nullptr && types.grad != wide);
+  const DType gradient = staged ? wide : types.grad;
+  const DType momentum = tensor.momentum != nullptr ? m.type() : w.type();
+  const DenseKernel kernel = kernels[dense_types_row(w.type(), gradient, momentum)];
+  const ClipKernel clip =
+      (wide == DType::f64 ? table.clip_to_f64 : table.clip_to_f32)[static_cast<int>(types.grad)];
+  const Layout* const average_layout = average != nullptr ? average->layout : nullptr;
+  ChunkOperand e(average != nullptr ? average->data : nullptr, wide, average_layout,
+                 &Dim::grad_stride);
+  alignas(64) char prepared[kChunkBytes];
+
+  const std::int64_t chunks = (end - begin + kChunk - 1) / kChunk;
+  for (std::int64_t c = chunks; c-- > 0;) {
+    const std::int64_t at = begin + c * kChunk, n = std::min(kChunk, end - at);
+    const void* from = g.load(at, n, true);
+    if (staged) {
+      clip(from, prepared, n, stage);
+      from = prepared;
+    }
+    void* const weights = w.load(at, n, true);
+    kernel(weights, from, m.load(at, n, !tensor.first), n, params);
+    if (average != nullptr) {
+      void* const averages = e.load(at, n, !average->first);
+      if (average->first) {
+        std::memcpy(averages, weights, static_cast<std::size_t>(n * bytes_of(wide)));
+      } else {
+        table.average[static_cast<int>(wide)](averages, weights, n, params.ema_decay);
+      }
+      e.store(at, n);
+    }
+    m.store(at, n);
+    w.store(at, n);
+  }
+}
+
+}  // namespace subgrad

@@ -1,0 +1,27 @@
+// The dense step with stages beside its rule: gradients that are scaled or limited on their way, and
+// averages of the weights.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/work.h"
+#include "cpu/kernel_table.h"
+
+namespace subgrad {
+
+// What is needed to step a part of a tensor by chunks that stay in the first-level cache: the
+// gradient is taken through its stage to a buffer, the rule's kernel steps, the average moves
+// towards the new weights (16-bit ones before they are rounded).
+struct StagedTensor {
+  const DenseTensor& tensor;
+  const SgdParams& params;
+  const DenseKernel* kernels;  // of the rule, by element types
+  GradientStage stage;
+
+  // The elements [begin, end), counted in the layout's order, from the last chunk to the first: what
+  // was read last before the step is what the caches still hold.
+  void step(std::int64_t begin, std::int64_t end) const;
+};
+
+}  // namespace subgrad
