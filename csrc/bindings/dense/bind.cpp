@@ -79,7 +79,7 @@ class HeldArrays {
     Clipping clipping;
     if (clips(groups, options)) clipping = plan_.measure(groups, options);
     Found found;
-    if (!std::isnan(clipping.norm) || options.measure) found.norm = clipping.norm;
+    if (clipping.measured) found.norm = clipping.norm;
     found.skipped = clipping.skip;
     if (found.skipped) return found;
     if (versioned_.size() > 0) increment_versions(versioned_);

@@ -196,7 +196,8 @@ class RowStepper {
     const Row row = row_at(position);
     if (duplicates_.next(position) < 0) {
       scout.advance();
-      step_[row.first](row.param, values_at(position), row.momentum, s_.length, params_);
+      step_[row.first](row.param, values_at(position), row.momentum, s_.length, params_,
+                           1.0);
       return;
     }
     alignas(64) char sum[kSumElements * sizeof(double)];
@@ -205,11 +206,12 @@ class RowStepper {
       set_to_nothing(sum, compute_type(s_.param_type), n);
       for (std::int64_t i = position; i >= 0; i = duplicates_.next(i)) {
         if (begin == 0) scout.advance();
-        add_(sum, values_at(i) + bytes_of(s_.value_type, begin), nullptr, n, kAdd);
+        add_(sum, values_at(i) + bytes_of(s_.value_type, begin), nullptr, n, kAdd, 1.0);
       }
       char* momentum = row.momentum;
       if (momentum != nullptr) momentum += bytes_of(s_.momentum_type, begin);
-      step_sum_[row.first](row.param + bytes_of(s_.param_type, begin), sum, momentum, n, params_);
+      step_sum_[row.first](row.param + bytes_of(s_.param_type, begin), sum, momentum, n, params_,
+                          1.0);
     }
   }
 
