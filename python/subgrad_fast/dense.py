@@ -135,7 +135,9 @@ def sgd_step(
         raise ValueError("momentum_buffers: needed, since momentum is not 0")
     if ema is None and ema_decay is not None:
         raise ValueError("ema: needed, since ema_decay is given")
-    options = _clip_options(max_norm_scope, False, skip_nonfinite, grad_scale)
+    options = None
+    if skip_nonfinite or grad_scale != 1.0 or max_norm_scope != "global":
+        options = _clip_options(max_norm_scope, False, skip_nonfinite, grad_scale)
     return _core_step(params, grads, momentum_buffers, hyper, first_step, ema, options)
 
 

@@ -60,6 +60,10 @@ NormScope scope_named(const std::string& name) {
                         std::string(py::repr(py::str(name))));
 }
 
+const ClipOptions* options_of(const py::object& options) {
+  return options.is_none() ? nullptr : options.cast<const ClipOptions*>();
+}
+
 void register_clip_options(py::module_& m) {
   using namespace py::literals;
 
@@ -71,7 +75,7 @@ void register_clip_options(py::module_& m) {
       .def(py::init([](int group, double sum, bool wide) {
              return Measured{group, sum, wide};
            }),
-           "group"_a, "sum"_a, "wide"_a);
+           "group"_a, "squares"_a, "wide"_a);
   py::class_<GradientStage>(m, "Stage")
       .def_readonly("scale", &GradientStage::scale)
       .def_readonly("limit", &GradientStage::limit)

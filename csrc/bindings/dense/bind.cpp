@@ -10,6 +10,7 @@
 #include "bindings/border/collected.h"
 #include "bindings/border/registrars.h"
 #include "bindings/border/turns.h"
+#include "bindings/clip/options.h"
 #include "bindings/dense/plan.h"
 #include "bindings/dense/sgd_params.h"
 
@@ -158,15 +159,14 @@ class HeldPlan {
   }
 
   // The norm of the gradients, or None where nobody asked.
-  std::optional<double> step(const py::object& grads, const SgdParams& params,
-                             const ClipOptions* options) {
+  py::object step(const py::object& grads, const SgdParams& params, const py::object& options) {
     const Turn turn(turns_);
     if (stepping_.now())
       throw std::runtime_error("grads: an array among them steps its own optimizer");
     const AtWork::Scope stepping(stepping_);
     need(params);
     const std::shared_ptr<HeldArrays> arrays = arrays_;  // whatever an array's own code does to us
-    return arrays->step(grads, params, options).norm;
+    return py::cast(arrays->step(grads, params, options_of(options)).norm);
   }
 
   // Makes the arrays that a step with these terms needs.
@@ -218,13 +218,12 @@ class HeldPlan {
   AtWork stepping_;
 };
 
-std::optional<double> step_once(const py::object& params, const py::object& grads,
-                                const py::object& momentum_buffers, const SgdParams& hyper,
-                                bool first, const py::object& averages,
-                                const ClipOptions* options) {
+py::object step_once(const py::object& params, const py::object& grads,
+                     const py::object& momentum_buffers, const SgdParams& hyper, bool first,
+                     const py::object& averages, const py::object& options) {
   HeldArrays arrays(array_list(params, "params"), Companions(kMomenta, momentum_buffers, first),
                     Companions(kAverages, averages, first));
-  return arrays.step(grads, hyper, options).norm;
+  return py::cast(arrays.step(grads, hyper, options_of(options)).norm);
 }
 
 }  // namespace

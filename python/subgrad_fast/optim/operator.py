@@ -52,4 +52,9 @@ def _sgd_step_(
 sgd_step_ = torch.library.custom_op(
     "subgrad_fast::sgd_step_", _sgd_step_, mutates_args=("params", "momentum_buffers")
 )
-sgd_step_.register_fake(lambda *arguments, **keywords: None)
+
+
+@sgd_step_.register_fake
+def _(*arguments: object, **keywords: object) -> None:
+    """Tensors without memory stay as they are."""
+    del arguments, keywords

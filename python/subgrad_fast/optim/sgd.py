@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,33 +14,23 @@ from torch.optim.optimizer import (
     _global_optimizer_pre_hooks,
 )
 
-# torch's default implementation, for what the kernels do not cover.
-from torch.optim.sgd import sgd as torch_sgd
-
 from subgrad_fast._core import Turns
 from subgrad_fast._core import optimizer as core
-from subgrad_fast._core.clip import Clipping, Measured, Options, Stage, judge
+from subgrad_fast._core.clip import Clipping, Options, judge
 from subgrad_fast._core.rows import RowStep
 from subgrad_fast.dense import NormScope
-from subgrad_fast.optim.averages import (
-    Averaging,
-    Schedule,
-    average_with_torch,
-    new_average,
-    restore_averages,
-)
-from subgrad_fast.optim.stages import GROUP_TERMS, Judging, check_terms, clips, measured, staged
+from subgrad_fast.optim.averages import Averaging, Schedule, new_average, restore_averages
+from subgrad_fast.optim.stages import GROUP_TERMS, Judging, check_terms, clips
 from subgrad_fast.optim.tensors import (
     Group,
     check_buffers,
     has_row_gradient,
     is_covered,
     is_dense,
-    l1_of,
     new_buffer,
-    shrink,
     slots_for,
 )
+from subgrad_fast.optim.torchs_step import measured_of, slot_of, step_with_torch
 from subgrad_fast.rows import make_row_step
 
 # What lies beside torch's own state in a pickled or copied optimizer.
@@ -275,6 +265,8 @@ class SGD(Averaging, torch.optim.SGD):
             or _profiler_enabled()
         ):
             return _hooked_step(self) if closure is None else _hooked_step(self, closure)
+        if torch.compiler.is_dynamo_compiling():
+            return _uncompiled_step(self, closure)
         return self._step(closure)
 
     step.hooked = True  # type: ignore[attr-defined]
@@ -345,17 +337,17 @@ class SGD(Averaging, torch.optim.SGD):
                 buffers.pop(left.param, None)
                 averages.pop(left.param, None)
                 rows = left.other_layout and has_row_gradient(
-                    left.param, self._momentum_of(left.param)
+                    left.param, slot_of(self, left.param, "momentum_buffer")
                 )
                 (with_rows if rows else torchs)[left.group].append(left.param)
             row_steps = [
                 self._row_step(index, params, buffers) for index, params in with_rows.items()
             ]
             left_over = [(index, p) for index, params in torchs.items() for p in params]
-            found = plan.judge(self._measured(left_over))
+            found = plan.judge(measured_of(self, self._judging, left_over))
             if not found.skip:
                 stages = found.stages[len(found.stages) - len(left_over) :]
-                self._step_with_torch(left_over, stages)
+                step_with_torch(self, left_over, stages)
                 # Only now, when they hold something, does new memory become state.
                 with slots_for(self, {**buffers, **averages}):
                     slots = [
@@ -381,19 +373,11 @@ class SGD(Averaging, torch.optim.SGD):
         self._found = None
         if options is not None or clips(self.param_groups):
             hyper = [core.read_group(group, i) for i, group in enumerate(self.param_groups)]
-            self._found = judge(self._measured(params), hyper, options)
+            self._found = judge(measured_of(self, self._judging, params), hyper, options)
         if self._found is None:
-            self._step_with_torch(params, [], by_group=by_group)
+            step_with_torch(self, params, [], by_group=by_group)
         elif not self._found.skip:
-            self._step_with_torch(params, self._found.stages, by_group=by_group)
-
-    def _measured(self, params: list[tuple[int, Tensor]]) -> list[Measured]:
-        """The gradients of these, measured by torch where a norm is asked for."""
-        judging = self._judging
-        asked = judging.measure_norm or judging.skip_nonfinite
-        if not asked and all(group.get("max_norm") is None for group in self.param_groups):
-            return [Measured(index, 0.0, False) for index, _ in params]
-        return measured([(index, p.grad) for index, p in params if p.grad is not None])
+            step_with_torch(self, params, self._found.stages, by_group=by_group)
 
     def _is_ours(self) -> bool:
         """Whether no argument chose torch's own implementation."""
@@ -411,11 +395,14 @@ class SGD(Averaging, torch.optim.SGD):
         """
         momenta: dict[Tensor, Tensor] = {}
         averages: dict[Tensor, Tensor] = {}
-        entries: list["core.Entry"] = []
+        entries: list[core.Entry] = []
         for index, group in enumerate(self.param_groups):
             averages_kept = group.get("ema_decay") is not None
             for param in group["params"]:
-                buffer, average = self._momentum_of(param), self._average_of(param)
+                buffer, average = (
+                    slot_of(self, param, "momentum_buffer"),
+                    slot_of(self, param, "ema"),
+                )
                 covered = is_covered(param, buffer, average if averages_kept else None)
                 steps = covered and param.grad is not None
                 first = steps and buffer is None and group["momentum"] != 0
@@ -431,85 +418,22 @@ class SGD(Averaging, torch.optim.SGD):
                 entries.append((index, param, buffer, first, average, first_average, covered))
         return core.Plan(self.param_groups, self.state, entries), momenta, averages
 
-    def _momentum_of(self, param: Tensor) -> Tensor | None:
-        buffer: Tensor | None = (
-            self.state[param].get("momentum_buffer") if param in self.state else None
-        )
-        return buffer
-
-    def _average_of(self, param: Tensor) -> Tensor | None:
-        average: Tensor | None = self.state[param].get("ema") if param in self.state else None
-        return average
-
     def _row_step(self, index: int, params: list[Tensor], new: dict[Tensor, Tensor]) -> RowStep:
         """A checked step on the rows that gradients name. Buffers made for it go into `new`."""
         group = self.param_groups[index]
         buffers = []
         if group["momentum"] != 0:
             for param in params:
-                buffer = self._momentum_of(param)
+                buffer = slot_of(self, param, "momentum_buffer")
                 if buffer is None:
                     buffer = new[param] = new_buffer(param, zeros=True)
                 buffers.append(buffer)
         hyper = core.read_group(group, index)
         return make_row_step(params, [p.grad for p in params], buffers, hyper)
 
-    def _step_with_torch(
-        self, params: list[tuple[int, Tensor]], stages: list[Stage], *, by_group: bool = False
-    ) -> None:
-        """Steps parameters with a gradient, given with the number of their group, by torch's code.
-
-        Args:
-            params: what is stepped.
-            stages: of their gradients; none for gradients as they are.
-            by_group: in the implementation that each group names.
-        """
-        for index, group in enumerate(self.param_groups):
-            mine = [i for i, (number, _) in enumerate(params) if number == index]
-            if mine:
-                grads = [staged(params[i][1].grad, stages[i] if stages else None) for i in mine]
-                how = (group["foreach"], group["fused"]) if by_group else (False, False)
-                self._step_group_with_torch(group, [params[i][1] for i in mine], grads, *how)
-
-    def _step_group_with_torch(
-        self,
-        group: Group,
-        params: list[Tensor],
-        grads: list[Tensor],
-        foreach: bool | None,
-        fused: bool | None,
-    ) -> None:
-        buffers: list[Tensor | None] = []
-        if group["momentum"] != 0:
-            # Looked up without making entries, so that an error leaves the state as it was.
-            states = [self.state.get(p, {}) for p in params]
-            buffers = [state.get("momentum_buffer") for state in states]
-        differentiable = self.defaults["differentiable"]
-        with torch.set_grad_enabled(differentiable):
-            torch_sgd(
-                params,
-                grads,
-                buffers,
-                has_sparse_grad=any(g.is_sparse for g in grads),
-                foreach=foreach,
-                fused=fused,
-                weight_decay=group["weight_decay"],
-                momentum=group["momentum"],
-                lr=group["lr"],
-                dampening=group["dampening"],
-                nesterov=group["nesterov"],
-                maximize=group["maximize"],
-            )
-            if l1_of(group):
-                for param in params:
-                    shrink(param, group, differentiable=differentiable)
-        if buffers:
-            for param, buffer in zip(params, buffers, strict=True):
-                self.state.setdefault(param, {})["momentum_buffer"] = buffer
-        if (decay := group.get("ema_decay")) is not None:
-            for param in params:
-                average = average_with_torch(self._average_of(param), param, decay)
-                self.state.setdefault(param, {})["ema"] = average
-
 
 _hooked_step = Optimizer.profile_hook_step(SGD._step)
+# Asked for only within a function that is compiled: it would cost every step a tenth of its time.
+_uncompiled_step = torch.compiler.disable(
+    SGD._step, reason="subgrad_fast.optim.SGD steps by kernels that dynamo cannot see into"
+)

@@ -1,0 +1,90 @@
+"""Parameters that the kernels do not cover, stepped by torch's own code."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+# torch's default implementation.
+from torch.optim.sgd import sgd as torch_sgd
+
+from subgrad_fast._core.clip import Measured, Stage
+from subgrad_fast.optim.averages import average_with_torch
+from subgrad_fast.optim.stages import Judging, measured, staged
+from subgrad_fast.optim.tensors import Group, l1_of, shrink
+
+# A parameter with the number of its group.
+Numbered = tuple[int, Tensor]
+
+
+def slot_of(optimizer: Optimizer, param: Tensor, name: str) -> Tensor | None:
+    """What the optimizer's state holds for a parameter; looked up without making an entry."""
+    slot: Tensor | None = optimizer.state[param].get(name) if param in optimizer.state else None
+    return slot
+
+
+def measured_of(optimizer: Optimizer, judging: Judging, params: list[Numbered]) -> list[Measured]:
+    """The gradients of these, measured by torch where a norm is asked for."""
+    asked = judging.measure_norm or judging.skip_nonfinite
+    if not asked and all(group.get("max_norm") is None for group in optimizer.param_groups):
+        return [Measured(index, 0.0, False) for index, _ in params]
+    return measured([(index, p.grad) for index, p in params if p.grad is not None])
+
+
+def step_with_torch(
+    optimizer: Optimizer, params: list[Numbered], stages: list[Stage], *, by_group: bool = False
+) -> None:
+    """Steps parameters with a gradient.
+
+    Args:
+        optimizer: whose groups and state they belong to.
+        params: what is stepped.
+        stages: of their gradients; none for gradients as they are.
+        by_group: in the implementation that each group names, else in torch's default loop.
+    """
+    for index, group in enumerate(optimizer.param_groups):
+        mine = [i for i, (number, _) in enumerate(params) if number == index]
+        if mine:
+            grads = [staged(params[i][1].grad, stages[i] if stages else None) for i in mine]
+            how = (group["foreach"], group["fused"]) if by_group else (False, False)
+            _step_group(optimizer, group, [params[i][1] for i in mine], grads, *how)
+
+
+def _step_group(
+    optimizer: Optimizer,
+    group: Group,
+    params: list[Tensor],
+    grads: list[Tensor],
+    foreach: bool | None,
+    fused: bool | None,
+) -> None:
+    buffers: list[Tensor | None] = []
+    if group["momentum"] != 0:
+        buffers = [slot_of(optimizer, p, "momentum_buffer") for p in params]
+    differentiable = optimizer.defaults["differentiable"]
+    with torch.set_grad_enabled(differentiable):
+        torch_sgd(
+            params,
+            grads,
+            buffers,
+            has_sparse_grad=any(g.is_sparse for g in grads),
+            foreach=foreach,
+            fused=fused,
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            lr=group["lr"],
+            dampening=group["dampening"],
+            nesterov=group["nesterov"],
+            maximize=group["maximize"],
+        )
+        if l1_of(group):
+            for param in params:
+                shrink(param, group, differentiable=differentiable)
+    if buffers:
+        for param, buffer in zip(params, buffers, strict=True):
+            optimizer.state.setdefault(param, {})["momentum_buffer"] = buffer
+    if (decay := group.get("ema_decay")) is not None:
+        for param in params:
+            average = average_with_torch(slot_of(optimizer, param, "ema"), param, decay)
+            optimizer.state.setdefault(param, {})["ema"] = average
