@@ -78,7 +78,9 @@ def test_the_norm_is_that_of_unscaled_gradients() -> None:
         (plain.model(x) ** 2).sum().backward()
         plain.optimizer.step()
         assert run.optimizer.grad_norm == plain.optimizer.grad_norm
-        assert_same(snapshot(list(run.model.parameters())), snapshot(list(plain.model.parameters())))
+        assert_same(
+            snapshot(list(run.model.parameters())), snapshot(list(plain.model.parameters()))
+        )
 
 
 def test_unscaled_by_hand_and_clipped() -> None:

@@ -99,7 +99,7 @@ def test_swapped_in_and_back() -> None:
         assert_same(snapshot(dict(model.state_dict())), averages)
         with pytest.raises(RuntimeError, match=r"^step: the parameters hold their averages"):
             optimizer.step()
-        with pytest.raises(RuntimeError, match="^averaged: "), optimizer.averaged():
+        with pytest.raises(RuntimeError, match=r"^averaged: "), optimizer.averaged():
             pass
     assert_same(snapshot(dict(model.state_dict())), before)
     with pytest.raises(KeyError), optimizer.averaged():
@@ -202,5 +202,5 @@ def test_wrong_averages() -> None:
     with pytest.raises(ValueError, match=r"^state\['0.weight'\]: expected shape"):
         optimizer.load_ema_state_dict(model, state)
     assert optimizer.state_dict()["state"] == {}
-    with pytest.raises(ValueError, match="^ema_buffers: "):
+    with pytest.raises(ValueError, match=r"^ema_buffers: "):
         SGD(model.parameters(), lr=0.1).ema_buffers(model)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import Parameter
 
-from subgrad_fast.optim import SGD, sgd
+from subgrad_fast.optim import SGD, torchs_step
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -92,18 +92,18 @@ class TorchSteps:
     def __enter__(self) -> TorchSteps:
         self.params: list[torch.Tensor] = []
         self.kwargs: list[dict[str, Any]] = []
-        self._original = sgd.torch_sgd
+        self._original = torchs_step.torch_sgd
 
         def spy(params: list[torch.Tensor], *args: Any, **kwargs: Any) -> None:
             self.params += params
             self.kwargs.append(kwargs)
             self._original(params, *args, **kwargs)
 
-        sgd.torch_sgd = spy
+        torchs_step.torch_sgd = spy
         return self
 
     def __exit__(self, *_: object) -> None:
-        sgd.torch_sgd = self._original
+        torchs_step.torch_sgd = self._original
 
     def had(self, param: torch.Tensor) -> bool:
         return any(p is param for p in self.params)

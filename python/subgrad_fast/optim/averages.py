@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.optim import Optimizer
 
-from subgrad_fast.optim.tensors import Group, average_dtype, new_buffer
+from subgrad_fast.optim.tensors import average_dtype, new_buffer
 
 if TYPE_CHECKING:
-    from torch.optim import Optimizer
+    _Base = Optimizer
+else:
+    _Base = object
 
 Schedule = Callable[[int], float]
 
@@ -31,11 +34,9 @@ def average_with_torch(average: Tensor | None, param: Tensor, decay: float) -> T
     return average.lerp_(weights, 1 - decay)
 
 
-class Averaging:
+class Averaging(_Base):
     """What an optimizer that keeps averages offers: a base of `SGD`."""
 
-    param_groups: list[Group]
-    state: dict[Any, Any]
     _plan: Any
     _swapped: bool = False
     _schedules: dict[int, Schedule]  # by number of the group
@@ -120,7 +121,7 @@ class Averaging:
             model: whose parameters this optimizer steps.
         """
         averages = self._averages()
-        state = dict(model.state_dict())
+        state: dict[str, Tensor] = dict(model.state_dict())
         for name, param in model.named_parameters(remove_duplicate=False):
             if param in averages:
                 state[name] = averages[param].detach()
@@ -153,8 +154,8 @@ class Averaging:
             averages[param] = new_average(param).copy_(state[name])
         buffers = {n: state[n].clone() for n, _ in model.named_buffers() if n in state}
         self._plan = None
-        for param, average in averages.items():
-            self.state.setdefault(param, {})["ema"] = average
+        for weights, average in averages.items():
+            self.state.setdefault(weights, {})["ema"] = average
         if self._averaged_buffers:
             self._averaged_buffers = buffers
 

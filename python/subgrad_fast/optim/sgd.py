@@ -180,7 +180,7 @@ class SGD(Averaging, torch.optim.SGD):
         return self._found if self._plan is None else self._plan.clipping
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        state: dict[str, Any] = super().__getstate__()
         for name in _OWN_STATE:
             if name in self.__dict__:
                 state[name] = self.__dict__[name]
@@ -434,6 +434,6 @@ class SGD(Averaging, torch.optim.SGD):
 
 _hooked_step = Optimizer.profile_hook_step(SGD._step)
 # Asked for only within a function that is compiled: it would cost every step a tenth of its time.
-_uncompiled_step = torch.compiler.disable(
+_uncompiled_step = torch.compiler.disable(  # type: ignore[no-untyped-call]
     SGD._step, reason="subgrad_fast.optim.SGD steps by kernels that dynamo cannot see into"
 )

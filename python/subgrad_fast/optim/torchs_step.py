@@ -46,9 +46,14 @@ def step_with_torch(
     for index, group in enumerate(optimizer.param_groups):
         mine = [i for i, (number, _) in enumerate(params) if number == index]
         if mine:
-            grads = [staged(params[i][1].grad, stages[i] if stages else None) for i in mine]
+            grads = [staged(_grad(params[i][1]), stages[i] if stages else None) for i in mine]
             how = (group["foreach"], group["fused"]) if by_group else (False, False)
             _step_group(optimizer, group, [params[i][1] for i in mine], grads, *how)
+
+
+def _grad(param: Tensor) -> Tensor:
+    assert param.grad is not None  # callers leave out those without
+    return param.grad
 
 
 def _step_group(

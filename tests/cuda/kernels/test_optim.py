@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from subgrad_fast.optim import SGD, sgd  # noqa: E402
+from subgrad_fast.optim import SGD, sgd, torchs_step  # noqa: E402
 from tests.cuda.disguise import DEVICE, DISGUISED  # noqa: E402
 from tests.cuda.twins import SHAPES, Twins  # noqa: E402
 
@@ -24,7 +24,7 @@ def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("left to torch")
 
-    monkeypatch.setattr(sgd, "torch_sgd", refuse)
+    monkeypatch.setattr(torchs_step, "torch_sgd", refuse)
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def by_torch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(params))
         torch_sgd(params, *args, **kwargs)
 
-    torch_sgd = sgd.torch_sgd
-    monkeypatch.setattr(sgd, "torch_sgd", count)
+    torch_sgd = torchs_step.torch_sgd
+    monkeypatch.setattr(torchs_step, "torch_sgd", count)
     return counts
 
 
