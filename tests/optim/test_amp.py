@@ -140,6 +140,25 @@ def test_a_hook_sees_unscaled_gradients() -> None:
     assert_same(seen[ours.optimizer], seen[torchs.optimizer])
 
 
+def test_a_step_that_somebody_waits_for() -> None:
+    """As accelerate does, which tells a skipped step by the call that did not come."""
+    for cls in (SGD, torch.optim.SGD):
+        run, called = Run(cls), []
+        original = run.optimizer.step
+        for overflow in (True, False):
+
+            def patched(*arguments: Any, original: Any = original) -> Any:
+                called.append(overflow)  # noqa: B023
+                return original(*arguments)
+
+            run.optimizer.step = patched
+            run.step(torch.randn(8, 10), overflow=overflow)
+            run.optimizer.step = original
+        assert called == [False]
+    torch.optim.lr_scheduler.StepLR(ours := Run(SGD).optimizer, 1)
+    assert ours._step_supports_amp_scaling
+
+
 def test_it_unscales_by_itself_else() -> None:
     run = Run(SGD)
     assert run.optimizer._step_supports_amp_scaling

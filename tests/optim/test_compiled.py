@@ -1,4 +1,4 @@
-"""The step in functions that torch.compile compiles: as an operator, and as the optimizer's."""
+"""The step as an operator, in functions that torch.compile compiles."""
 
 # ruff: noqa: E402
 from __future__ import annotations
@@ -9,11 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")  # what needs it is imported below
 
-from torch import Tensor, nn
+from torch import Tensor
 
 import subgrad_fast as sf
-from subgrad_fast.optim import SGD, sgd_step_
-from tests.optim.torch_twins import assert_same, snapshot
+from subgrad_fast.optim import sgd_step_
+from tests.optim.torch_twins import assert_same
 
 pytestmark = pytest.mark.torch
 
@@ -53,23 +53,3 @@ def test_the_operator_in_a_compiled_function() -> None:
     for _ in range(2):
         assert torch.equal(compiled(*got), step(*want))
     assert_same(got, want)
-
-
-def test_the_optimizer_in_a_compiled_function() -> None:
-    def train(compiled: bool) -> Any:
-        torch.manual_seed(0)
-        model = nn.Linear(4, 3)
-        optimizer = SGD(model.parameters(), **TERMS)
-
-        def iteration(x: Tensor) -> Tensor:
-            optimizer.zero_grad()
-            loss = (model(x) ** 2).sum()
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
-
-        run = torch.compile(iteration, backend="eager") if compiled else iteration
-        losses = [run(torch.ones(2, 4)).item() for _ in range(4)]
-        return [losses, snapshot(list(model.parameters()))]
-
-    assert_same(train(True), train(False))

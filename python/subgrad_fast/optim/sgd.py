@@ -152,12 +152,17 @@ class SGD(Averaging, torch.optim.SGD):
     def _step_supports_amp_scaling(self) -> bool:
         """Asked by GradScaler: whether the step unscales gradients that it finds scaled.
 
-        Code of a user's that sees gradients within the step expects them unscaled, as torch's
-        default hands them to it.
+        Others' code that sees gradients within the step expects them unscaled, and code that waits
+        for a call of the step (accelerate's) expects none where gradients overflow: both are served
+        as by torch's default.
         """
-        return type(self).step is SGD.step and not (
-            self._optimizer_step_pre_hooks or _global_optimizer_pre_hooks
+        patched = self.__dict__.get("step")
+        ours = type(self).step is SGD.step and (
+            patched is None
+            or getattr(patched, "__func__", None) is SGD.step
+            or hasattr(patched, "_wrapped_by_lr_sched")  # torch's schedulers count steps
         )
+        return ours and not (self._optimizer_step_pre_hooks or _global_optimizer_pre_hooks)
 
     @_step_supports_amp_scaling.setter
     def _step_supports_amp_scaling(self, value: bool) -> None:
