@@ -1,7 +1,7 @@
-"""Mixed precision with float16 on the CPU, by clients and by hand: a run of ours is torch's default's.
+"""Mixed precision with float16 on the CPU, by clients and by hand: as torch's default.
 
-Losses overflow at some steps, the first one included. Weights, momentum and the scaler's own state are
-compared bit for bit after every step.
+Losses overflow at some steps, the first one included. Weights, momentum and the scaler's own state
+are compared bit for bit after every step.
 """
 
 from __future__ import annotations
