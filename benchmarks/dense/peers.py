@@ -5,15 +5,16 @@ Contenders hold their own parameters and momentum; nobody writes the gradients, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 import subgrad_fast as sf
-from benchmarks.dense.workloads import chain_of_linears
+from benchmarks.dense.workloads import chain_of_linears, mnist_like, mnist_mlp
 from benchmarks.harness import OURS, Contender
 from benchmarks.sgd import (
     DEFAULT,
@@ -24,6 +25,7 @@ from benchmarks.sgd import (
     MOMENTUM,
     OURS_F32,
 )
+from subgrad_fast.data import DataLoader as OurDataLoader
 from subgrad_fast.optim import SGD
 
 NUMPY = "NumPy: `m *= 0.9; m += g; p -= lr * m`"
@@ -35,6 +37,18 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     FUSED: partial(torch.optim.SGD, **HYPERPARAMETERS, fused=True),
     OURS: partial(SGD, **HYPERPARAMETERS),
 }
+
+
+MAX_NORM = 1.0
+CLIPPED, FORGETTING, TRAINING = (
+    {name: text.format(name) for name in (FUSED, DEFAULT)} | {OURS: OURS}
+    for text in (
+        "`clip_grad_norm_(foreach=True)`, {}, `zero_grad`",
+        "`zero_grad` of {}",
+        "`DataLoader`, `clip_grad_norm_(foreach=True)`, {}, `zero_grad`",
+    )
+)
+"""What contenders are called where more than the step is timed, by their optimizer."""
 
 
 def results(optimizer: torch.optim.Optimizer) -> list[np.ndarray[Any, Any]]:
@@ -60,6 +74,93 @@ def in_the_loop(*, depth: int, width: int, batch: int = 16) -> list[Contender]:
         return Contender(name, optimizer.step, forward_and_backward, partial(results, optimizer))
 
     return [contender(name) for name in OPTIMIZERS]
+
+
+def clip_step_forget(name: str, model: torch.nn.Module) -> Callable[[], None]:
+    """All that a loop does to a model between backward and forward. Ours clips within the step."""
+    parameters = list(model.parameters())
+    if name == OURS:
+        ours = SGD(parameters, **HYPERPARAMETERS, max_norm=MAX_NORM)
+
+        def work() -> None:
+            ours.step()
+            ours.zero_grad()
+
+        return work
+
+    theirs = OPTIMIZERS[name](parameters)
+
+    def torchs_work() -> None:
+        torch.nn.utils.clip_grad_norm_(parameters, MAX_NORM, foreach=True)
+        theirs.step()
+        theirs.zero_grad()
+
+    return torchs_work
+
+
+def between(*, depth: int, width: int, batch: int = 16) -> list[Contender]:
+    """As `in_the_loop`, but clipping and forgetting are timed with the step."""
+    x, y = torch.randn(2, batch, width, generator=torch.Generator().manual_seed(1))
+
+    def contender(name: str) -> Contender:
+        torch.manual_seed(0)
+        model = chain_of_linears(depth, width)
+
+        def forward_and_backward() -> None:
+            torch.nn.functional.mse_loss(model(x), y).backward()
+
+        return Contender(CLIPPED[name], clip_step_forget(name, model), forward_and_backward)
+
+    return [contender(name) for name in CLIPPED]
+
+
+def forgetting(*, depth: int, width: int, batch: int = 16) -> list[Contender]:
+    """As `in_the_loop`, but the step goes before, and `zero_grad()` alone is timed."""
+    x, y = torch.randn(2, batch, width, generator=torch.Generator().manual_seed(1))
+
+    def contender(name: str) -> Contender:
+        torch.manual_seed(0)
+        model = chain_of_linears(depth, width)
+        optimizer = OPTIMIZERS[name](model.parameters())
+
+        def up_to_the_step() -> None:
+            torch.nn.functional.mse_loss(model(x), y).backward()
+            optimizer.step()
+
+        return Contender(FORGETTING[name], optimizer.zero_grad, up_to_the_step)
+
+    return [contender(name) for name in FORGETTING]
+
+
+def for_ever(loader: Iterable[Any]) -> Iterator[Any]:
+    """Epoch after epoch of batches."""
+    while True:
+        yield from loader
+
+
+def training(*, batch: int) -> list[Contender]:
+    """All that an iteration does outside forward and backward: the batch comes from memory."""
+    dataset = mnist_like()
+
+    def contender(name: str) -> Contender:
+        torch.manual_seed(0)
+        model = mnist_mlp()
+        loader = OurDataLoader if name == OURS else DataLoader
+        batches = for_ever(loader(dataset, batch_size=batch, shuffle=True))
+        x, y = next(batches)
+        work = clip_step_forget(name, model)
+
+        def forward_and_backward() -> None:
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+
+        def up_to_the_next_batch() -> None:
+            nonlocal x, y
+            work()
+            x, y = next(batches)
+
+        return Contender(TRAINING[name], up_to_the_next_batch, forward_and_backward)
+
+    return [contender(name) for name in TRAINING]
 
 
 def hot(shapes: Sequence[tuple[int, ...]]) -> list[Contender]:

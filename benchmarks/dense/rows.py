@@ -1,16 +1,18 @@
 """The dense SGD step against torch's and NumPy's, inside a training loop and alone.
 
-Rows named `loop-*` time `step()` in a real training loop, after a real forward and backward; the
-others repeat it on the same arrays.
+Rows named `loop-*` time `step()` in a real training loop, after a real forward and backward;
+`between-*` time all that stands between backward and forward, `zero-grad-*` the end of that, and
+`training-*` all that an iteration does beside both. The others repeat the step on the same arrays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import chain
 
 from benchmarks.dense import peers
-from benchmarks.dense.peers import NUMPY, TRIAD
+from benchmarks.dense.peers import CLIPPED, FORGETTING, NUMPY, TRAINING, TRIAD
 from benchmarks.dense.workloads import mixed_shapes
 from benchmarks.harness import OURS, Contender, Row, Subject, Target
 from benchmarks.sgd import DEFAULT, FOREACH, FUSED, OURS_F32
@@ -71,6 +73,64 @@ def loop_rows() -> list[Row]:
             build=partial(loop, depth=500, width=32),
             block=4,
             budget_s=30,
+        ),
+    ]
+
+
+def between_rows() -> list[Row]:
+    """Build the rows of all that an iteration does beside forward and backward."""
+
+    def rows(
+        names: Mapping[str, str],
+        speedup: float,
+        *,
+        name: str,
+        title: str,
+        build: Callable[[], list[Contender]],
+    ) -> list[Row]:
+        targets = [Target(names[FUSED], 1 / speedup), Target(names[DEFAULT])]
+        return [
+            Row(
+                name=name,
+                title=title,
+                threads=threads,
+                build=build,
+                targets=targets,
+                block=8,
+                budget_s=20,
+            )
+            for threads in (1, 2)
+        ]
+
+    what = "80 x Linear({})+ReLU, batch 16, 160 tensors"
+    loops = [(8, 12), (64, 6)]
+    return [
+        *chain.from_iterable(
+            rows(
+                CLIPPED,
+                speedup,
+                name=f"between-{width}",
+                title=f"clip, step, `zero_grad` in the loop: {what.format(width)}",
+                build=partial(peers.between, depth=80, width=width),
+            )
+            for width, speedup in loops
+        ),
+        *chain.from_iterable(
+            rows(
+                FORGETTING,
+                3,
+                name=f"zero-grad-{width}",
+                title=f"`zero_grad` alone, in the loop: {what.format(width)}",
+                build=partial(peers.forgetting, depth=80, width=width),
+            )
+            for width, _ in loops
+        ),
+        *rows(
+            TRAINING,
+            5,
+            name="training-mnist",
+            title="batch, clip, step, `zero_grad`: MLP 784-256-128-10, batches of 50 from memory",
+            build=partial(peers.training, batch=50),
         ),
     ]
 
@@ -153,5 +213,5 @@ def large_rows(threads: int) -> list[Row]:
 
 def subject(threads: int) -> Subject:
     """Build the whole table, as far as the machine has the threads for it."""
-    rows = [*loop_rows(), *hot_rows(), *large_rows(threads)]
+    rows = [*loop_rows(), *between_rows(), *hot_rows(), *large_rows(threads)]
     return Subject(rows=[row for row in rows if row.threads <= threads], reference=DEFAULT)

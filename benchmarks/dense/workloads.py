@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from benchmarks.workloads import Shapes
 
@@ -16,6 +18,20 @@ def chain_of_linears(depth: int, width: int) -> nn.Sequential:
         nn.init.zeros_(linear.bias)
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers)
+
+
+def mnist_like() -> TensorDataset:
+    """As many images and labels as MNIST has, of noise."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(60_000, 784, generator=generator)
+    return TensorDataset(images, torch.randint(10, (60_000,), generator=generator))
+
+
+def mnist_mlp() -> nn.Sequential:
+    """784-256-128-10, 235K weights."""
+    return nn.Sequential(
+        nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10)
+    )
 
 
 def mixed_shapes() -> Shapes:

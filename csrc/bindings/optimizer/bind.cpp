@@ -5,6 +5,7 @@
 #include "bindings/border/collected.h"
 #include "bindings/border/registrars.h"
 #include "bindings/dense/sgd_params.h"
+#include "bindings/optimizer/forget.h"
 #include "bindings/optimizer/group_dict.h"
 #include "bindings/optimizer/plan.h"
 
@@ -63,6 +64,9 @@ void register_optimizer(py::module_& m) {
         return params;
       },
       "group"_a, "index"_a);
+
+  m.def("forget_gradients", &forget_gradients, "param_groups"_a, "turns"_a);
+  m.def("zero_gradients", &zero_gradients, "param_groups"_a);
 
   py::class_<Remaining>(m, "Remaining")
       .def_readonly("group", &Remaining::group)

@@ -1,10 +1,9 @@
 #include "bindings/optimizer/plan.h"
 
-#include <pybind11/gil_safe_call_once.h>
-
 #include <algorithm>
 
 #include "bindings/border/buffers.h"
+#include "bindings/optimizer/gradient.h"
 #include "bindings/optimizer/group_dict.h"
 #include "rules/table.h"
 
@@ -17,15 +16,6 @@ void refuse_within(const AtWork& work) {
   if (work.now()) throw std::runtime_error("step: called from within itself");
 }
 
-// The C function behind a tensor type's `grad`, called without the look-up that an attribute costs,
-// or null where the type is not plain: its gradient is then asked for like any attribute.
-PyGetSetDef* gradient_getter(PyTypeObject* type) {
-  if (type->tp_getattro != PyObject_GenericGetAttr) return nullptr;
-  const auto grad = py::getattr(reinterpret_cast<PyObject*>(type), "grad", py::none());
-  if (Py_TYPE(grad.ptr()) != &PyGetSetDescr_Type) return nullptr;
-  return reinterpret_cast<PyGetSetDescrObject*>(grad.ptr())->d_getset;
-}
-
 // Kernels on a GPU know no strides; torch's do.
 bool steppable(const py::object& param, const Where& where) {
   const ArrayView view = view_array(param, where, Memory::any);
@@ -36,17 +26,6 @@ bool steppable(const py::object& param, const Where& where) {
 // multiple of its size, as long as complex memory is aligned to its numbers (torch's is).
 bool may_be_imaginary(const char* data, const DLDataType& dtype) {
   return reinterpret_cast<std::uintptr_t>(data) % (2u * dtype.bits / 8) != 0;
-}
-
-// torch.Tensor. Not a C++ static by itself: to import takes the GIL's turns, and a thread that
-// waits for the static with the GIL in hand would wait for ever.
-PyObject* tensor_type() {
-  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> type;
-  return type
-      .call_once_and_store_result(
-          [] { return py::object(py::module_::import("torch").attr("Tensor")); })
-      .get_stored()
-      .ptr();
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ from subgrad_fast.optim.tensors import (
     is_dense,
     new_buffer,
     slots_for,
+    zero_with_torch,
 )
 from subgrad_fast.optim.torchs_step import measured_of, slot_of, step_with_torch
 from subgrad_fast.rows import make_row_step
@@ -275,6 +276,21 @@ class SGD(Averaging, torch.optim.SGD):
         return self._step(closure)
 
     step.hooked = True  # type: ignore[attr-defined]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients, as ``torch.optim.Optimizer.zero_grad`` does.
+
+        Args:
+            set_to_none: True lets go of them, ``grad`` is None. False makes them zeros in place.
+        """
+        if set_to_none and not _profiler_enabled():
+            core.forget_gradients(self.param_groups, self._turns)
+            return
+        with self._turns:
+            if _profiler_enabled():
+                super().zero_grad(set_to_none)  # leaves a record
+            else:
+                zero_with_torch(self, core.zero_gradients(self.param_groups))
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None

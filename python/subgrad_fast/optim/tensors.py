@@ -118,6 +118,23 @@ def has_row_gradient(param: Tensor, buffer: Tensor | None) -> bool:
     )
 
 
+def zero_with_torch(optimizer: Optimizer, grads: Iterable[Tensor]) -> None:
+    """Makes gradients zeros by the calls that the optimizer's own ``zero_grad`` would make."""
+    foreach = optimizer.defaults.get("foreach") or optimizer.defaults.get("fused")
+    together = []
+    for grad in grads:
+        if grad.grad_fn is not None:
+            grad.detach_()
+        else:
+            grad.requires_grad_(False)
+        if foreach and not grad.is_sparse:
+            together.append(grad)
+        else:
+            grad.zero_()
+    if together:
+        torch._foreach_zero_(together)
+
+
 @contextmanager
 def slots_for(optimizer: Optimizer, params: Iterable[Tensor]) -> Iterator[None]:
     """Takes slots of state that the block makes away again where nothing was put into them."""
