@@ -6,6 +6,7 @@
 #include "bindings/border/gil.h"
 #include "bindings/optimizer/gradient.h"
 #include "bindings/optimizer/group_dict.h"
+#include "bindings/optimizer/tensor_hints.h"
 #include "cpu/dense/zero.h"
 
 namespace subgrad {
@@ -14,7 +15,7 @@ namespace {
 // Bytes from which on the GIL is let go: they take longer than to have it again.
 constexpr std::int64_t kZeroBytes = 64 << 10;
 
-// Calls visit(param) for every parameter. Its code, a gradient's finalizer say, may change the
+// Calls visit(param, its list, its place there) for every parameter. Its code, a gradient's finalizer say, may change the
 // lists: they are read anew for each.
 template <class Visit>
 void each_param(const py::object& param_groups, const Visit& visit) {
@@ -26,9 +27,22 @@ void each_param(const py::object& param_groups, const Visit& visit) {
         PySequence_Fast(list.ptr(), "params: expected something to iterate over"));
     if (!params) throw py::error_already_set();
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(params.ptr()); ++i) {
-      visit(py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(params.ptr(), i)));
+      visit(py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(params.ptr(), i)), params,
+            i);
     }
   }
+}
+
+// Parameters a few places on are asked for, as far as they are of this type.
+void hint_ahead(const TensorHints& hints, PyTypeObject* type, const py::object& params,
+                Py_ssize_t i) {
+  const auto at = [&](Py_ssize_t k) -> PyObject* {
+    if (k >= PySequence_Fast_GET_SIZE(params.ptr())) return nullptr;
+    return PySequence_Fast_GET_ITEM(params.ptr(), k);
+  };
+  if (PyObject* const far = at(i + 12)) hints.object(far);
+  if (PyObject* const near = at(i + 8); near != nullptr && Py_TYPE(near) == type) hints.inside(near);
+  if (PyObject* const next = at(i + 4); next != nullptr && Py_TYPE(next) == type) hints.behind(next);
 }
 
 // Whether zeros over the memory of a gradient are all that torch would write; if so, its memory. A
@@ -52,11 +66,14 @@ void forget_gradients(const py::object& param_groups, Turns& turns) {
   const Turn turn(turns);
   PyTypeObject* type = nullptr;
   const PyGetSetDef* setter = nullptr;
-  each_param(param_groups, [&](const py::object& param) {
+  TensorHints hints(false);
+  each_param(param_groups, [&](const py::object& param, const py::object& params, Py_ssize_t i) {
     if (Py_TYPE(param.ptr()) != type) {
       type = Py_TYPE(param.ptr());
       setter = gradient_setter(type);
+      hints = TensorHints(setter != nullptr && has_known_layout(param.ptr()));
     }
+    hint_ahead(hints, type, params, i);
     // To set what is None already changes nothing, while to look at a gradient first would cost a
     // fifth of the whole: torch would hand it out to Python once more.
     if (setter != nullptr) {
@@ -72,7 +89,7 @@ py::list zero_gradients(const py::object& param_groups) {
   py::list zeroed, others;
   std::vector<Run> runs;
   std::int64_t bytes = 0;
-  each_param(param_groups, [&](const py::object& param) {
+  each_param(param_groups, [&](const py::object& param, const py::object&, Py_ssize_t) {
     const py::object grad = py::getattr(param, name);
     if (grad.is_none()) return;
     Run run;

@@ -46,7 +46,7 @@ void OptimizerPlan::add(const py::tuple& entry) {
   const auto index = static_cast<std::ptrdiff_t>(entries_.size());
   Entry& e = entries_.emplace_back();
   e.param = param.ptr();
-  e.type = type_index(Py_TYPE(param.ptr()));
+  e.type = type_index(param.ptr());
   e.group = entry[0].cast<int>();
   e.first = entry[3].cast<bool>();
   const py::object average = entry[4];
@@ -85,11 +85,13 @@ bool OptimizerPlan::held_by_us(const py::object& buffer, const Where& where) {
   return true;
 }
 
-int OptimizerPlan::type_index(PyTypeObject* type) {
+int OptimizerPlan::type_index(PyObject* param) {
+  PyTypeObject* const type = Py_TYPE(param);
   for (std::size_t i = types_.size(); i-- > 0;) {
     if (types_[i].type == type) return static_cast<int>(i);
   }
-  types_.push_back({type, exchange_api(type), gradient_getter(type)});
+  PyGetSetDef* const grad = gradient_getter(type);
+  types_.push_back({type, exchange_api(type), grad, grad != nullptr && has_known_layout(param)});
   return static_cast<int>(types_.size()) - 1;
 }
 
@@ -219,29 +221,50 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
   return Bound::yes;
 }
 
+// All at once, ahead of the look at them: to reach one takes several lines that lie behind one
+// another, and the way to the next one need not wait for them.
+void OptimizerPlan::take_gradients() {
+  static PyObject* const name = interned("grad");
+  const std::size_t count = entries_.size();
+  const auto hint = [&](std::size_t i, auto what) {
+    if (i >= count) return;
+    const Entry& e = entries_[i];
+    what(TensorHints(types_[static_cast<std::size_t>(e.type)].known_layout), e.param);
+  };
+  for (std::size_t i = 0; i < count; ++i) {
+    hint(i + 12, [](TensorHints h, PyObject* p) { h.object(p); });
+    hint(i + 8, [](TensorHints h, PyObject* p) { h.inside(p); });
+    hint(i + 4, [](TensorHints h, PyObject* p) { h.behind(p); });
+    const Entry& e = entries_[i];
+    const ParamType& type = types_[static_cast<std::size_t>(e.type)];
+    PyObject* const grad = type.grad != nullptr ? type.grad->get(e.param, type.grad->closure)
+                                                : PyObject_GetAttr(e.param, name);
+    if (grad == nullptr) throw py::error_already_set();
+    grads_[i] = py::reinterpret_steal<py::object>(grad);
+    if (grad == Py_None) {
+      grads_[i] = py::object();
+    } else if (reinterpret_cast<PyObject*>(Py_TYPE(grad)) == tensor_type()) {
+      TensorHints(type.known_layout).inside(grad);
+    }
+  }
+}
+
 py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& state,
                                const ClipOptions* options) {
-  static PyObject* const grad_name = interned("grad");
   refuse_within(work_);
   const AtWork::Scope working(work_);
   if (!state_.same(param_groups, state) || !same_buffers()) return stale_;
   state_.read();
   plan_.begin();
+  take_gradients();
   std::vector<Remaining> remaining;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     const Entry& e = entries_[i];
-    const PyGetSetDef* getter = types_[static_cast<std::size_t>(e.type)].grad;
-    PyObject* grad = getter != nullptr ? getter->get(e.param, getter->closure)
-                                       : PyObject_GetAttr(e.param, grad_name);
-    if (grad == nullptr) throw py::error_already_set();
-    grads_[i] = py::reinterpret_steal<py::object>(grad);
+    if (!grads_[i]) continue;
+    PyObject* const grad = grads_[i].ptr();
     Bound bound = Bound::yes;
-    if (grad == Py_None) {
-      grads_[i] = py::object();
-      continue;
-    }
     if (!bind_usual(e, grad)) bound = bind(i, grad);
-    if (bound == Bound::stale) return stale_;
+    if (bound == Bound::stale) return forget(), stale_;
     if (bound != Bound::yes) {
       remaining.push_back(
           {e.group, py::reinterpret_borrow<py::object>(e.param), bound == Bound::other_layout});

@@ -11,6 +11,7 @@
 #include "bindings/dense/plan.h"
 #include "bindings/optimizer/state.h"
 #include "bindings/optimizer/tensor_form.h"
+#include "bindings/optimizer/tensor_hints.h"
 #include "bindings/rows/row_step.h"
 
 namespace subgrad {
@@ -78,11 +79,13 @@ class OptimizerPlan {
     PyTypeObject* type;  // kept alive by the parameters
     const DLPackExchangeAPI* api;
     PyGetSetDef* grad;
+    bool known_layout;  // of its tensors' Python objects
   };
   enum class Bound : std::uint8_t { yes, torch, other_layout, stale };
 
   void add(const py::tuple& entry);
-  int type_index(PyTypeObject* type);
+  void take_gradients();
+  int type_index(PyObject* param);
   TensorForm usual_form(const Entry& entry) const;
   bool held_by_us(const py::object& buffer, const Where& where);
   bool same_slots(const Entry& entry) const;
