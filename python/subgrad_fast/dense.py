@@ -135,11 +135,11 @@ def sgd_step(
         raise ValueError("momentum_buffers: needed, since momentum is not 0")
     if ema is None and ema_decay is not None:
         raise ValueError("ema: needed, since ema_decay is given")
-    options = _clip_options(max_norm_scope, False, skip_nonfinite, grad_scale)
+    options = clip_options(max_norm_scope, False, skip_nonfinite, grad_scale)
     return _core_step(params, grads, momentum_buffers, hyper, first_step, ema, options)
 
 
-def _clip_options(
+def clip_options(
     scope: str, measure: bool, skip_nonfinite: bool, grad_scale: float
 ) -> _core.clip.Options | None:
     """How gradients are judged; None for those that are taken as they come."""
@@ -277,7 +277,7 @@ class FusedSGD:
             clip_value=self.clip_value,
             ema_decay=decay(self._averaged) if callable(decay) else decay,
         )
-        options = _clip_options(
+        options = clip_options(
             self.max_norm_scope, self.measure_norm, self.skip_nonfinite, self.grad_scale
         )
         terms = (hyper, options)

@@ -1,6 +1,12 @@
 #include "bindings/clip/options.h"
 
+#include <pybind11/stl.h>
+
 #include <cmath>
+#include <optional>
+#include <vector>
+
+#include "bindings/dense/sgd_params.h"
 
 namespace subgrad {
 namespace {
@@ -13,7 +19,7 @@ constexpr Named kScopes[] = {
     {"global", NormScope::global}, {"group", NormScope::group}, {"tensor", NormScope::tensor}};
 
 ClipOptions make_options(const py::object& scope, bool measure, bool skip_nonfinite,
-                         const py::object& grad_scale) {
+                         const py::object& grad_scale, const py::object& found_inf) {
   if (!py::isinstance<py::str>(scope)) {
     throw py::type_error("max_norm_scope: expected 'global', 'group' or 'tensor', got " +
                          std::string(py::repr(scope)));
@@ -32,7 +38,16 @@ ClipOptions make_options(const py::object& scope, bool measure, bool skip_nonfin
     throw py::value_error("grad_scale: expected a finite number other than 0, got " +
                           std::string(py::repr(grad_scale)));
   }
+  if (!found_inf.is_none()) options.found_inf = found_inf.cast<double>() != 0.0;
   return options;
+}
+
+// What becomes of gradients that others have measured, by groups with these terms.
+Clipping judge(const std::vector<Measured>& measured, const std::vector<SgdParams>& hyper,
+               const ClipOptions* options) {
+  std::vector<DenseGroup> groups;
+  for (const SgdParams& params : hyper) groups.push_back({params});
+  return clipping_of({}, {}, groups, options != nullptr ? *options : ClipOptions(), measured);
 }
 
 }  // namespace
@@ -50,7 +65,26 @@ void register_clip_options(py::module_& m) {
 
   py::class_<ClipOptions>(m, "Options")
       .def(py::init(&make_options), py::kw_only(), "scope"_a = "global", "measure"_a = false,
-           "skip_nonfinite"_a = false, "grad_scale"_a = 1.0);
+           "skip_nonfinite"_a = false, "grad_scale"_a = 1.0, "found_inf"_a = py::none());
+
+  py::class_<Measured>(m, "Measured")
+      .def(py::init([](int group, double sum, bool wide) {
+             return Measured{group, sum, wide};
+           }),
+           "group"_a, "squares"_a, "wide"_a);
+  py::class_<GradientStage>(m, "Stage")
+      .def_readonly("scale", &GradientStage::scale)
+      .def_readonly("limit", &GradientStage::limit)
+      .def_property_readonly("changes_nothing", &GradientStage::changes_nothing);
+  py::class_<Clipping>(m, "Clipping")
+      .def_property_readonly("norm",
+                             [](const Clipping& c) -> std::optional<double> {
+                               if (!c.measured) return std::nullopt;
+                               return c.norm;
+                             })
+      .def_readonly("skip", &Clipping::skip)
+      .def_readonly("stages", &Clipping::stages);
+  m.def("judge", &judge, "measured"_a, "hyper"_a, "options"_a);
 }
 
 }  // namespace subgrad

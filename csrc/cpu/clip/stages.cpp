@@ -25,22 +25,36 @@ struct Member {
   bool wide;
 };
 
+// The exponent that all sums are brought to: the largest of what there is anything of.
+int common_exponent(const SquareSums& found, const std::vector<Measured>& others) {
+  bool any = std::any_of(found.sums.begin(), found.sums.end(), [](double s) { return s != 0.0; });
+  int exponent = any ? found.exponent : 0;
+  for (const Measured& m : others) {
+    if (m.sum == 0.0) continue;
+    exponent = any ? std::max(exponent, m.exponent) : m.exponent;
+    any = true;
+  }
+  return exponent;
+}
+
 std::vector<Member> members_of(const std::vector<Gradient>& gradients,
                                const std::vector<int>& group_of, const SquareSums& found,
-                               const std::vector<Measured>& others, NormScope scope) {
+                               const std::vector<Measured>& others, NormScope scope, int exponent) {
   std::vector<Member> members;
   members.reserve(gradients.size() + others.size());
-  const auto add = [&](int group, double sum, bool wide) {
+  const auto add = [&](int group, double sum, int from, bool wide) {
     const auto g = static_cast<std::size_t>(group);
     const std::size_t s = scope == NormScope::global  ? 0
                           : scope == NormScope::group ? g
                                                       : members.size();
+    if (from != exponent) sum = std::ldexp(sum, 2 * (from - exponent));
     members.push_back({g, s, sum, wide});
   };
   for (std::size_t i = 0; i < gradients.size(); ++i) {
-    add(group_of[i], found.sums.empty() ? 0.0 : found.sums[i], gradients[i].dtype == DType::f64);
+    add(group_of[i], found.sums.empty() ? 0.0 : found.sums[i], found.exponent,
+        gradients[i].dtype == DType::f64);
   }
-  for (const Measured& m : others) add(m.group, std::ldexp(m.sum, -2 * found.exponent), m.wide);
+  for (const Measured& m : others) add(m.group, m.sum, m.exponent, m.wide);
   return members;
 }
 
@@ -48,16 +62,16 @@ std::size_t scope_count(NormScope scope, std::size_t groups, std::size_t members
   return scope == NormScope::global ? 1 : scope == NormScope::group ? groups : members;
 }
 
-bool needs_norm(const std::vector<DenseGroup>& groups, const ClipOptions& options) {
+}  // namespace
+
+bool measures(const std::vector<DenseGroup>& groups, const ClipOptions& options) {
   return options.measure || options.skip_nonfinite ||
          std::any_of(groups.begin(), groups.end(),
                      [](const DenseGroup& g) { return g.params.max_norm != kAbsent; });
 }
 
-}  // namespace
-
 bool clips(const std::vector<DenseGroup>& groups, const ClipOptions& options) {
-  return options.grad_scale != 1.0 || needs_norm(groups, options) ||
+  return options.grad_scale != 1.0 || options.found_inf || measures(groups, options) ||
          std::any_of(groups.begin(), groups.end(),
                      [](const DenseGroup& g) { return g.params.clip_value != kAbsent; });
 }
@@ -65,10 +79,12 @@ bool clips(const std::vector<DenseGroup>& groups, const ClipOptions& options) {
 Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<int>& group_of,
                      const std::vector<DenseGroup>& groups, const ClipOptions& options,
                      const std::vector<Measured>& others) {
-  const bool measured = needs_norm(groups, options);
-  const SquareSums found = measured ? square_sums(gradients) : SquareSums();
+  const bool measured = measures(groups, options);
+  SquareSums found = measured ? square_sums(gradients) : SquareSums();
+  const int exponent = common_exponent(found, others);
   const std::vector<Member> members =
-      members_of(gradients, group_of, found, others, options.scope);
+      members_of(gradients, group_of, found, others, options.scope, exponent);
+  found.exponent = exponent;
 
   const double unscale = 1.0 / options.grad_scale;
   Scopes scopes(scope_count(options.scope, groups.size(), members.size()));
@@ -79,8 +95,10 @@ Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<i
     all += m.sum;
   }
   Clipping clipping;
+  clipping.looked = true;
+  clipping.measured = measured;
   if (measured) clipping.norm = found.norm(all) * std::fabs(unscale);
-  clipping.skip = options.skip_nonfinite && !std::isfinite(all);
+  clipping.skip = options.found_inf || (options.skip_nonfinite && !std::isfinite(all));
 
   bool changes = false;
   for (const Member& m : members) {
