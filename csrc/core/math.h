@@ -76,25 +76,6 @@ SGF_HD double within(double x, double low, double high) {
   return high < x ? high : x;
 }
 
-// flip_sign(x, mask): mask is 0.0 (keep) or -0.0 (negate), as an exclusive or of bits, so that it
-// is exact for every value, NaN included.
-SGF_HD float flip_sign(float x, float mask) {
-  std::uint32_t a, b;
-  memcpy(&a, &x, sizeof a);
-  memcpy(&b, &mask, sizeof b);
-  a ^= b;
-  memcpy(&x, &a, sizeof x);
-  return x;
-}
-SGF_HD double flip_sign(double x, double mask) {
-  std::uint64_t a, b;
-  memcpy(&a, &x, sizeof a);
-  memcpy(&b, &mask, sizeof b);
-  a ^= b;
-  memcpy(&x, &a, sizeof x);
-  return x;
-}
-
 // A magnitude as an unsigned integer: the bits of |x| order as magnitudes do, and NaN comes last.
 template <class C>
 struct KeyOf;

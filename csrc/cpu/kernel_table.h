@@ -12,9 +12,9 @@
 namespace subgrad {
 
 // One contiguous run of `n` elements: param and momentum are updated in place. `momentum` may be
-// null where the rule has none.
+// null where the rule has none. `scale`: what the gradient is multiplied by.
 using DenseKernel = void (*)(void* param, const void* grad, void* momentum, std::int64_t n,
-                             const SgdParams& params);
+                             const SgdParams& params, double scale);
 
 // Where to report what was kept of a run: indices, of 4 or 8 bytes, counted from `first`, and
 // values; nowhere if null. Whole registers are written, so there must be room for kKeptSlack more

@@ -26,18 +26,18 @@ inline namespace SGF_ISA {
 // What the equations multiply by. C is the arithmetic type, float or double.
 template <class C>
 struct SgdCoefficients {
-  C minus_lr, momentum, gradient_share, weight_decay, decay_factor, sign;
+  C minus_lr, momentum, gradient_share, weight_decay, decay_factor, gradient_scale;
   SoftThreshold<C> soft_threshold;
 
   // Differences are taken in double and rounded once, as Python does before it hands a scalar to
-  // torch.
-  static SGF_HD SgdCoefficients of(const SgdParams& p) {
+  // torch. `scale`: what the gradient is multiplied by before all else.
+  static SGF_HD SgdCoefficients of(const SgdParams& p, double scale = 1.0) {
     return {static_cast<C>(-p.lr),
             static_cast<C>(p.momentum),
             static_cast<C>(1.0 - p.dampening),
             static_cast<C>(p.weight_decay),
             static_cast<C>(1.0 - p.lr * p.weight_decay),
-            p.maximize ? C(-0.0) : C(0.0),
+            static_cast<C>(p.maximize ? -scale : scale),
             SoftThreshold<C>::of(p.lr * p.l1)};
   }
 };
@@ -49,15 +49,16 @@ struct Sgd : SgdCoefficients<C> {
 
   using Coefficients = SgdCoefficients<C>;
   using Coefficients::decay_factor;
+  using Coefficients::gradient_scale;
   using Coefficients::gradient_share;
   using Coefficients::minus_lr;
   using Coefficients::momentum;
-  using Coefficients::sign;
   using Coefficients::soft_threshold;
   using Coefficients::weight_decay;
 
   SGF_HD explicit Sgd(const Coefficients& c) : Coefficients(c) {}
-  SGF_HD explicit Sgd(const SgdParams& p) : Coefficients(Coefficients::of(p)) {}
+  SGF_HD explicit Sgd(const SgdParams& p, double scale = 1.0)
+      : Coefficients(Coefficients::of(p, scale)) {}
 
   // w: parameter, m: momentum buffer, g: gradient.
   template <class V>
@@ -71,7 +72,7 @@ struct Sgd : SgdCoefficients<C> {
   // adds it to what it holds back.
   template <class V>
   SGF_HD V direction(V& w, V& m, V g) const {
-    g = flip_sign(g, splat<V>(sign));
+    g = mul(splat<V>(gradient_scale), g);
     if constexpr (kDecay == Decay::coupled) g = fma(splat<V>(weight_decay), w, g);
     if constexpr (kDecay == Decay::decoupled) w = mul(splat<V>(decay_factor), w);
     if constexpr (kBuffer == Buffer::set) m = g;

@@ -94,7 +94,7 @@ std::uint64_t run_case(int rule, int types, std::size_t n) {
   const auto& [param, grad, momentum] = subgrad::kDenseTypes[types];
   auto w = array(param, n, 1 + n), g = array(grad, n, 2 + n), m = array(momentum, n, 3 + n);
   const auto count = static_cast<std::int64_t>(n);
-  subgrad::kernels().dense[rule][types](w.data(), g.data(), m.data(), count, params);
+  subgrad::kernels().dense[rule][types](w.data(), g.data(), m.data(), count, params, 1.0);
   return hash(momentum, m, hash(param, w, 0xcbf29ce484222325ULL));
 }
 

@@ -15,15 +15,19 @@ namespace {
 // pybind11's dispatch took some 3% of the step.
 PyObject* optimizer_step(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
   try {
-    if (count != 2 || !PyList_Check(arguments[0]) || !PyDict_Check(arguments[1])) {
-      throw py::type_error("step: expected a list (param_groups) and a dict (state)");
+    if (count < 2 || count > 3 || !PyList_Check(arguments[0]) || !PyDict_Check(arguments[1])) {
+      throw py::type_error("step: expected a list (param_groups), a dict (state) and options");
+    }
+    const ClipOptions* options = nullptr;
+    if (count == 3 && arguments[2] != Py_None) {
+      options = py::handle(arguments[2]).cast<const ClipOptions*>();
     }
     auto* const instance = reinterpret_cast<py::detail::instance*>(self);
     auto* const plan = instance->get_value_and_holder().value_ptr<OptimizerPlan>();
     if (plan == nullptr) throw py::type_error("step: __init__() was not called");
     return plan
         ->step(py::reinterpret_borrow<py::list>(arguments[0]),
-               py::reinterpret_borrow<py::dict>(arguments[1]))
+               py::reinterpret_borrow<py::dict>(arguments[1]), options)
         .release()
         .ptr();
   } catch (...) {
@@ -35,7 +39,7 @@ PyObject* optimizer_step(PyObject* self, PyObject* const* arguments, Py_ssize_t 
 void add_optimizer_step(const py::handle& type) {
   static PyMethodDef method = {
       "step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&optimizer_step)),
-      METH_FASTCALL, "step($self, param_groups, state, /)\n--\n\n"};
+      METH_FASTCALL, "step($self, param_groups, state, options=None, /)\n--\n\n"};
   PyObject* const step = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method);
   if (step == nullptr) throw py::error_already_set();
   type.attr("step") = py::reinterpret_steal<py::object>(step);
@@ -73,7 +77,10 @@ void register_optimizer(py::module_& m) {
   py::class_<OptimizerPlan> plan(m, "Plan", collected<OptimizerPlan>());
   plan.def(py::init<const py::list&, const py::dict&, const py::list&>(), "param_groups"_a,
            "state"_a, "entries"_a)
-      .def("finish", &OptimizerPlan::finish, "row_steps"_a, "slots"_a);
+      .def("judge", &OptimizerPlan::judge, "others"_a, py::return_value_policy::copy)
+      .def("finish", &OptimizerPlan::finish, "row_steps"_a, "slots"_a)
+      .def_property_readonly("clipping", &OptimizerPlan::clipping,
+                             py::return_value_policy::copy);
   add_optimizer_step(plan);
 }
 

@@ -70,27 +70,40 @@ void OptimizerPlan::add(const py::tuple& entry) {
   e.type = type_index(Py_TYPE(param.ptr()));
   e.group = entry[0].cast<int>();
   e.first = entry[3].cast<bool>();
-  any_first_ = any_first_ || e.first;
+  const py::object average = entry[4];
+  const bool first_average = entry[5].cast<bool>();
+  any_first_ = any_first_ || e.first || first_average;
   params_.append(param);
   const Where param_where{"params", index};
-  if (!entry[4].cast<bool>() || !steppable(param, param_where)) return;
+  if (!entry[6].cast<bool>() || !steppable(param, param_where)) return;
 
   e.tensor = static_cast<int>(plan_.size());
   plan_.add(view_array(param, param_where, Memory::any), param_where, e.group);
   momenta_.emplace_back();
+  averages_.emplace_back();
   if (!momentum.is_none()) {
     const Where where{"momentum_buffers", index};
-    const ArrayView view = view_array(momentum, where, Memory::any);
-    plan_.add_momentum(view, where);
+    plan_.add_momentum(view_array(momentum, where, Memory::any), where);
     momenta_.back() = momentum;
-    if (auto buffer = find_buffer(view.data)) {
-      buffers_.push_back(std::move(buffer));
-    } else {
-      e.foreign = true;
-    }
+    e.foreign = !held_by_us(momentum, where);
+  }
+  if (!average.is_none()) {
+    const Where where{"ema", index};
+    plan_.add_average(view_array(average, where, Memory::any), where, first_average);
+    averages_.back() = average;
+    e.foreign = !held_by_us(average, where) || e.foreign;
+    state_.watch_averages();
   }
   e.form = usual_form(e);
   e.one_element = plan_.param(static_cast<std::size_t>(e.tensor)).size == 1;
+}
+
+// Whether memory of a state is of our making; a share in it is then taken.
+bool OptimizerPlan::held_by_us(const py::object& buffer, const Where& where) {
+  auto share = find_buffer(view_array(buffer, where, Memory::any).data);
+  if (share == nullptr) return false;
+  buffers_.push_back(std::move(share));
+  return true;
 }
 
 int OptimizerPlan::type_index(PyTypeObject* type) {
@@ -114,34 +127,49 @@ TensorForm OptimizerPlan::usual_form(const Entry& e) const {
   return TensorForm(t);
 }
 
-bool OptimizerPlan::same_momentum(const Entry& e) const {
-  const auto tensor = static_cast<std::size_t>(e.tensor);
-  const Extents& extents = plan_.momentum(tensor);
-  const py::object& momentum = momenta_[tensor];
-  const DLPackExchangeAPI* api = exchange_api(Py_TYPE(momentum.ptr()));
+namespace {
+
+bool lies_at(const Extents& extents, const py::object& tensor, const Where& where) {
+  if (!tensor) return true;
+  const DLPackExchangeAPI* api = exchange_api(Py_TYPE(tensor.ptr()));
   ArrayView view;
-  if (api == nullptr) return extents.same(view_array(momentum, {"momentum_buffers"}));
-  return quick_view(api, momentum.ptr(), view, Memory::any) == Quick::ok && extents.same(view);
+  if (api == nullptr) return extents.same(view_array(tensor, where, Memory::any));
+  return quick_view(api, tensor.ptr(), view, Memory::any) == Quick::ok && extents.same(view);
 }
 
-// Whether all momentum memory of ours is where it was. As long as no tensor anywhere has let go of
+}  // namespace
+
+// Whether momentum and average lie where they did.
+bool OptimizerPlan::same_slots(const Entry& e) const {
+  const auto tensor = static_cast<std::size_t>(e.tensor);
+  return lies_at(plan_.momentum(tensor), momenta_[tensor], {"momentum_buffers"}) &&
+         lies_at(plan_.average(tensor), averages_[tensor], {"ema"});
+}
+
+// Whether all memory of ours is where it was. As long as no tensor anywhere has let go of
 // any such memory, it is.
 bool OptimizerPlan::same_buffers() {
   const std::uint64_t released = buffers_released();
   if (released == released_) return true;
   for (const Entry& e : entries_) {
-    if (e.tensor < 0 || e.foreign || !momenta_[static_cast<std::size_t>(e.tensor)]) continue;
-    if (!same_momentum(e)) return false;
+    if (e.tensor < 0 || e.foreign) continue;
+    if (!same_slots(e)) return false;
   }
   released_ = released;
   return true;
+}
+
+// Whether there is an average, if one is to be kept.
+bool OptimizerPlan::has_average(const Entry& e) const {
+  return state_.params(static_cast<std::size_t>(e.group)).ema_decay == kAbsent ||
+         averages_[static_cast<std::size_t>(e.tensor)];
 }
 
 // The way that nearly every gradient of nearly every step takes: the parameter is where it was, and
 // the gradient is a plain tensor laid out like it. False: bind() is to look closer.
 bool OptimizerPlan::bind_usual(const Entry& e, PyObject* grad) {
   const auto group = static_cast<std::size_t>(e.group);
-  if (!e.form || !state_.usual(group)) return false;
+  if (!e.form || !state_.usual(group) || !has_average(e)) return false;
   if (reinterpret_cast<PyObject*>(Py_TYPE(grad)) != tensor_type()) return false;
   DLTensor t;
   const auto tell = types_[static_cast<std::size_t>(e.type)].api->dltensor_from_py_object_no_sync;
@@ -165,6 +193,7 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
   const auto tensor = static_cast<std::size_t>(e.tensor);
   const bool use_momentum = state_.params(group).momentum != 0.0;
   if (use_momentum && !plan_.has_momentum(tensor)) return Bound::stale;
+  if (!has_average(e)) return Bound::stale;
 
   const auto index = static_cast<std::ptrdiff_t>(i);
   const Extents& param = plan_.param(tensor);
@@ -177,7 +206,7 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
   } else if (!param.same(view_array(e.param, {"params", index}))) {
     return Bound::stale;
   }
-  if (e.foreign && use_momentum && !same_momentum(e)) return Bound::stale;
+  if (e.foreign && !same_slots(e)) return Bound::stale;
 
   // A gradient of a subclass may be anything; torch knows what.
   if (reinterpret_cast<PyObject*>(Py_TYPE(grad)) != tensor_type()) return Bound::torch;
@@ -211,7 +240,8 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
   return Bound::yes;
 }
 
-py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& state) {
+py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& state,
+                               const ClipOptions* options) {
   static PyObject* const grad_name = interned("grad");
   refuse_within(work_);
   const AtWork::Scope working(work_);
@@ -240,22 +270,43 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
     }
   }
   if (!remaining.empty() || any_first_) {
+    options_.reset();
+    if (options != nullptr) options_ = *options;
     return py::cast(Outcome{Outcome::Kind::remaining, std::move(remaining)});
   }
+  look(options != nullptr ? *options : ClipOptions(), {});
+  if (clipping_.skip) return forget(), done_;
   announce();
   run();
   return done_;
 }
 
+void OptimizerPlan::look(const ClipOptions& options, const std::vector<Measured>& others) {
+  const std::vector<DenseGroup>& groups = state_.groups();
+  if (clips(groups, options)) {
+    clipping_ = plan_.measure(groups, options, others);
+  } else if (clipping_.looked) {
+    clipping_ = Clipping();
+  }
+}
+
+const Clipping& OptimizerPlan::judge(const std::vector<Measured>& others) {
+  refuse_within(work_);
+  const AtWork::Scope working(work_);
+  look(options_.value_or(ClipOptions()), others);
+  if (clipping_.skip) forget();
+  return clipping_;
+}
+
 void OptimizerPlan::finish(const std::vector<RowStep*>& row_steps,
-                           const std::vector<std::pair<py::object, py::object>>& slots) {
+                           const std::vector<NewSlot>& slots) {
   refuse_within(work_);
   const AtWork::Scope working(work_);
   for (const RowStep* step : row_steps) step->announce();
   announce();
   for (RowStep* step : row_steps) step->run();
   run();
-  for (const auto& [slot, buffer] : slots) set_momentum(slot, buffer);
+  for (const auto& [slot, key, tensor] : slots) set_slot(slot, key.ptr(), tensor);
 }
 
 void OptimizerPlan::announce() const {
@@ -271,14 +322,20 @@ void OptimizerPlan::announce() const {
 }
 
 void OptimizerPlan::run() {
-  plan_.run(state_.groups());
+  plan_.run(state_.groups(), clipping_);
+  forget();
+}
+
+// Lets go of the gradients.
+void OptimizerPlan::forget() {
   for (py::object& grad : grads_) grad = py::object();
 }
 
 int OptimizerPlan::traverse(visitproc visit, void* arg) const {
   Py_VISIT(params_.ptr());
-  for (const py::object& momentum : momenta_) Py_VISIT(momentum.ptr());
-  for (const py::object& grad : grads_) Py_VISIT(grad.ptr());
+  for (const auto* all : {&momenta_, &averages_, &grads_}) {
+    for (const py::object& tensor : *all) Py_VISIT(tensor.ptr());
+  }
   return state_.traverse(visit, arg);
 }
 
@@ -287,6 +344,7 @@ void OptimizerPlan::clear() {
   entries_.clear();
   state_.clear();
   momenta_.clear();
+  averages_.clear();
   grads_.clear();
   params_ = py::list();
 }

@@ -3,7 +3,8 @@
 // (buffers.h).
 #pragma once
 
-#include <utility>
+#include <optional>
+#include <tuple>
 #include <vector>
 
 #include "bindings/border/turns.h"
@@ -21,8 +22,9 @@ struct Remaining {
   bool other_layout;  // only for the gradient's layout, which is not dense
 };
 
-// What a step came to. stale: groups, state, a parameter's memory or the need for a momentum buffer
-// have changed, so a new plan is to be made; nothing has been written.
+// What a step came to. done: it is over, taken or skipped. stale: groups, state, a parameter's memory
+// or the need for a momentum buffer or an average have changed, so a new plan is to be made; nothing
+// has been written.
 struct Outcome {
   enum class Kind : std::uint8_t { done, stale, remaining };
   Kind kind;
@@ -31,20 +33,28 @@ struct Outcome {
 
 class OptimizerPlan {
  public:
-  // `entries` lists (group index, param, momentum buffer or None, first, covered) in the order of
-  // param_groups. An entry that is not covered belongs to torch's own code. `first`: the buffer
-  // holds nothing yet. Raises what DensePlan raises.
+  // `entries` lists (group index, param, momentum buffer or None, first, average or None, first
+  // average, covered) in the order of param_groups. An entry that is not covered belongs to torch's
+  // own code. `first`: the buffer or the average holds nothing yet. Raises what DensePlan raises.
   OptimizerPlan(const py::list& param_groups, const py::dict& state, const py::list& entries);
 
-  // One step; an Outcome. Where entries remain, or buffers that hold nothing yet are to become
-  // state, the plan's own wait for finish(), so that nothing is written if something else raises.
-  py::object step(const py::list& param_groups, const py::dict& state);
+  // One step; an Outcome. Where entries remain, or memory that holds nothing yet is to become state,
+  // the plan's own wait for judge() and finish(), so that nothing is written if something else
+  // raises. Null options: as the groups alone say.
+  py::object step(const py::list& param_groups, const py::dict& state, const ClipOptions* options);
 
-  // Takes the plan's part of the step and these on rows, then puts new momentum buffers into their
-  // slots of the optimizer's state: (slots, buffer). No code of Python's runs from the first weight
-  // that is written to the last slot, so that no interrupt can come in between.
-  void finish(const std::vector<RowStep*>& row_steps,
-              const std::vector<std::pair<py::object, py::object>>& slots);
+  // Looks at all gradients of the step that has begun, those measured elsewhere included; what
+  // becomes of the latter is in the last of the stages.
+  const Clipping& judge(const std::vector<Measured>& others);
+
+  // Takes the plan's part of the step and these on rows, then puts new tensors into their slots of
+  // the optimizer's state: (slots, key, tensor). No code of Python's runs from the first weight that
+  // is written to the last slot, so that no interrupt can come in between.
+  using NewSlot = std::tuple<py::object, py::str, py::object>;
+  void finish(const std::vector<RowStep*>& row_steps, const std::vector<NewSlot>& slots);
+
+  // What the last step that looked at its gradients found.
+  const Clipping& clipping() const { return clipping_; }
 
   // For Python's garbage collector: the plan holds parameters, which may hold their optimizer.
   int traverse(visitproc visit, void* arg) const;
@@ -58,7 +68,7 @@ class OptimizerPlan {
     int group;
     int tensor = -1;  // in plan_, or -1: torch's
     bool first;
-    bool foreign = false;       // its momentum's memory is not ours: look where it is at every step
+    bool foreign = false;       // memory of its state is not ours: look where it is at every step
     bool watch_layout = false;  // a gradient of this parameter was not dense before
     bool one_element = false;
     TensorForm form;  // the parameter's, and what a gradient usually has; none: look closer
@@ -74,24 +84,30 @@ class OptimizerPlan {
   void add(const py::tuple& entry);
   int type_index(PyTypeObject* type);
   TensorForm usual_form(const Entry& entry) const;
-  bool same_momentum(const Entry& entry) const;
+  bool held_by_us(const py::object& buffer, const Where& where);
+  bool same_slots(const Entry& entry) const;
   bool same_buffers();
   bool bind_usual(const Entry& entry, PyObject* grad);
   Bound bind(std::size_t i, PyObject* grad);
+  bool has_average(const Entry& entry) const;
+  void look(const ClipOptions& options, const std::vector<Measured>& others);
   void announce() const;
   void run();
+  void forget();
 
   DensePlan plan_;
   OptimizerState state_;
   std::vector<Entry> entries_;
   std::vector<ParamType> types_;
-  std::vector<py::object> momenta_;             // by tensor of plan_; null: none
+  std::vector<py::object> momenta_, averages_;  // by tensor of plan_; null: none
   std::vector<std::shared_ptr<void>> buffers_;  // shares in the memory that is ours
   std::uint64_t released_;                      // buffers_released() when all were in place
   std::vector<py::object> grads_;  // by entry, for the length of a step; null: not stepped
   py::list params_;                // of all entries
   py::object done_, stale_;        // made once, as nearly every step returns one of them
   bool any_first_ = false;
+  std::optional<ClipOptions> options_;  // of the step that has begun
+  Clipping clipping_;
   AtWork work_;
 };
 

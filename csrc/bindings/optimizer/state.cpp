@@ -12,11 +12,6 @@ PyObject* params_key() {
   return key;
 }
 
-PyObject* momentum_key() {
-  static PyObject* const key = interned("momentum_buffer");
-  return key;
-}
-
 PyObject* lr_key() {
   static PyObject* const key = interned("lr");
   return key;
@@ -29,10 +24,20 @@ PyObject* differentiable_key() {
 
 }  // namespace
 
-void set_momentum(const py::object& slots, const py::object& buffer) {
+PyObject* momentum_key() {
+  static PyObject* const key = interned("momentum_buffer");
+  return key;
+}
+
+PyObject* average_key() {
+  static PyObject* const key = interned("ema");
+  return key;
+}
+
+void set_slot(const py::object& slots, PyObject* key, const py::object& tensor) {
   const int failed = PyDict_Check(slots.ptr())
-                         ? PyDict_SetItem(slots.ptr(), momentum_key(), buffer.ptr())
-                         : PyObject_SetItem(slots.ptr(), momentum_key(), buffer.ptr());
+                         ? PyDict_SetItem(slots.ptr(), key, tensor.ptr())
+                         : PyObject_SetItem(slots.ptr(), key, tensor.ptr());
   if (failed != 0) throw py::error_already_set();
 }
 
@@ -47,9 +52,10 @@ OptimizerState::OptimizerState(const py::list& param_groups, const py::dict& sta
   read_.resize(groups_.size());
   for (const auto& [param, dict] : state) {
     Slot slot{py::reinterpret_borrow<py::object>(param), py::reinterpret_borrow<py::object>(dict),
-              py::object()};
+              py::object(), py::object()};
     if (PyDict_Check(dict.ptr())) {
       slot.momentum = py::reinterpret_borrow<py::object>(dict_item(dict.ptr(), momentum_key()));
+      slot.average = py::reinterpret_borrow<py::object>(dict_item(dict.ptr(), average_key()));
     }
     slots_.push_back(std::move(slot));
   }
@@ -85,6 +91,7 @@ bool OptimizerState::same_state(const py::dict& state) {
     const std::uint64_t version = dict_version(dict);
     if (version != 0 && version == slot.version) continue;
     if (dict_item(dict, momentum_key()) != slot.momentum.ptr()) return false;
+    if (watches_averages_ && dict_item(dict, average_key()) != slot.average.ptr()) return false;
     slot.version = version;
   }
   return true;
@@ -130,6 +137,7 @@ int OptimizerState::traverse(visitproc visit, void* arg) const {
     Py_VISIT(slot.param.ptr());
     Py_VISIT(slot.dict.ptr());
     Py_VISIT(slot.momentum.ptr());
+    Py_VISIT(slot.average.ptr());
   }
   return 0;
 }

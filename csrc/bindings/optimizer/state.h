@@ -14,22 +14,28 @@ namespace subgrad {
 
 namespace py = pybind11;
 
-// Makes a buffer the momentum of a parameter whose state this is.
-void set_momentum(const py::object& slots, const py::object& buffer);
+// The slots of a parameter's state that the kernels write.
+PyObject* momentum_key();
+PyObject* average_key();
+
+void set_slot(const py::object& slots, PyObject* key, const py::object& tensor);
 
 class OptimizerState {
  public:
   // Throws KeyError for a group without "params".
   OptimizerState(const py::list& param_groups, const py::dict& state);
 
-  // Whether groups, their parameters, states and momentum buffers are the same objects as at the
-  // beginning. No tensor is touched.
+  // Whether groups, their parameters, states, momentum buffers and averages (if they are of use)
+  // are the same objects as at the beginning. No tensor is touched.
   bool same(const py::list& param_groups, const py::dict& state) {
     return same_groups(param_groups) && same_state(state);
   }
 
   // Reads the hyper-parameters; throws what Python raises, ValueError for an l1 that is none.
   void read();
+
+  // Averages are of use from now on.
+  void watch_averages() { watches_averages_ = true; }
 
   // What a step is given: of a learning rate that lies on a device (float32) the address.
   const std::vector<DenseGroup>& groups() const { return read_; }
@@ -57,8 +63,8 @@ class OptimizerState {
   };
   // References to all of them are held, so that an address cannot come back as another object.
   struct Slot {
-    py::object param, dict, momentum;
-    std::uint64_t version = 0;  // of the dict, when it last held that momentum
+    py::object param, dict, momentum, average;
+    std::uint64_t version = 0;  // of the dict, when it last held those
   };
 
   bool same_groups(const py::list& param_groups) const;
@@ -68,6 +74,7 @@ class OptimizerState {
   std::vector<Group> groups_;
   std::vector<Slot> slots_;
   std::vector<DenseGroup> read_;
+  bool watches_averages_ = false;
 };
 
 }  // namespace subgrad

@@ -31,9 +31,14 @@ double squares(const void* x, std::int64_t n) {
       add(r, Memory<V>::load(from + i, static_cast<int>(n - i)));
     }
   }
-  double lane[kSquareSums];
-  for (int r = 0; r < registers; ++r) Memory<V>::store(lane + r * width, sum[r]);
-  for (int half = kSquareSums / 2; half > 0; half /= 2) {
+  // The upper half is added to the lower one, and so on: whole registers first.
+  const V one = splat<V>(1.0);
+  for (int half = registers / 2; half > 0; half /= 2) {
+    for (int r = 0; r < half; ++r) sum[r] = fma(one, sum[r + half], sum[r]);
+  }
+  double lane[width];
+  Memory<V>::store(lane, sum[0]);
+  for (int half = width / 2; half > 0; half /= 2) {
     for (int s = 0; s < half; ++s) lane[s] += lane[s + half];
   }
   return lane[0];

@@ -9,20 +9,11 @@
 namespace subgrad {
 namespace {
 
-// Sums of squares by scope, and whether a coefficient of theirs is computed in f64: the widest type
-// of a scope's gradients is the one that torch's norm of them has.
-struct Scopes {
-  std::vector<double> sums;
-  std::vector<char> wide;
-
-  explicit Scopes(std::size_t count) : sums(count), wide(count) {}
-};
-
-// A gradient as far as its norm goes.
-struct Member {
-  std::size_t group, scope;
-  double sum;
-  bool wide;
+// The sum of squares of a scope, and whether its coefficient is computed in f64: the widest type of
+// a scope's gradients is the one that torch's norm of them has.
+struct Scope {
+  double sum = 0.0;
+  bool wide = false;
 };
 
 // The exponent that all sums are brought to: the largest of what there is anything of.
@@ -35,31 +26,6 @@ int common_exponent(const SquareSums& found, const std::vector<Measured>& others
     any = true;
   }
   return exponent;
-}
-
-std::vector<Member> members_of(const std::vector<Gradient>& gradients,
-                               const std::vector<int>& group_of, const SquareSums& found,
-                               const std::vector<Measured>& others, NormScope scope, int exponent) {
-  std::vector<Member> members;
-  members.reserve(gradients.size() + others.size());
-  const auto add = [&](int group, double sum, int from, bool wide) {
-    const auto g = static_cast<std::size_t>(group);
-    const std::size_t s = scope == NormScope::global  ? 0
-                          : scope == NormScope::group ? g
-                                                      : members.size();
-    if (from != exponent) sum = std::ldexp(sum, 2 * (from - exponent));
-    members.push_back({g, s, sum, wide});
-  };
-  for (std::size_t i = 0; i < gradients.size(); ++i) {
-    add(group_of[i], found.sums.empty() ? 0.0 : found.sums[i], found.exponent,
-        gradients[i].dtype == DType::f64);
-  }
-  for (const Measured& m : others) add(m.group, m.sum, m.exponent, m.wide);
-  return members;
-}
-
-std::size_t scope_count(NormScope scope, std::size_t groups, std::size_t members) {
-  return scope == NormScope::global ? 1 : scope == NormScope::group ? groups : members;
 }
 
 }  // namespace
@@ -79,41 +45,63 @@ bool clips(const std::vector<DenseGroup>& groups, const ClipOptions& options) {
 Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<int>& group_of,
                      const std::vector<DenseGroup>& groups, const ClipOptions& options,
                      const std::vector<Measured>& others) {
-  const bool measured = measures(groups, options);
-  SquareSums found = measured ? square_sums(gradients) : SquareSums();
-  const int exponent = common_exponent(found, others);
-  const std::vector<Member> members =
-      members_of(gradients, group_of, found, others, options.scope, exponent);
-  found.exponent = exponent;
-
-  const double unscale = 1.0 / options.grad_scale;
-  Scopes scopes(scope_count(options.scope, groups.size(), members.size()));
-  double all = 0.0;
-  for (const Member& m : members) {
-    scopes.sums[m.scope] += m.sum;
-    scopes.wide[m.scope] |= static_cast<char>(m.wide);
-    all += m.sum;
-  }
   Clipping clipping;
   clipping.looked = true;
-  clipping.measured = measured;
-  if (measured) clipping.norm = found.norm(all) * std::fabs(unscale);
-  clipping.skip = options.found_inf || (options.skip_nonfinite && !std::isfinite(all));
+  clipping.measured = measures(groups, options);
+  SquareSums found = clipping.measured ? square_sums(gradients) : SquareSums();
+  const double unscale = 1.0 / options.grad_scale;
 
-  bool changes = false;
-  for (const Member& m : members) {
-    const SgdParams& params = groups[m.group].params;
-    GradientStage stage{unscale, params.clip_value};
-    if (params.max_norm != kAbsent) {
-      const double norm = found.norm(scopes.sums[m.scope]) * std::fabs(unscale);
-      stage.scale *= scopes.wide[m.scope]
-                         ? clip_coefficient<double>(norm, params.max_norm)
-                         : static_cast<double>(clip_coefficient<float>(norm, params.max_norm));
+  const int exponent = common_exponent(found, others);
+  const auto bring = [exponent](double sum, int from) {
+    return from == exponent ? sum : std::ldexp(sum, 2 * (from - exponent));
+  };
+  for (double& sum : found.sums) sum = bring(sum, found.exponent);
+  found.exponent = exponent;
+
+  // Calls visit(group, sum of squares, wide) for each gradient, those of others last.
+  const auto each = [&](const auto& visit) {
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      const bool wide = gradients[i].dtype == DType::f64;
+      visit(static_cast<std::size_t>(group_of[i]), clipping.measured ? found.sums[i] : 0.0, wide);
     }
-    changes = changes || !stage.changes_nothing();
-    clipping.stages.push_back(stage);
+    for (const Measured& m : others) {
+      visit(static_cast<std::size_t>(m.group), bring(m.sum, m.exponent), m.wide);
+    }
+  };
+  const auto stage_of = [&](const SgdParams& params, const Scope& scope) {
+    GradientStage stage{unscale, params.clip_value};
+    if (params.max_norm == kAbsent) return stage;
+    const double norm = found.norm(scope.sum) * std::fabs(unscale);
+    stage.scale *= scope.wide ? clip_coefficient<double>(norm, params.max_norm)
+                              : static_cast<double>(clip_coefficient<float>(norm, params.max_norm));
+    return stage;
+  };
+
+  Scope all;
+  std::vector<Scope> by_group(groups.size());
+  each([&](std::size_t group, double sum, bool wide) {
+    for (Scope* scope : {&all, &by_group[group]}) {
+      scope->sum += sum;
+      scope->wide = scope->wide || wide;
+    }
+  });
+  if (clipping.measured) clipping.norm = found.norm(all.sum) * std::fabs(unscale);
+  clipping.skip = options.found_inf || (options.skip_nonfinite && !std::isfinite(all.sum));
+
+  std::vector<GradientStage> stages;  // by group, where its tensors share one
+  bool changes = options.scope == NormScope::tensor;
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const Scope& scope = options.scope == NormScope::group ? by_group[g] : all;
+    stages.push_back(stage_of(groups[g].params, scope));
+    changes = changes || !stages[g].changes_nothing();
   }
-  if (!changes) clipping.stages.clear();
+  if (!changes) return clipping;
+  clipping.stages.reserve(gradients.size() + others.size());
+  each([&](std::size_t group, double sum, bool wide) {
+    clipping.stages.push_back(options.scope == NormScope::tensor
+                                  ? stage_of(groups[group].params, {sum, wide})
+                                  : stages[group]);
+  });
   return clipping;
 }
 

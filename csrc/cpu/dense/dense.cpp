@@ -37,18 +37,19 @@ std::vector<Group> with_kernels(const KernelTable& table, const std::vector<Dens
   return all;
 }
 
-void step_range(const std::vector<Group>& groups, const DenseTensor& s, std::int64_t begin,
-                std::int64_t end) {
+void step_range(const std::vector<Group>& groups, const DenseTensor& s, double scale,
+                std::int64_t begin, std::int64_t end) {
   const auto& [params, kernels] = groups[static_cast<std::size_t>(s.group)];
   const DenseKernel kernel = kernels[s.first ? 1 : 0][s.types];
   const DenseTypes& types = kDenseTypes[s.types];
   if (s.layout != nullptr) {
-    step_strided(*s.layout, kernel, types, s.param, s.grad, s.momentum, params, begin, end);
+    step_strided(*s.layout, kernel, types, s.param, s.grad, s.momentum, params, scale, begin,
+                 end);
     return;
   }
   const auto bytes = [begin](DType t) { return begin * static_cast<std::int64_t>(size_of(t)); };
   kernel(offset(s.param, bytes(types.param)), offset(s.grad, bytes(types.grad)),
-         offset(s.momentum, bytes(types.momentum)), end - begin, params);
+         offset(s.momentum, bytes(types.momentum)), end - begin, params, scale);
 }
 
 // The bytes of a tensor's step, its stages' included.
@@ -65,7 +66,7 @@ void run_dense(const std::vector<DenseTensor>& tensors, const std::vector<DenseG
   share_work(
       tensors.size(), [&](std::size_t i) { return load_of(tensors[i]); },
       [&](std::size_t i, std::int64_t begin, std::int64_t end) {
-        step_range(all, tensors[i], begin, end);
+        step_range(all, tensors[i], 1.0, begin, end);
       });
 }
 
@@ -82,8 +83,8 @@ void run_staged(const std::vector<DenseTensor>& tensors, const std::vector<Dense
         };
         begin = from_end(std::exchange(end, from_end(begin)));
         const GradientStage& stage = stages[last - i];
-        if (stage.changes_nothing() && s.average == nullptr) {
-          step_range(all, s, begin, end);
+        if (stage.limit == kAbsent && s.average == nullptr) {
+          step_range(all, s, stage.scale, begin, end);
           return;
         }
         const auto& [params, kernels] = all[static_cast<std::size_t>(s.group)];

@@ -31,10 +31,10 @@ struct DenseBlock {
 // before it. The tail goes through the same rule with masked loads and stores.
 template <class Rule, class P, class G, class M>
 void dense_step(void* param, const void* grad, void* momentum, std::int64_t n,
-                const SgdParams& params) {
+                const SgdParams& params, double scale) {
   using V = Vec<compute_t<P>>;
   using Block = DenseBlock<Rule, V, P, G, M>;
-  const Rule rule(params);
+  const Rule rule(params, scale);
   P* w = static_cast<P*>(param);
   const G* g = static_cast<const G*>(grad);
   M* m = static_cast<M*>(momentum);

@@ -71,9 +71,9 @@ void StagedTensor::step(std::int64_t begin, std::int64_t end) const {
     w.widen();
     m.widen();
   }
-  // A widened weight meets a widened gradient: there is no other combination of types.
-  const bool staged = !stage.changes_nothing() || (average != nullptr && types.grad != wide);
-  const DType gradient = staged ? wide : types.grad;
+  const bool limited = stage.limit != kAbsent;
+  const DType gradient = limited ? wide : types.grad;
+  const double scale = limited ? 1.0 : stage.scale;
   const DType momentum = tensor.momentum != nullptr ? m.type() : w.type();
   const DenseKernel kernel = kernels[dense_types_row(w.type(), gradient, momentum)];
   const ClipKernel clip =
@@ -87,12 +87,12 @@ void StagedTensor::step(std::int64_t begin, std::int64_t end) const {
   for (std::int64_t c = chunks; c-- > 0;) {
     const std::int64_t at = begin + c * kChunk, n = std::min(kChunk, end - at);
     const void* from = g.load(at, n, true);
-    if (staged) {
+    if (limited) {
       clip(from, prepared, n, stage);
       from = prepared;
     }
     void* const weights = w.load(at, n, true);
-    kernel(weights, from, m.load(at, n, !tensor.first), n, params);
+    kernel(weights, from, m.load(at, n, !tensor.first), n, params, scale);
     if (average != nullptr) {
       void* const averages = e.load(at, n, !average->first);
       if (average->first) {

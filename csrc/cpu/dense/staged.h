@@ -1,5 +1,5 @@
-// The dense step with stages beside its rule: gradients that are scaled or limited on their way, and
-// averages of the weights.
+// The dense step with stages that no kernel of a rule has: gradients that are limited on their way,
+// and averages of the weights.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 namespace subgrad {
 
 // What is needed to step a part of a tensor by chunks that stay in the first-level cache: the
-// gradient is taken through its stage to a buffer, the rule's kernel steps, the average moves
+// gradient is taken through its stage to a buffer where it has a limit, the rule's kernel steps, the average moves
 // towards the new weights (16-bit ones before they are rounded).
 struct StagedTensor {
   const DenseTensor& tensor;

@@ -100,12 +100,14 @@ void RowStepper::step(std::int64_t bucket) const {
 
 void RowStepper::step_row(std::int64_t position, Scout& scout) const {
   const Row row = row_at(position);
-  const bool is_alone = alone(position), staged = !stage_.changes_nothing();
-  if (is_alone && !staged) {
+  const bool is_alone = alone(position), limited = stage_.limit != kAbsent;
+  if (is_alone && !limited) {
     scout.advance();
-    step_[row.first](row.param, values_at(position), row.momentum, s_.length, params_);
+    step_[row.first](row.param, values_at(position), row.momentum, s_.length, params_,
+                     stage_.scale);
     return;
   }
+  const double scale = limited ? 1.0 : stage_.scale;
   Sum sum;
   for (std::int64_t begin = 0; begin < s_.length; begin += kSumElements) {
     const std::int64_t n = std::min(kSumElements, s_.length - begin);
@@ -117,12 +119,12 @@ void RowStepper::step_row(std::int64_t position, Scout& scout) const {
       clip_value_(values_at(position) + bytes_of(s_.value_type, begin), sum.bytes, n, stage_);
     } else {
       add_up(position, begin, n, sum.bytes, advance);
-      if (staged) clip_sum_(sum.bytes, sum.bytes, n, stage_);
+      if (limited) clip_sum_(sum.bytes, sum.bytes, n, stage_);
     }
     char* momentum = row.momentum;
     if (momentum != nullptr) momentum += bytes_of(s_.momentum_type, begin);
     step_sum_[row.first](row.param + bytes_of(s_.param_type, begin), sum.bytes, momentum, n,
-                         params_);
+                         params_, scale);
   }
 }
 

@@ -109,7 +109,7 @@ void RowStepper::add_up(std::int64_t position, std::int64_t begin, std::int64_t 
   set_to_nothing(sum, compute_dtype(s_.param_type), n);
   for (std::int64_t i = position; i >= 0; i = duplicates_.next(i)) {
     each();
-    add_(sum, values_at(i) + bytes_of(s_.value_type, begin), nullptr, n, kAddition);
+    add_(sum, values_at(i) + bytes_of(s_.value_type, begin), nullptr, n, kAddition, 1.0);
   }
 }
 

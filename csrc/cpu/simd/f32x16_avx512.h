@@ -39,8 +39,6 @@ SGF_INLINE F32x16 within(F32x16 x, F32x16 low, F32x16 high) {
 SGF_INLINE F64x8 within(F64x8 x, F64x8 low, F64x8 high) {
   return {_mm512_min_pd(high.v, _mm512_max_pd(low.v, x.v))};
 }
-SGF_INLINE F32x16 flip_sign(F32x16 x, F32x16 mask) { return {_mm512_xor_ps(x.v, mask.v)}; }
-SGF_INLINE F64x8 flip_sign(F64x8 x, F64x8 mask) { return {_mm512_xor_pd(x.v, mask.v)}; }
 
 // 16 bf16 -> f32: the bits move up by 16. Back: round to nearest even in integers; the hardware's
 // vcvtneps2bf16 flushes subnormals and so gives other bits.

@@ -45,14 +45,6 @@ SGF_INLINE F64x2 within(F64x2 x, F64x2 low, F64x2 high) {
   const float64x2_t y = vbslq_f64(vcgtq_f64(low.v, x.v), low.v, x.v);
   return {vbslq_f64(vcltq_f64(high.v, y), high.v, y)};
 }
-SGF_INLINE F32x4 flip_sign(F32x4 x, F32x4 mask) {
-  return {
-      vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x.v), vreinterpretq_u32_f32(mask.v)))};
-}
-SGF_INLINE F64x2 flip_sign(F64x2 x, F64x2 mask) {
-  return {
-      vreinterpretq_f64_u64(veorq_u64(vreinterpretq_u64_f64(x.v), vreinterpretq_u64_f64(mask.v)))};
-}
 
 SGF_INLINE float32x4_t bf16_to_f32(uint16x4_t h) {
   return vreinterpretq_f32_u32(vshll_n_u16(h, 16));

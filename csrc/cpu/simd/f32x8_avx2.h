@@ -40,8 +40,6 @@ SGF_INLINE F32x8 within(F32x8 x, F32x8 low, F32x8 high) {
 SGF_INLINE F64x4 within(F64x4 x, F64x4 low, F64x4 high) {
   return {_mm256_min_pd(high.v, _mm256_max_pd(low.v, x.v))};
 }
-SGF_INLINE F32x8 flip_sign(F32x8 x, F32x8 mask) { return {_mm256_xor_ps(x.v, mask.v)}; }
-SGF_INLINE F64x4 flip_sign(F64x4 x, F64x4 mask) { return {_mm256_xor_pd(x.v, mask.v)}; }
 
 SGF_INLINE __m256 bf16_to_f32(__m128i h) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));

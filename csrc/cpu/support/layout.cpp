@@ -134,8 +134,8 @@ void unpack(const Layout& layout, Operand operand, std::int64_t begin, std::int6
 }
 
 void step_strided(const Layout& layout, DenseKernel kernel, const DenseTypes& types, void* param,
-                  const void* grad, void* momentum, const SgdParams& params, std::int64_t begin,
-                  std::int64_t end) {
+                  const void* grad, void* momentum, const SgdParams& params, double scale,
+                  std::int64_t begin, std::int64_t end) {
   using Dim = Layout::Dim;
   const Operand w(param, &Dim::param_stride, types.param);
   const Operand g(const_cast<void*>(grad), &Dim::grad_stride, types.grad);
@@ -147,7 +147,7 @@ void step_strided(const Layout& layout, DenseKernel kernel, const DenseTypes& ty
     pack(layout, w, i, n, packed_w);
     pack(layout, g, i, n, packed_g);
     if (momentum != nullptr) pack(layout, m, i, n, packed_m);
-    kernel(packed_w, packed_g, momentum != nullptr ? packed_m : nullptr, n, params);
+    kernel(packed_w, packed_g, momentum != nullptr ? packed_m : nullptr, n, params, scale);
     unpack(layout, w, i, n, packed_w);
     if (momentum != nullptr) unpack(layout, m, i, n, packed_m);
   }

@@ -50,7 +50,7 @@ void unpack(const Layout& layout, Operand operand, std::int64_t begin, std::int6
 
 // Steps the elements [begin, end) of a laid-out tensor, counted in the layout's order.
 void step_strided(const Layout& layout, DenseKernel kernel, const DenseTypes& types, void* param,
-                  const void* grad, void* momentum, const SgdParams& params, std::int64_t begin,
-                  std::int64_t end);
+                  const void* grad, void* momentum, const SgdParams& params, double scale,
+                  std::int64_t begin, std::int64_t end);
 
 }  // namespace subgrad

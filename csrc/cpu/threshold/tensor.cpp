@@ -124,7 +124,7 @@ std::int64_t ChunkedTensor::release(std::int64_t begin, std::int64_t n, std::uin
     kept = release_(w, m, v, n, application_, cut, to);
   } else {
     kept = take_(v, buffers.grad, n, cut, to);
-    step_(w, buffers.grad, m, n, application_);
+    step_(w, buffers.grad, m, n, application_, 1.0);
   }
   if (writes_momentum) close(s_.momentum, type_, begin, n, m);
   close(s_.param, param_type_, begin, n, w);

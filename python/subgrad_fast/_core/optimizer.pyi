@@ -1,6 +1,7 @@
-from typing import Any
+from typing import Any, TypeAlias
 
 from subgrad_fast._core import SgdParams
+from subgrad_fast._core.clip import Clipping, Measured, Options
 from subgrad_fast._core.rows import RowStep
 
 def new_buffer(like: Any, zeros: bool = False) -> Any: ...
@@ -24,9 +25,23 @@ class Outcome:
     @property
     def remaining(self) -> list[Remaining]: ...
 
+# Group, parameter, momentum, whether it holds nothing yet, average, likewise, covered.
+Entry: TypeAlias = tuple[int, Any, Any, bool, Any, bool, bool]
+
 class Plan:
     def __init__(
-        self, param_groups: list[dict[str, Any]], state: dict[Any, Any], entries: list[Any]
+        self, param_groups: list[dict[str, Any]], state: dict[Any, Any], entries: list[Entry]
     ) -> None: ...
-    def finish(self, row_steps: list[RowStep], slots: list[tuple[dict[str, Any], Any]]) -> None: ...
-    def step(self, param_groups: list[dict[str, Any]], state: dict[Any, Any], /) -> Outcome: ...
+    def step(
+        self,
+        param_groups: list[dict[str, Any]],
+        state: dict[Any, Any],
+        options: Options | None = None,
+        /,
+    ) -> Outcome: ...
+    def judge(self, others: list[Measured]) -> Clipping: ...
+    def finish(
+        self, row_steps: list[RowStep], slots: list[tuple[dict[str, Any], str, Any]]
+    ) -> None: ...
+    @property
+    def clipping(self) -> Clipping: ...

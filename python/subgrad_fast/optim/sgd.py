@@ -19,7 +19,17 @@ from torch.optim.sgd import sgd as torch_sgd
 
 from subgrad_fast._core import Turns
 from subgrad_fast._core import optimizer as core
+from subgrad_fast._core.clip import Clipping, Measured, Options, Stage, judge
 from subgrad_fast._core.rows import RowStep
+from subgrad_fast.dense import NormScope
+from subgrad_fast.optim.averages import (
+    Averaging,
+    Schedule,
+    average_with_torch,
+    new_average,
+    restore_averages,
+)
+from subgrad_fast.optim.stages import GROUP_TERMS, Judging, check_terms, clips, measured, staged
 from subgrad_fast.optim.tensors import (
     Group,
     check_buffers,
@@ -33,10 +43,13 @@ from subgrad_fast.optim.tensors import (
 )
 from subgrad_fast.rows import make_row_step
 
+# What lies beside torch's own state in a pickled or copied optimizer.
+_OWN_STATE = ("_judging", "_schedules", "_averaged_buffers")
+
 _profiler_enabled: Callable[[], bool] = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
 
 
-class SGD(torch.optim.SGD):
+class SGD(Averaging, torch.optim.SGD):
     """``torch.optim.SGD``, its step fused into one pass over memory for all tensors of all groups.
 
     Takes every argument of ``torch.optim.SGD`` and is one (``isinstance``). For float32 and float64
@@ -72,13 +85,25 @@ class SGD(torch.optim.SGD):
             ``state_dict`` have this one key more than torch's, and a ``state_dict`` without it
             leaves it as it is. Of complex weights the modulus shrinks; of a parameter with a
             row-sparse gradient only the rows that it names.
+        max_norm, max_norm_scope, clip_value, skip_nonfinite: as in ``subgrad_fast.sgd_step``:
+            gradients are clipped on their way into the step and stay as they are. Param groups may
+            have their own `max_norm` and `clip_value`; the scope "global" measures all groups
+            together, "group" each for itself, "tensor" each gradient.
+        measure_norm: `grad_norm` is found also where nothing else needs it.
+        ema_decay: an average of the weights is kept (``state[p]["ema"]``), as in
+            ``subgrad_fast.sgd_step``: a number from 0 to 1, or a function of the number of steps
+            averaged so far. Param groups may have their own.
 
     The choice is made by these arguments, not by what a loaded ``state_dict`` says of its writer.
-    Under ``torch.amp.GradScaler`` gradients are unscaled before the step, as for ``fused=False``.
+    Under ``torch.amp.GradScaler`` the step unscales by itself, as torch's does for ``fused=True``;
+    a step that the scaler finds to have overflowed leaves everything as it is.
     """
 
     _plan: core.Plan | None = None
     _turns: Turns  # of the threads that step or load
+    _judging = Judging()
+    _options: Options | None = None  # for a step that no GradScaler takes part in
+    _found: Clipping | None = None  # by the last step that no plan took
 
     def __init__(
         self,
@@ -94,8 +119,17 @@ class SGD(torch.optim.SGD):
         differentiable: bool = False,
         fused: bool | None = None,
         l1: float | Tensor = 0.0,
+        max_norm: float | None = None,
+        max_norm_scope: NormScope = "global",
+        clip_value: float | None = None,
+        skip_nonfinite: bool = False,
+        measure_norm: bool = False,
+        ema_decay: float | Schedule | None = None,
     ) -> None:
         self._turns = Turns()
+        self._schedules, self._averaged_buffers = {}, {}
+        self._judging = Judging(max_norm_scope, bool(skip_nonfinite), bool(measure_norm))
+        self._options = self._judging.options()
         super().__init__(
             params,
             lr,
@@ -108,12 +142,59 @@ class SGD(torch.optim.SGD):
             differentiable=differentiable,
             fused=fused,
         )
-        # torch's fused step unscales by itself; ours leaves that to the GradScaler.
-        self._step_supports_amp_scaling = False
-        if l1_of({"l1": l1}) or any(l1_of(group) for group in self.param_groups):
-            self.defaults["l1"] = l1
-            for group in self.param_groups:
-                group.setdefault("l1", l1)
+        own = {"l1": l1, "max_norm": max_norm, "clip_value": clip_value, "ema_decay": ema_decay}
+        for name, value in own.items():
+            absent = 0.0 if name == "l1" else None
+            if value != absent or any(name in group for group in self.param_groups):
+                self.defaults[name] = value
+                for group in self.param_groups:
+                    group.setdefault(name, value)
+        for index, group in enumerate(self.param_groups):
+            self._take_schedule(index)
+            check_terms(group)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Adds a group, as torch's does; terms that it lacks are the optimizer's own."""
+        super().add_param_group(param_group)
+        self._take_schedule(len(self.param_groups) - 1)
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Asked by GradScaler: whether the step unscales gradients that it finds scaled.
+
+        Code of a user's that sees gradients within the step expects them unscaled, as torch's
+        default hands them to it.
+        """
+        return type(self).step is SGD.step and not (
+            self._optimizer_step_pre_hooks or _global_optimizer_pre_hooks
+        )
+
+    @_step_supports_amp_scaling.setter
+    def _step_supports_amp_scaling(self, value: bool) -> None:
+        """torch's constructor says what its own steps do."""
+
+    @property
+    def grad_norm(self) -> Tensor | None:
+        """The norm of all gradients that the last step found, before they were clipped.
+
+        A float64 tensor without dimensions; of gradients that a GradScaler had scaled, unscaled.
+        None where the last step had no need of it (see `measure_norm`).
+        """
+        found = self._last_found()
+        if found is None or found.norm is None:
+            return None
+        return torch.tensor(found.norm, dtype=torch.float64)
+
+    def _last_found(self) -> Clipping | None:
+        """What the last step found, if it looked at its gradients."""
+        return self._found if self._plan is None else self._plan.clipping
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        for name in _OWN_STATE:
+            if name in self.__dict__:
+                state[name] = self.__dict__[name]
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Takes over a state (unpickled, copied, loaded); its buffers move to memory of ours."""
@@ -121,9 +202,13 @@ class SGD(torch.optim.SGD):
         before = self.__dict__.get("param_groups", [])
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._plan = None
+        for name in ("_schedules", "_averaged_buffers"):
+            self.__dict__.setdefault(name, {})
+        self._options = self._judging.options()
         for group, old in zip(self.param_groups, before, strict=False):
-            if "l1" in old:
-                group.setdefault("l1", old["l1"])
+            for name in ("l1", *GROUP_TERMS, "ema_steps"):
+                if name in old:
+                    group.setdefault(name, old[name])
         for slots in self.state.values():
             buffer = slots.get("momentum_buffer") if isinstance(slots, dict) else None
             # torch's for sparse gradients
@@ -133,6 +218,17 @@ class SGD(torch.optim.SGD):
                 continue
             if is_dense(buffer) and buffer.device.type == "cpu":
                 slots["momentum_buffer"] = new_buffer(buffer).copy_(buffer)
+        for slots in self.state.values():
+            average = slots.get("ema") if isinstance(slots, dict) else None
+            if isinstance(average, Tensor) and is_dense(average) and average.device.type == "cpu":
+                slots["ema"] = new_buffer(average).copy_(average)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's; with averages of a model's buffers, if `ema_buffers` has made any."""
+        state: dict[str, Any] = super().state_dict()
+        if self._averaged_buffers:
+            state["ema_buffers"] = dict(self._averaged_buffers)
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over what `state_dict` returned, of ``torch.optim.SGD`` too.
@@ -142,9 +238,12 @@ class SGD(torch.optim.SGD):
                 shape than its parameter. Nothing has changed then.
         """
 
+        seen: dict[str, Any] = {}
+
         def check(_: Optimizer, hooked: dict[str, Any]) -> None:
             for group, mine in zip(hooked["param_groups"], self.param_groups, strict=False):
                 check_buffers(hooked["state"], group["params"], mine["params"])
+            seen.update(hooked)
 
         with self._turns:
             # The last of the pre-hooks sees what the others have made of it.
@@ -153,6 +252,10 @@ class SGD(torch.optim.SGD):
                 super().load_state_dict(state_dict)
             finally:
                 handle.remove()
+            restore_averages(self, seen)
+            self._averaged_buffers = {
+                name: buffer.clone() for name, buffer in seen.get("ema_buffers", {}).items()
+            }
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Performs a single optimization step. Steps of several threads come one after the other.
@@ -182,51 +285,65 @@ class SGD(torch.optim.SGD):
             with torch.enable_grad():
                 loss = closure()
         with self._turns:
-            outcome = self._try_plan()
+            options, own = self._options, self.__dict__
+            if "found_inf" in own or "grad_scale" in own:  # set by a GradScaler for this step
+                options = self._judging.options(own.get("grad_scale"), own.get("found_inf"))
+            if self._schedules:
+                self._schedule_decays()
+            outcome = self._try_plan(options)
             if outcome is None or not outcome.done:
-                self._step_further(outcome)
+                self._step_further(outcome, options)
+            if self._schedules and not ((found := self._last_found()) and found.skip):
+                self._count_averaged()
         return loss
 
-    def _try_plan(self) -> core.Outcome | None:
+    def _try_plan(self, options: Options | None) -> core.Outcome | None:
         """A step by the plan; None where there is none, or where it has met an overlap."""
         if self._plan is None:
             return None
         try:
-            return self._plan.step(self.param_groups, self.state)
+            return self._plan.step(self.param_groups, self.state, options)
         except core.OverlapError:
             return None  # perhaps with memory that no parameter has any more: a new plan tells
 
-    def _step_further(self, outcome: core.Outcome | None) -> None:
+    def _step_further(self, outcome: core.Outcome | None, options: Options | None) -> None:
         """The step where the plan has not done it all."""
+        if self._swapped:
+            raise RuntimeError("step: the parameters hold their averages (see averaged())")
         if not self._is_ours():
-            self._step_all_with_torch(by_group=True)
+            self._step_all_with_torch(options, by_group=True)
         elif outcome is None or outcome.stale:
-            self._step_with_new_plan()
+            self._step_with_new_plan(options)
         elif self._plan is not None:
-            self._step_remaining(self._plan, outcome, {})
+            self._step_remaining(self._plan, outcome, {}, {})
 
-    def _step_with_new_plan(self) -> None:
+    def _step_with_new_plan(self, options: Options | None) -> None:
         self._plan = None
         try:
-            plan, buffers = self._make_plan()
-            outcome = plan.step(self.param_groups, self.state)
+            plan, buffers, averages = self._make_plan()
+            outcome = plan.step(self.param_groups, self.state, options)
         except core.OverlapError:
             outcome = None  # nothing is written; where order decides the result, torch's is meant
         if outcome is None or outcome.stale:  # also: `params` is not a list
-            self._step_all_with_torch(by_group=False)
+            self._step_all_with_torch(options, by_group=False)
         else:
-            self._step_remaining(plan, outcome, buffers)
+            self._step_remaining(plan, outcome, buffers, averages)
 
     def _step_remaining(
-        self, plan: core.Plan, outcome: core.Outcome, buffers: dict[Tensor, Tensor]
+        self,
+        plan: core.Plan,
+        outcome: core.Outcome,
+        buffers: dict[Tensor, Tensor],
+        averages: dict[Tensor, Tensor],
     ) -> None:
-        """Steps what the plan could not, lets it finish, and makes `buffers` state."""
-        made_buffers = bool(buffers)
+        """Steps what the plan could not, lets it finish, and makes new memory state."""
+        made_some = bool(buffers or averages)
         if not outcome.done:
             torchs: dict[int, list[Tensor]] = defaultdict(list)
             with_rows: dict[int, list[Tensor]] = defaultdict(list)
             for left in outcome.remaining:
                 buffers.pop(left.param, None)
+                averages.pop(left.param, None)
                 rows = left.other_layout and has_row_gradient(
                     left.param, self._momentum_of(left.param)
                 )
@@ -234,56 +351,95 @@ class SGD(torch.optim.SGD):
             row_steps = [
                 self._row_step(index, params, buffers) for index, params in with_rows.items()
             ]
-            for index, params in torchs.items():
-                self._step_with_torch(self.param_groups[index], params, False, False)
-            # Only now, when they hold something, do new buffers become state.
-            with slots_for(self, buffers):
-                slots = [(self.state.setdefault(p, {}), b) for p, b in buffers.items()]
-                plan.finish(row_steps, slots)
+            left_over = [(index, p) for index, params in torchs.items() for p in params]
+            found = plan.judge(self._measured(left_over))
+            if not found.skip:
+                stages = found.stages[len(found.stages) - len(left_over) :]
+                self._step_with_torch(left_over, stages)
+                # Only now, when they hold something, does new memory become state.
+                with slots_for(self, {**buffers, **averages}):
+                    slots = [
+                        (self.state.setdefault(p, {}), key, tensor)
+                        for key, new in (("momentum_buffer", buffers), ("ema", averages))
+                        for p, tensor in new.items()
+                    ]
+                    plan.finish(row_steps, slots)
         # A plan that made some is used up: to it, each step would be the first.
-        self._plan = None if made_buffers else plan
+        self._found = plan.clipping
+        self._plan = None if made_some else plan
 
-    def _step_all_with_torch(self, *, by_group: bool) -> None:
+    def _step_all_with_torch(self, options: Options | None, *, by_group: bool) -> None:
         """The step in torch's code; `by_group`: in the implementation that each group names."""
         for group in self.param_groups:
-            l1_of(group)
-        for group in self.param_groups:
-            how = (group["foreach"], group["fused"]) if by_group else (False, False)
-            self._step_with_torch(group, group["params"], *how)
+            check_terms(group)
+        params = [
+            (index, p)
+            for index, group in enumerate(self.param_groups)
+            for p in group["params"]
+            if p.grad is not None
+        ]
+        self._found = None
+        if options is not None or clips(self.param_groups):
+            hyper = [core.read_group(group, i) for i, group in enumerate(self.param_groups)]
+            self._found = judge(self._measured(params), hyper, options)
+        if self._found is None:
+            self._step_with_torch(params, [], by_group=by_group)
+        elif not self._found.skip:
+            self._step_with_torch(params, self._found.stages, by_group=by_group)
+
+    def _measured(self, params: list[tuple[int, Tensor]]) -> list[Measured]:
+        """The gradients of these, measured by torch where a norm is asked for."""
+        judging = self._judging
+        asked = judging.measure_norm or judging.skip_nonfinite
+        if not asked and all(group.get("max_norm") is None for group in self.param_groups):
+            return [Measured(index, 0.0, False) for index, _ in params]
+        return measured([(index, p.grad) for index, p in params if p.grad is not None])
 
     def _is_ours(self) -> bool:
         """Whether no argument chose torch's own implementation."""
         return self.defaults["foreach"] is None and self.defaults["fused"] is not False
 
     @torch._disable_dynamo  # type: ignore[attr-defined]  # not for torch.compile
-    def _make_plan(self) -> tuple[core.Plan, dict[Tensor, Tensor]]:
-        """A plan for the optimizer as it is now, and the momentum buffers made for it.
+    def _make_plan(self) -> tuple[core.Plan, dict[Tensor, Tensor], dict[Tensor, Tensor]]:
+        """A plan for the optimizer as it is now, and the momentum and averages made for it.
 
-        The buffers are empty: the plan's first step sets them. As they become state afterwards, the
-        plan is then out of date and the next step makes the one that stays.
+        Those are empty: the plan's first step sets them. As they become state afterwards, the plan
+        is then out of date and the next step makes the one that stays.
 
         Raises:
             ValueError: parameters or buffers share memory, or a buffer's shape does not fit.
         """
-        new: dict[Tensor, Tensor] = {}
-        entries: list[tuple[int, Tensor, Tensor | None, bool, bool]] = []
+        momenta: dict[Tensor, Tensor] = {}
+        averages: dict[Tensor, Tensor] = {}
+        entries: list["core.Entry"] = []
         for index, group in enumerate(self.param_groups):
+            averages_kept = group.get("ema_decay") is not None
             for param in group["params"]:
-                buffer = self._momentum_of(param)
-                covered = is_covered(param, buffer)
-                first = (
-                    covered and buffer is None and group["momentum"] != 0 and param.grad is not None
-                )
+                buffer, average = self._momentum_of(param), self._average_of(param)
+                covered = is_covered(param, buffer, average if averages_kept else None)
+                steps = covered and param.grad is not None
+                first = steps and buffer is None and group["momentum"] != 0
                 if first:
-                    buffer = new[param] = new_buffer(param)
-                entries.append((index, param, buffer if covered else None, first, covered))
-        return core.Plan(self.param_groups, self.state, entries), new
+                    buffer = momenta[param] = new_buffer(param)
+                first_average = steps and average is None and averages_kept
+                if first_average:
+                    average = averages[param] = new_average(param)
+                if not covered:
+                    buffer = None
+                if not (covered and averages_kept):
+                    average = None
+                entries.append((index, param, buffer, first, average, first_average, covered))
+        return core.Plan(self.param_groups, self.state, entries), momenta, averages
 
     def _momentum_of(self, param: Tensor) -> Tensor | None:
         buffer: Tensor | None = (
             self.state[param].get("momentum_buffer") if param in self.state else None
         )
         return buffer
+
+    def _average_of(self, param: Tensor) -> Tensor | None:
+        average: Tensor | None = self.state[param].get("ema") if param in self.state else None
+        return average
 
     def _row_step(self, index: int, params: list[Tensor], new: dict[Tensor, Tensor]) -> RowStep:
         """A checked step on the rows that gradients name. Buffers made for it go into `new`."""
@@ -299,10 +455,30 @@ class SGD(torch.optim.SGD):
         return make_row_step(params, [p.grad for p in params], buffers, hyper)
 
     def _step_with_torch(
-        self, group: Group, params: Iterable[Tensor], foreach: bool | None, fused: bool | None
+        self, params: list[tuple[int, Tensor]], stages: list[Stage], *, by_group: bool = False
     ) -> None:
-        params = [p for p in params if p.grad is not None]
-        grads = [p.grad for p in params if p.grad is not None]
+        """Steps parameters with a gradient, given with the number of their group, by torch's code.
+
+        Args:
+            params: what is stepped.
+            stages: of their gradients; none for gradients as they are.
+            by_group: in the implementation that each group names.
+        """
+        for index, group in enumerate(self.param_groups):
+            mine = [i for i, (number, _) in enumerate(params) if number == index]
+            if mine:
+                grads = [staged(params[i][1].grad, stages[i] if stages else None) for i in mine]
+                how = (group["foreach"], group["fused"]) if by_group else (False, False)
+                self._step_group_with_torch(group, [params[i][1] for i in mine], grads, *how)
+
+    def _step_group_with_torch(
+        self,
+        group: Group,
+        params: list[Tensor],
+        grads: list[Tensor],
+        foreach: bool | None,
+        fused: bool | None,
+    ) -> None:
         buffers: list[Tensor | None] = []
         if group["momentum"] != 0:
             # Looked up without making entries, so that an error leaves the state as it was.
@@ -330,6 +506,10 @@ class SGD(torch.optim.SGD):
         if buffers:
             for param, buffer in zip(params, buffers, strict=True):
                 self.state.setdefault(param, {})["momentum_buffer"] = buffer
+        if (decay := group.get("ema_decay")) is not None:
+            for param in params:
+                average = average_with_torch(self._average_of(param), param, decay)
+                self.state.setdefault(param, {})["ema"] = average
 
 
 _hooked_step = Optimizer.profile_hook_step(SGD._step)

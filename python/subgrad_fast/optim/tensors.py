@@ -72,9 +72,21 @@ def shrink(param: Tensor, group: Group, *, differentiable: bool) -> None:
         param.copy_(w - w.clamp(-threshold, threshold))
 
 
-def is_covered(param: Tensor, buffer: Tensor | None) -> bool:
+def average_dtype(param: Tensor) -> torch.dtype:
+    """The dtype of a parameter's average: float32 for 16-bit parameters, else its own."""
+    narrow = param.dtype in (torch.bfloat16, torch.float16)
+    return torch.float32 if narrow else param.dtype
+
+
+def is_covered(param: Tensor, buffer: Tensor | None, average: Tensor | None = None) -> bool:
     """Whether the kernels can step `param`, with torch's bits where those are promised."""
     if not is_dense(param):
+        return False
+    if average is not None and not (
+        is_dense(average)
+        and average.device == param.device
+        and average.dtype == average_dtype(param)
+    ):
         return False
     if buffer is None:
         return True
@@ -127,7 +139,7 @@ def check_buffers(state: dict[Any, Group], numbers: list[Any], params: list[Tens
         params: the parameters that it is to be loaded for.
     """
     for number, param in zip(numbers, params, strict=False):
-        for name in ("momentum_buffer", "residual"):
+        for name in ("momentum_buffer", "residual", "ema"):
             buffer = state.get(number, {}).get(name)
             if isinstance(buffer, Tensor) and buffer.shape != param.shape:
                 raise ValueError(
