@@ -137,11 +137,11 @@ def sgd_step(
         raise ValueError("ema: needed, since ema_decay is given")
     options = None
     if skip_nonfinite or grad_scale != 1.0 or max_norm_scope != "global":
-        options = _clip_options(max_norm_scope, False, skip_nonfinite, grad_scale)
+        options = clip_options(max_norm_scope, False, skip_nonfinite, grad_scale)
     return _core_step(params, grads, momentum_buffers, hyper, first_step, ema, options)
 
 
-def _clip_options(
+def clip_options(
     scope: str, measure: bool, skip_nonfinite: bool, grad_scale: float
 ) -> _core.clip.Options | None:
     """How gradients are judged; None for those that are taken as they come."""
@@ -279,7 +279,7 @@ class FusedSGD:
             clip_value=self.clip_value,
             ema_decay=decay(self._averaged) if callable(decay) else decay,
         )
-        options = _clip_options(
+        options = clip_options(
             self.max_norm_scope, self.measure_norm, self.skip_nonfinite, self.grad_scale
         )
         terms = (hyper, options)

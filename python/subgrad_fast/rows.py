@@ -18,6 +18,7 @@ from subgrad_fast._arrays import (
     raw_view,
     torch_tensors,
 )
+from subgrad_fast.dense import NormScope, clip_options
 
 
 def any_row_sparse(grads: Sequence[Any]) -> bool:
@@ -127,7 +128,12 @@ def row_step(
     decoupled_weight_decay: bool = False,
     l1: float = 0.0,
     first_step: bool = False,
-) -> None:
+    grad_scale: float = 1.0,
+    max_norm: float | None = None,
+    max_norm_scope: NormScope = "global",
+    clip_value: float | None = None,
+    skip_nonfinite: bool = False,
+) -> float | None:
     """Takes one SGD step, in place, on the rows that the gradients name; no other row is touched.
 
     The gradients of a row that is named more than once are added in the order in which they come,
@@ -135,6 +141,10 @@ def row_step(
     and weight decay act on the rows that are named, when they are named, as in
     ``torch.optim.SparseAdam``. A row of a momentum buffer that is all zeros holds nothing: the
     row's step is then a first step (``m = g``, whatever the dampening).
+
+    Gradients may be unscaled and clipped on their way, as in `sgd_step`; the values stay as they
+    are. A gradient's norm is that of its sums, which is the norm that a COO tensor has once it is
+    coalesced.
 
     The work is in proportion to the gradient's rows, whatever the number of rows of the parameter.
     The results have the same bits for any number of threads and on any instruction set.
@@ -158,6 +168,12 @@ def row_step(
         decoupled_weight_decay: shrink the rows that are named instead of adding to their gradient.
         l1: L1 penalty on the rows that are named, >= 0.
         first_step: the momentum buffers hold nothing yet: they are set to zero first, all rows.
+        grad_scale, max_norm, max_norm_scope, clip_value, skip_nonfinite: as in `sgd_step`, for the
+            sums of the rows' gradients.
+
+    Returns:
+        The norm of all gradients together, divided by `grad_scale`, where `max_norm` or
+        `skip_nonfinite` asks for it (it is not finite where the step was skipped); else None.
 
     Raises:
         TypeError: a gradient is not row-sparse, or a dtype is not supported.
@@ -175,7 +191,10 @@ def row_step(
         maximize=maximize,
         decoupled_weight_decay=decoupled_weight_decay,
         l1=l1,
+        max_norm=max_norm,
+        clip_value=clip_value,
     )
+    options = clip_options(max_norm_scope, False, skip_nonfinite, grad_scale)
     single = not isinstance(params := as_sequence(params), list | tuple)
     param_list = as_list(params)
     grad_list = [grads] if single else list(grads)
@@ -187,6 +206,7 @@ def row_step(
     for name, given in (("grads", grad_list), ("momentum_buffers", buffer_list)):
         if (name == "grads" or momentum != 0.0) and len(given) != len(param_list):
             raise ValueError(f"{name}: expected {len(param_list)} like params, got {len(given)}")
-    make_row_step(
+    step = make_row_step(
         param_list, grad_list, buffer_list, hyper, single=single, first_step=first_step
-    ).run()
+    )
+    return step.run(options)

@@ -1,7 +1,6 @@
 // The dense step's doors: a step on arrays as they come, and a plan that holds them.
 #include <pybind11/stl.h>
 
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -154,8 +153,8 @@ class HeldPlan {
   // `make_momenta()` and `make_averages()` give new arrays of zeros, when a step first needs them.
   HeldPlan(const py::object& params, py::object make_momenta, py::object make_averages)
       : make_momenta_(std::move(make_momenta)), make_averages_(std::move(make_averages)) {
-    arrays_ = std::make_shared<HeldArrays>(array_list(params, "params"), none(kMomenta),
-                                           none(kAverages));
+    arrays_ =
+        std::make_shared<HeldArrays>(array_list(params, "params"), none(kMomenta), none(kAverages));
   }
 
   // The norm of the gradients, or None where nobody asked.
@@ -181,8 +180,7 @@ class HeldPlan {
   }
 
   // Goes on with other arrays, or None; `first...`: they hold nothing yet.
-  void hold(const py::object& momenta, bool first, const py::object& averages,
-            bool first_average) {
+  void hold(const py::object& momenta, bool first, const py::object& averages, bool first_average) {
     const Turn turn(turns_);
     arrays_ = std::make_shared<HeldArrays>(arrays_->params(), Companions(kMomenta, momenta, first),
                                            Companions(kAverages, averages, first_average));

@@ -1,9 +1,33 @@
 // The door to the step on rows.
+#include <pybind11/stl.h>
+
+#include <optional>
+
 #include "bindings/border/registrars.h"
 #include "bindings/dense/sgd_params.h"
 #include "bindings/rows/row_step.h"
 
 namespace subgrad {
+namespace {
+
+// The step with nothing beside it; null options: as the terms alone say. The norm of its gradients,
+// or None where nobody asked.
+std::optional<double> run(RowStep& step, const ClipOptions* given) {
+  const std::vector<DenseGroup> groups = {{step.hyper()}};
+  const ClipOptions options = given != nullptr ? *given : ClipOptions();
+  Clipping clipping;
+  if (clips(groups, options)) {
+    clipping = clipping_of({}, {}, groups, options, step.measured(0, measures(groups, options)));
+  }
+  if (!clipping.skip) {
+    step.set_stages(std::move(clipping.stages));
+    step.announce();
+    step.run();
+  }
+  return clipping.measured ? std::optional(clipping.norm) : std::nullopt;
+}
+
+}  // namespace
 
 void register_rows(py::module_& m) {
   using namespace py::literals;
@@ -13,10 +37,9 @@ void register_rows(py::module_& m) {
                     const SgdParams&, bool>(),
            "params"_a, "rows"_a, "values"_a, "momentum_buffers"_a, "single"_a, "hyper"_a,
            "first_step"_a)
-      .def("run", [](RowStep& step) {
-        step.announce();
-        step.run();
-      });
+      .def("measured", &RowStep::measured, "group"_a, "sums"_a = true)
+      .def("set_stages", &RowStep::set_stages, "stages"_a)
+      .def("run", &run, "options"_a = py::none());
 }
 
 }  // namespace subgrad

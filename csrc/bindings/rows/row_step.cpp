@@ -62,15 +62,35 @@ void RowStep::announce() const {
   if (versioned_.size() > 0) increment_versions(versioned_);
 }
 
+RowWork& RowStep::work() {
+  if (work_ == nullptr) work_ = std::make_unique<RowWork>(segments_, hyper_);
+  return *work_;
+}
+
+std::vector<Measured> RowStep::measured(int group, bool sums) {
+  SquareSums found;
+  if (sums) {
+    const WithoutGil released;
+    found = work().square_sums();
+  }
+  found.sums.resize(segments_.size());
+  std::vector<Measured> all;
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    all.push_back({group, found.sums[i], segments_[i].value_type == DType::f64, found.exponent});
+  }
+  return all;
+}
+
 void RowStep::run() {
   const WithoutGil released;
+  RowWork& work = this->work();
   for (std::size_t i = 0; first_step_ && i < plan_.size(); ++i) {
     const RowSegment& s = segments_[i];
     if (s.momentum == nullptr) continue;
     const Extents& momentum = plan_.momentum(i);
     clear_rows(s.momentum, s.momentum_stride, momentum.shape[0], s.length * momentum.itemsize());
   }
-  run_rows(segments_, hyper_);
+  work.run(stages_);
 }
 
 void RowStep::hold(const py::handle& array, const ArrayView& view, bool written) {

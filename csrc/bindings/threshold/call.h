@@ -8,6 +8,7 @@
 
 #include "bindings/dense/sgd_params.h"
 #include "bindings/threshold/plan.h"
+#include "cpu/clip/stages.h"
 
 namespace subgrad {
 
@@ -40,13 +41,16 @@ struct ThresholdReport {
   std::vector<Member> members;      // by tensor
   std::vector<std::int64_t> sizes;  // by tensor
   py::object selections;            // by tensor (indices, values); None unless asked for
+  std::optional<double> grad_norm;  // of all gradients, where somebody asked
   // By group and scope: the threshold that a reusing one goes on with, None for an estimate.
   std::vector<std::vector<std::optional<double>>> following;
 };
 
 class ThresholdCall {
  public:
-  ThresholdCall(int index_bytes, bool measure) : options_{index_bytes, measure} {}
+  // Null `clip`: gradients are judged as the terms alone say.
+  ThresholdCall(int index_bytes, bool measure, const ClipOptions* clip)
+      : options_{index_bytes, measure}, clip_(clip != nullptr ? *clip : ClipOptions()) {}
 
   // Adds a group: arrays or lists of them, as many residuals and momentum buffers as parameters or
   // None. `lr`: an array of one float32 on a device, read there in place of the number, or None.
@@ -66,7 +70,7 @@ class ThresholdCall {
   // `memories`: by group, none or for each scope the dict that keeps its "next_threshold".
   // `thresholds`: a list that is filled with those of the first group, or None. On the
   // host no code of Python's runs between the step and these, so that no interrupt can come in
-  // between.
+  // between. A step that its gradients stop does none of all this, and nothing is kept.
   ThresholdReport run(const py::object& threshold, std::optional<std::int64_t> capacity,
                       const py::object& announced,
                       const std::vector<std::tuple<py::dict, py::str, py::object>>& then,
@@ -94,10 +98,12 @@ class ThresholdCall {
   Part& part_of(std::vector<Part>& parts, std::size_t tensor) const;
   int group_in(Part& part, std::size_t group, std::size_t tensor) const;
   int scope_in(Part& part, const Tensor& tensor) const;
+  Clipping judge(const std::vector<Part>& parts) const;
   void announce(const py::object& announced) const;
   void remember(const std::vector<Part>& parts, const ThresholdReport& report,
                 const std::vector<std::vector<py::dict>>& memories) const;
-  void run_on_host(Part& part, ThresholdReport& report) const;
+  void run_on_host(Part& part, const Clipping& clipping, ThresholdReport& report) const;
+  void keep_nothing(Part& part) const;
   PlaceReport report_of_host(const Part& part, py::list& selections) const;
   void begin_on_device(Part& part, const py::object& threshold,
                        std::optional<std::int64_t> capacity) const;
@@ -105,6 +111,7 @@ class ThresholdCall {
                                py::list& selections) const;
 
   ThresholdOptions options_;
+  ClipOptions clip_;
   ThresholdPlan plan_;
   std::vector<Group> groups_;
   std::vector<Tensor> tensors_;

@@ -50,11 +50,16 @@ void ThresholdCall::remember(const std::vector<Part>& parts, const ThresholdRepo
 
 // --- On the host ---------------------------------------------------------------------------------
 
-void ThresholdCall::run_on_host(Part& part, ThresholdReport& report) const {
+void ThresholdCall::run_on_host(Part& part, const Clipping& clipping,
+                                ThresholdReport& report) const {
   ThresholdResult& result = part.result;
+  std::vector<GradientStage> stages;
+  if (!clipping.stages.empty()) {
+    for (const std::size_t tensor : part.members) stages.push_back(clipping.stages[tensor]);
+  }
   {
     const WithoutGil released;
-    result = run_threshold(part.tensors, part.groups, part.selectors, options_);
+    result = run_threshold(part.tensors, part.groups, part.selectors, options_, stages);
   }
   std::vector<std::int64_t> kept_of(part.scopes.size());
   for (std::size_t i = 0; i < part.tensors.size(); ++i) {
@@ -203,6 +208,16 @@ ThresholdReport ThresholdCall::run(
   for (const Group& group : groups_) report.following.emplace_back(group.scopes);
   py::list selections(options_.index_bytes != 0 ? tensors_.size() : 0);
 
+  const Clipping clipping = judge(parts);
+  if (clipping.measured) report.grad_norm = clipping.norm;
+  if (clipping.skip) {
+    for (std::size_t p = 0; p < parts.size(); ++p) {
+      keep_nothing(parts[p]);
+      report.places[p] = report_of_host(parts[p], selections);
+    }
+    report.selections = options_.index_bytes != 0 ? py::object(selections) : py::none();
+    return report;
+  }
   announce(announced);
   // Devices begin first: that can fail, and they work beside the host.
   for (Part& part : parts) {
@@ -215,7 +230,7 @@ ThresholdReport ThresholdCall::run(
   }
   for (std::size_t p = 0; p < parts.size(); ++p) {
     if (parts[p].place.on_host()) {
-      run_on_host(parts[p], report);
+      run_on_host(parts[p], clipping, report);
     } else {
       report.places[p] = finish_on_device(parts[p], capacity, selections);
     }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/convert.h"
+#include "cpu/clip/blocks.h"
 #include "cpu/kernel_table.h"
 #include "cpu/support/layout.h"
 #include "cpu/support/share.h"
@@ -20,9 +21,7 @@ struct Packed {
   alignas(64) char bytes[kBlockElements * sizeof(double)];
 };
 
-Operand operand_of(const Gradient& g) {
-  return {g.data, &Layout::Dim::grad_stride, g.dtype};
-}
+Operand operand_of(const Gradient& g) { return {g.data, &Layout::Dim::grad_stride, g.dtype}; }
 
 // The elements [begin, begin + n) as one run: where they are, or in `packed`.
 const char* run_of(const Gradient& g, std::int64_t begin, std::int64_t n, Packed& packed) {
@@ -34,15 +33,15 @@ const char* run_of(const Gradient& g, std::int64_t begin, std::int64_t n, Packed
 std::int64_t blocks_of(const Gradient& g) { return (g.n + kBlockElements - 1) / kBlockElements; }
 
 // What visit(data, n, dtype) gives for each block of each gradient, in their order.
-template <class T, class Visit>
-std::vector<T> by_block(const std::vector<Gradient>& gradients, const Visit& visit) {
+template <class Visit>
+std::vector<double> by_block(const std::vector<Gradient>& gradients, const Visit& visit) {
   std::vector<std::int64_t> first(gradients.size());
   std::int64_t blocks = 0;
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     first[i] = blocks;
     blocks += blocks_of(gradients[i]);
   }
-  std::vector<T> found(static_cast<std::size_t>(blocks));
+  std::vector<double> found(static_cast<std::size_t>(blocks));
   const auto load_of = [&](std::size_t i) {
     return Load{gradients[i].n, bytes_of(gradients[i]), kBlockElements};
   };
@@ -58,19 +57,6 @@ std::vector<T> by_block(const std::vector<Gradient>& gradients, const Visit& vis
   return found;
 }
 
-std::vector<double> sums_of(const std::vector<Gradient>& gradients,
-                            const std::vector<double>& blocks) {
-  std::vector<double> sums;
-  sums.reserve(gradients.size());
-  auto block = blocks.begin();
-  for (const Gradient& g : gradients) {
-    double sum = 0.0;
-    for (const auto end = block + blocks_of(g); block != end; ++block) sum += *block;
-    sums.push_back(sum);
-  }
-  return sums;
-}
-
 double element(const char* data, std::int64_t i, DType dtype) {
   double value = 0.0;
   with_element(dtype, [&](auto type) {
@@ -80,8 +66,9 @@ double element(const char* data, std::int64_t i, DType dtype) {
   return value;
 }
 
-// The sum of squares as SquaresKernel adds it, of elements times 2^-exponent.
-double scaled_squares(const char* data, std::int64_t n, DType dtype, int exponent) {
+}  // namespace
+
+double block_squares(const char* data, std::int64_t n, DType dtype, int exponent) {
   double sums[kSquareSums] = {};
   for (std::int64_t i = 0; i < n; ++i) {
     const double x = std::ldexp(element(data, i, dtype), -exponent);
@@ -94,55 +81,31 @@ double scaled_squares(const char* data, std::int64_t n, DType dtype, int exponen
   return sums[0];
 }
 
-// Whether squares of f64 elements may have left the range of f64, or lost bits at its lower end.
-bool out_of_range(const Gradient& g, double sum) {
-  return g.dtype == DType::f64 && g.n > 0 && !(sum > 0x1p-900 && sum < 0x1p1000);
-}
-
-double magnitude_from(std::uint64_t bits, DType dtype) {
+double block_largest(const char* data, std::int64_t n, DType dtype) {
+  const std::uint64_t bits = kernels().largest_bits[static_cast<int>(dtype)](data, n);
   return std::fabs(element(reinterpret_cast<const char*>(&bits), 0, dtype));
 }
 
-}  // namespace
-
-double SquareSums::norm(double sum) const { return std::ldexp(std::sqrt(sum), exponent); }
-
-SquareSums square_sums(const std::vector<Gradient>& gradients) {
-  const KernelTable& table = kernels();
-  SquareSums found;
-  found.sums = sums_of(
-      gradients,
-      by_block<double>(gradients, [&](const char* data, std::int64_t n, DType dtype) {
-        return table.squares[static_cast<int>(dtype)](data, n);
-      }));
-  bool again = false;
-  for (std::size_t i = 0; i < gradients.size(); ++i) {
-    again = again || out_of_range(gradients[i], found.sums[i]);
-  }
-  if (!again) return found;
-  const double largest = largest_magnitude(gradients);
-  if (!(largest > 0.0) || !std::isfinite(largest)) return found;
-  found.exponent = std::ilogb(largest);
-  found.sums = sums_of(
-      gradients,
-      by_block<double>(gradients, [&](const char* data, std::int64_t n, DType dtype) {
-        return scaled_squares(data, n, dtype, found.exponent);
-      }));
-  return found;
-}
-
-double largest_magnitude(const std::vector<Gradient>& gradients) {
-  const KernelTable& table = kernels();
-  const auto blocks =
-      by_block<double>(gradients, [&](const char* data, std::int64_t n, DType dtype) {
-        return magnitude_from(table.largest_bits[static_cast<int>(dtype)](data, n), dtype);
-      });
+double largest_of(const std::vector<double>& blocks) {
   double largest = 0.0;
   for (const double x : blocks) {
     if (std::isnan(x)) return x;
     largest = std::max(largest, x);
   }
   return largest;
+}
+
+double SquareSums::norm(double sum) const { return std::ldexp(std::sqrt(sum), exponent); }
+
+SquareSums square_sums(const std::vector<Gradient>& gradients) {
+  return add_squares(
+      gradients.size(),
+      [&](std::size_t i) { return InBlocks{gradients[i].dtype, blocks_of(gradients[i])}; },
+      [&](const auto& visit) { return by_block(gradients, visit); });
+}
+
+double largest_magnitude(const std::vector<Gradient>& gradients) {
+  return largest_of(by_block(gradients, block_largest));
 }
 
 void clip_gradients(const std::vector<Gradient>& gradients,

@@ -9,23 +9,35 @@
 namespace subgrad {
 namespace {
 
-// The sum of squares of a scope, and whether its coefficient is computed in f64: the widest type of a
-// scope's gradients is the one that torch's norm of them has.
+// The sum of squares of a scope, and whether its coefficient is computed in f64: the widest type of
+// a scope's gradients is the one that torch's norm of them has.
 struct Scope {
   double sum = 0.0;
   bool wide = false;
 };
 
-bool needs_norm(const std::vector<DenseGroup>& groups, const ClipOptions& options) {
+// The exponent that all sums are brought to: the largest of what there is anything of.
+int common_exponent(const SquareSums& found, const std::vector<Measured>& others) {
+  bool any = std::any_of(found.sums.begin(), found.sums.end(), [](double s) { return s != 0.0; });
+  int exponent = any ? found.exponent : 0;
+  for (const Measured& m : others) {
+    if (m.sum == 0.0) continue;
+    exponent = any ? std::max(exponent, m.exponent) : m.exponent;
+    any = true;
+  }
+  return exponent;
+}
+
+}  // namespace
+
+bool measures(const std::vector<DenseGroup>& groups, const ClipOptions& options) {
   return options.measure || options.skip_nonfinite ||
          std::any_of(groups.begin(), groups.end(),
                      [](const DenseGroup& g) { return g.params.max_norm != kAbsent; });
 }
 
-}  // namespace
-
 bool clips(const std::vector<DenseGroup>& groups, const ClipOptions& options) {
-  return options.grad_scale != 1.0 || options.found_inf || needs_norm(groups, options) ||
+  return options.grad_scale != 1.0 || options.found_inf || measures(groups, options) ||
          std::any_of(groups.begin(), groups.end(),
                      [](const DenseGroup& g) { return g.params.clip_value != kAbsent; });
 }
@@ -35,19 +47,25 @@ Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<i
                      const std::vector<Measured>& others) {
   Clipping clipping;
   clipping.looked = true;
-  clipping.measured = needs_norm(groups, options);
-  const SquareSums found = clipping.measured ? square_sums(gradients) : SquareSums();
+  clipping.measured = measures(groups, options);
+  SquareSums found = clipping.measured ? square_sums(gradients) : SquareSums();
   const double unscale = 1.0 / options.grad_scale;
+
+  const int exponent = common_exponent(found, others);
+  const auto bring = [exponent](double sum, int from) {
+    return from == exponent ? sum : std::ldexp(sum, 2 * (from - exponent));
+  };
+  for (double& sum : found.sums) sum = bring(sum, found.exponent);
+  found.exponent = exponent;
 
   // Calls visit(group, sum of squares, wide) for each gradient, those of others last.
   const auto each = [&](const auto& visit) {
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       const bool wide = gradients[i].dtype == DType::f64;
-      visit(static_cast<std::size_t>(group_of[i]), clipping.measured ? found.sums[i] : 0.0,
-            wide);
+      visit(static_cast<std::size_t>(group_of[i]), clipping.measured ? found.sums[i] : 0.0, wide);
     }
     for (const Measured& m : others) {
-      visit(static_cast<std::size_t>(m.group), std::ldexp(m.sum, -2 * found.exponent), m.wide);
+      visit(static_cast<std::size_t>(m.group), bring(m.sum, m.exponent), m.wide);
     }
   };
   const auto stage_of = [&](const SgdParams& params, const Scope& scope) {

@@ -18,8 +18,9 @@ struct ClipOptions {
 // A gradient that somebody else has measured and will scale.
 struct Measured {
   int group;
-  double sum;  // of squares
+  double sum;  // of squares, times 4^exponent
   bool wide;   // its arithmetic is f64's
+  int exponent = 0;
 };
 
 struct Clipping {
@@ -31,7 +32,10 @@ struct Clipping {
   std::vector<GradientStage> stages;
 };
 
-// Whether a step with these terms looks at its gradients, or changes them.
+// Whether a step with these terms asks for the norm of its gradients.
+bool measures(const std::vector<DenseGroup>& groups, const ClipOptions& options);
+
+// Whether it asks for that, or changes them.
 bool clips(const std::vector<DenseGroup>& groups, const ClipOptions& options);
 
 // `group_of`: by gradient. The gradients count as divided by grad_scale: it is part of the stages,

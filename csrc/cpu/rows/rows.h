@@ -6,6 +6,8 @@
 
 #include "core/sgd_params.h"
 #include "core/types.h"
+#include "core/work.h"
+#include "cpu/clip/norm.h"
 
 namespace subgrad {
 
@@ -25,13 +27,51 @@ struct RowSegment {
   DType param_type, value_type, momentum_type;  // a combination of kDenseTypes
 };
 
-// Steps every row that is named, once, with the sum of its gradients, added in the order of their
-// positions in the type that the parameter is computed in. A momentum row that is all zeros holds
-// nothing: it is set, as in a first step. Rows that are not named are neither read nor written, and
-// nothing grows with their number. Scratch: 32 bytes for each row number.
+class Duplicates;
+class RowStepper;
+
+// A step on the rows that are named, each once, with the sum of its gradients, added in the order
+// of their positions in the type that the parameter is computed in. Rows that are not named are
+// neither read nor written, and nothing grows with their number. Scratch: 32 bytes for each row
+// number, 8 more while gradients are measured.
 //
 // The same bits for any number of threads.
-void run_rows(const std::vector<RowSegment>& segments, const SgdParams& params);
+class RowWork {
+ public:
+  // Both are kept by address.
+  RowWork(const std::vector<RowSegment>& segments, const SgdParams& params);
+  ~RowWork();
+  RowWork(const RowWork&) = delete;
+  RowWork& operator=(const RowWork&) = delete;
+
+  // By segment, of the sums that rows are stepped with; added in the order in which rows are first
+  // named.
+  SquareSums square_sums();
+
+  // Takes the step, once; `stages`, by segment or empty, are for those sums. A momentum row that is
+  // all zeros holds nothing: it is set, as in a first step.
+  void run(const std::vector<GradientStage>& stages);
+
+ private:
+  struct Slot {
+    std::size_t segment;
+    std::int64_t part;
+  };
+  template <class Body>
+  static void for_all(int threads, const std::vector<Slot>& slots, const Body& body);
+  template <class Then>
+  void link(const Then& then);
+  template <class Visit>
+  std::vector<double> by_block(const Visit& visit);
+
+  const std::vector<RowSegment>& segments_;
+  int threads_, dealing_threads_;
+  std::int64_t longest_ = 0;  // of the rows that are shared among threads one by one
+  bool linked_ = false;
+  std::vector<Duplicates> duplicates_;  // by segment
+  std::vector<RowStepper> steppers_;    // by segment
+  std::vector<Slot> chunks_, buckets_;
+};
 
 // Sets `count` rows of `row_bytes` bytes, `stride` bytes apart, to zeros.
 void clear_rows(char* rows, std::int64_t stride, std::int64_t count, std::int64_t row_bytes);

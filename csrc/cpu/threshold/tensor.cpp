@@ -39,11 +39,13 @@ void clear(char* residual, DType type, std::int64_t n) {
 
 }  // namespace
 
-ChunkedTensor::ChunkedTensor(const ThresholdTensor& tensor, const ThresholdGroup& p)
+ChunkedTensor::ChunkedTensor(const ThresholdTensor& tensor, const ThresholdGroup& p,
+                             const GradientStage& stage)
     : s_(tensor),
       param_type_(kDenseTypes[tensor.types].param),
       grad_type_(kDenseTypes[tensor.types].grad),
-      type_(compute_dtype(param_type_)) {
+      type_(compute_dtype(param_type_)),
+      stage_(stage) {
   const KernelTable& table = kernels();
   const ThresholdParts parts = threshold_parts(p.params, p.momentum_correction, p.momentum_masking);
   direction_ = parts.direction;
@@ -60,7 +62,13 @@ ChunkedTensor::ChunkedTensor(const ThresholdTensor& tensor, const ThresholdGroup
   }
   const int direction = sgd_rule(direction_, s_.first);
   reads_param_ = kSgdRows[direction].decay != Decay::none;
-  accumulate_ = table.accumulate[direction][s_.types];
+  int types = s_.types;
+  if (!stage_.changes_nothing()) {
+    const auto& clip = type_ == DType::f64 ? table.clip_to_f64 : table.clip_to_f32;
+    clip_ = clip[static_cast<int>(grad_type_)];
+    types = dense_types_row(param_type_, type_, type_);
+  }
+  accumulate_ = table.accumulate[direction][types];
 }
 
 std::int64_t ChunkedTensor::element_bytes() const {
@@ -81,6 +89,13 @@ char* ChunkedTensor::held(std::int64_t begin) const {
   return data == nullptr ? nullptr : data + begin * static_cast<std::int64_t>(size_of(type_));
 }
 
+const char* ChunkedTensor::staged(const char* grad, std::int64_t n,
+                                  ThresholdBuffers& buffers) const {
+  if (clip_ == nullptr) return grad;
+  clip_(grad, buffers.staged, n, stage_);
+  return buffers.staged;
+}
+
 char* ChunkedTensor::accumulate(std::int64_t begin, std::int64_t n,
                                 ThresholdBuffers& buffers) const {
   char *w = nullptr, *m = nullptr;
@@ -94,7 +109,7 @@ char* ChunkedTensor::accumulate(std::int64_t begin, std::int64_t n,
   } else if (s_.residual.layout != nullptr) {
     open(s_.residual, type_, begin, n, v);
   }
-  accumulate_(w, g, m, v, n, direction_);
+  accumulate_(w, staged(g, n, buffers), m, v, n, direction_);
   if (uses_momentum()) close(s_.momentum, type_, begin, n, m);
   return v;
 }
@@ -138,7 +153,7 @@ void ChunkedTensor::preview(const Line* lines, std::int64_t count, void* to) con
   if (reads_param_) gather(s_.param, param_type_, buffers.param);
   if (uses_momentum()) gather(s_.momentum, type_, buffers.momentum);
   gather(s_.grad, grad_type_, buffers.grad);
-  accumulate_(buffers.param, buffers.grad, buffers.momentum, v, n, direction_);
+  accumulate_(buffers.param, staged(buffers.grad, n, buffers), buffers.momentum, v, n, direction_);
 }
 
 }  // namespace subgrad

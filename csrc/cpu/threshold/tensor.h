@@ -18,12 +18,13 @@ inline constexpr std::int64_t kThresholdLine = 16;  // elements: a cache line of
 // Room for a packed chunk of any operand.
 struct ThresholdBuffers {
   static constexpr std::int64_t kBytes = kThresholdChunk * 8;
-  alignas(64) char param[kBytes], grad[kBytes], momentum[kBytes], residual[kBytes];
+  alignas(64) char param[kBytes], grad[kBytes], momentum[kBytes], residual[kBytes], staged[kBytes];
 };
 
 class ChunkedTensor {
  public:
-  ChunkedTensor(const ThresholdTensor& tensor, const ThresholdGroup& group);
+  ChunkedTensor(const ThresholdTensor& tensor, const ThresholdGroup& group,
+                const GradientStage& stage);
 
   const ThresholdTensor& tensor() const { return s_; }
   DType type() const { return type_; }
@@ -54,10 +55,14 @@ class ChunkedTensor {
 
  private:
   bool uses_momentum() const { return direction_.momentum != 0.0; }
+  // A chunk of the gradient as the direction takes it: past its stage, if that changes anything.
+  const char* staged(const char* grad, std::int64_t n, ThresholdBuffers& buffers) const;
 
   ThresholdTensor s_;
   DType param_type_, grad_type_, type_;  // type_: the arithmetic's, the momentum's, the residual's
   SgdParams direction_, application_;
+  GradientStage stage_;
+  ClipKernel clip_ = nullptr;  // null: gradients are taken as they come
   AccumulateKernel accumulate_;
   ReleaseKernel release_ = nullptr;  // null: what is kept is taken out and stepped with
   TakeKernel take_ = nullptr;

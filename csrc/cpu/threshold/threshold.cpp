@@ -48,12 +48,14 @@ class ThresholdStep {
  public:
   ThresholdStep(const std::vector<ThresholdTensor>& tensors,
                 const std::vector<ThresholdGroup>& groups, const std::vector<Selector>& selectors,
-                const ThresholdOptions& options)
+                const ThresholdOptions& options, const std::vector<GradientStage>& stages)
       : options_(options), scopes_(selectors.begin(), selectors.end()) {
     work_.reserve(tensors.size());  // scopes keep addresses
-    for (const ThresholdTensor& s : tensors) {
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      const ThresholdTensor& s = tensors[i];
       Scope& scope = scopes_[static_cast<std::size_t>(s.scope)];
-      work_.emplace_back(s, groups[static_cast<std::size_t>(s.group)]);
+      work_.emplace_back(s, groups[static_cast<std::size_t>(s.group)],
+                         stages.empty() ? GradientStage() : stages[i]);
       if (scope.exact()) work_.back().reserve_residual();
       scope.members.push_back(&work_.back());
       offsets_.push_back(scope.n);
@@ -213,8 +215,9 @@ class ThresholdStep {
 ThresholdResult run_threshold(const std::vector<ThresholdTensor>& tensors,
                               const std::vector<ThresholdGroup>& groups,
                               const std::vector<Selector>& selectors,
-                              const ThresholdOptions& options) {
-  return ThresholdStep(tensors, groups, selectors, options).run();
+                              const ThresholdOptions& options,
+                              const std::vector<GradientStage>& stages) {
+  return ThresholdStep(tensors, groups, selectors, options, stages).run();
 }
 
 double next_threshold(double threshold, std::int64_t kept, std::int64_t target) {

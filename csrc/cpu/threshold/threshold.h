@@ -29,10 +29,12 @@ struct ThresholdResult {
 // Runs a step. The tensors of a scope are computed in one type, f32 or f64. Threshold selectors
 // take one pass over memory, `exact` two and a look at the residual in between. Throws
 // std::bad_alloc before anything is written, or after everything is if only the report did not fit.
+// `stages`: of the tensors' gradients; empty where none changes anything.
 ThresholdResult run_threshold(const std::vector<ThresholdTensor>& tensors,
                               const std::vector<ThresholdGroup>& groups,
                               const std::vector<Selector>& selectors,
-                              const ThresholdOptions& options);
+                              const ThresholdOptions& options,
+                              const std::vector<GradientStage>& stages);
 
 // The multiplicative controller of a reused threshold: the next step's, given how many of `target`
 // were kept; NaN if they were so far off that it should be estimated anew.

@@ -1,6 +1,7 @@
 from typing import Any
 
 from subgrad_fast._core import SgdParams
+from subgrad_fast._core.clip import Options
 
 class Choice:
     def __init__(
@@ -35,10 +36,12 @@ class Report:
     @property
     def selections(self) -> list[tuple[Any, Any]] | None: ...
     @property
+    def grad_norm(self) -> float | None: ...
+    @property
     def following(self) -> list[list[float | None]]: ...
 
 class Call:
-    def __init__(self, index_bytes: int, measure: bool) -> None: ...
+    def __init__(self, index_bytes: int, measure: bool, clip: Options | None = None) -> None: ...
     def add(
         self,
         params: Any,

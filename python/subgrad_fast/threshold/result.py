@@ -35,6 +35,7 @@ class _Report(NamedTuple):
     members: list[_Member]
     sizes: list[int]
     selections: list[tuple[Array, Array]] | None
+    grad_norm: float | None = None
 
 
 Report: TypeAlias = "_core.threshold.Report | _Report"
@@ -50,15 +51,19 @@ class ThresholdResult:
     Attributes:
         sizes: how many elements there are, one number for each tensor.
         selections: what was applied, one `Selection` for each tensor; None unless asked for.
+        grad_norm: the norm of all gradients together, divided by `grad_scale`, before they were
+            clipped: not finite where they stopped the step. None where nothing asked for it.
     """
 
     sizes: list[int]
     selections: list[Selection] | None
+    grad_norm: float | None
 
     def __init__(self, report: Report) -> None:
         self._report = report
         self._places = report.places
         self.sizes = report.sizes
+        self.grad_norm = report.grad_norm
         self.selections = None
         if report.selections is not None:
             thresholds = [self._places[m.place].thresholds[m.scope] for m in report.members]
@@ -83,7 +88,8 @@ class ThresholdResult:
             for place in self._places
         ]
         members = [_Member(m.place, m.tensor, m.scope) for m in self._report.members]
-        return ThresholdResult, (_Report(places, members, self.sizes, self._report.selections),)
+        selections = self._report.selections
+        return ThresholdResult, (_Report(places, members, self.sizes, selections, self.grad_norm),)
 
     @property
     def kept(self) -> list[int]:

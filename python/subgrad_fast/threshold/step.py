@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from subgrad_fast import _core
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence
+from subgrad_fast.dense import NormScope, clip_options
 from subgrad_fast.rows import any_row_sparse
 from subgrad_fast.select.magnitudes import is_together
 from subgrad_fast.select.selectors import Reused, Selector, make_selector
@@ -51,6 +52,11 @@ def threshold_step(
     emit: str | None = None,
     measure: bool = False,
     capacity: int | None = None,
+    grad_scale: float = 1.0,
+    max_norm: float | None = None,
+    max_norm_scope: NormScope = "global",
+    clip_value: float | None = None,
+    skip_nonfinite: bool = False,
 ) -> ThresholdResult:
     """Updates `params` in place by the large entries of a step; `residuals` keep the others.
 
@@ -76,6 +82,12 @@ def threshold_step(
     ``momentum_masking=False`` the step has the bits of `sgd_step` whose momentum buffers have these
     dtypes. A residual that holds nothing is -0.0: that plus x is x for every x, signs of zeros
     included.
+
+    Before all that gradients may be unscaled and clipped on their way, as in `sgd_step`: what comes
+    of them goes into momentum and residual, while they stay as they are. With
+    ``max_norm_scope="tensor"`` that is the local gradient clipping of Deep Gradient Compression.
+    Clipping keeps a residual from taking up a gradient that is out of proportion, which would be
+    applied much later.
 
     Results have the same bits on every instruction set and number of threads. Threshold selectors
     take one pass over memory, an exact density two; where nothing is kept neither the parameter's
@@ -110,6 +122,9 @@ def threshold_step(
             have that length, of which the first ``device_kept[i]`` are set, and what has no room
             stays in the residual; nothing is read by the host, so a graph can be captured. Without
             it the host waits for the counts once, to make arrays of just that length.
+        grad_scale, max_norm, max_norm_scope, clip_value, skip_nonfinite: as in `sgd_step`; for
+            arrays in CPU memory. A step that is skipped writes nothing and keeps nothing: its
+            thresholds are infinity, its energies NaN, and ``Reused`` goes on with what it had.
 
     On a device (CUDA tensors, PyTorch 2.10 or newer) the step runs in torch's current stream there,
     all arrays in the order of their parameters, those of a global scope on one device. Parameters,
@@ -121,8 +136,9 @@ def threshold_step(
         TypeError: an argument is not an array, or its dtype or layout is not supported; or the
             tensors of one global threshold are not all computed in one dtype.
         ValueError: lengths, shapes or devices do not fit, an array to be written is read-only or
-            shares memory with another, or a hyper-parameter is out of range. The message names the
-            argument and its index. Nothing has been written then.
+            shares memory with another, gradients on a device are to be looked at, or a
+            hyper-parameter is out of range. The message names the argument and its index. Nothing
+            has been written then.
     """
     hyper = _core.SgdParams(
         lr,
@@ -132,7 +148,10 @@ def threshold_step(
         nesterov=nesterov,
         maximize=maximize,
         decoupled_weight_decay=decoupled_weight_decay,
+        max_norm=max_norm,
+        clip_value=clip_value,
     )
+    clip = clip_options(max_norm_scope, False, skip_nonfinite, grad_scale)
     params, grads = as_sequence(params), as_sequence(grads)
     if any_row_sparse(as_list(grads) if isinstance(params, list | tuple) else [grads]):
         raise TypeError("grads: name rows; row_step applies such gradients")
@@ -148,7 +167,7 @@ def threshold_step(
         raise ValueError(f"capacity: expected a number >= 0 beside emit, got {capacity!r}")
 
     count = len(params) if isinstance(params, list | tuple) else 1
-    call = _core.threshold.Call(index_bytes, measure)
+    call = _core.threshold.Call(index_bytes, measure, clip)
     call.add(
         params,
         grads,
