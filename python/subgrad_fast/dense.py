@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import quoted
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, fill, is_torch, zeros_like
 
 SgdParams = _core.SgdParams
@@ -124,7 +125,9 @@ class FusedSGD:
         momentum_dtype: str | None = None,
     ) -> None:
         if momentum_dtype not in (None, "float32"):
-            raise ValueError(f"momentum_dtype: expected None or 'float32', got {momentum_dtype!r}")
+            raise ValueError(
+                f"momentum_dtype: expected None or 'float32', got {quoted(momentum_dtype)}"
+            )
         self.lr = lr
         self.momentum = momentum
         self.dampening = dampening
@@ -191,7 +194,7 @@ class FusedSGD:
         """
         saved, first = state["momentum_buffers"], state["first_step"]
         if not isinstance(first, bool | np.bool_):
-            raise TypeError(f"state['first_step']: expected True or False, got {first!r}")
+            raise TypeError(f"state['first_step']: expected True or False, got {quoted(first)}")
         name = "state['momentum_buffers']"
         if not isinstance(saved, list | tuple):
             raise TypeError(f"{name}: expected a list of arrays, got {type(saved).__name__}")

@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import quoted
 from subgrad_fast.rows import has_contiguous_rows
 
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
@@ -131,6 +132,6 @@ def check_buffers(state: dict[Any, Group], numbers: list[Any], params: list[Tens
             buffer = state.get(number, {}).get(name)
             if isinstance(buffer, Tensor) and buffer.shape != param.shape:
                 raise ValueError(
-                    f"state_dict['state'][{number!r}][{name!r}]: expected shape "
+                    f"state_dict['state'][{quoted(number)}][{name!r}]: expected shape "
                     f"{tuple(param.shape)}, got {tuple(buffer.shape)}"
                 )
