@@ -26,6 +26,7 @@ FAMILIES = (
     "sparsify",
     "sampling",
     "loading",
+    "data",
     "optimizer",
     "states",
     "threads",
