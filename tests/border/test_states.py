@@ -39,6 +39,20 @@ OPTIONAL = {"drawn", "exponent"}
 RIGHT: dict[str, list[Any]] = {"exponent": [None], "sampler": []}
 
 
+def moved(kind: str) -> Any:
+    """One that has gone on, so that each part of its state is another than a fresh one's."""
+    made = OBJECTS[kind]()
+    if kind == "fused":
+        made(np.ones(3, np.float32))
+    elif kind == "iterator":
+        next(made)
+    else:
+        next(iter(made))
+    if isinstance(made, sf.WeightedSampler):
+        made.draw(3)
+    return made
+
+
 def snapshot(made: Any) -> Any:
     return repr(made.state_dict())
 
@@ -46,7 +60,7 @@ def snapshot(made: Any) -> Any:
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_a_state_that_is_none_of_its_own_changes_nothing(kind: str) -> None:
     made = OBJECTS[kind]()
-    before, state = snapshot(made), made.state_dict()
+    before, state = snapshot(made), moved(kind).state_dict()
     wrong: list[Any] = [None, 3, "state", [], {}]
     for key in state:
         if key not in OPTIONAL:
@@ -87,11 +101,11 @@ def test_draws_are_rows_whatever_the_state_says(exponent: int) -> None:
 
 
 BUFFERS: list[Any] = [
-    [np.ones(3), np.array([1j, 2, 3])],
-    [np.ones(3), np.ones(4)],
-    [np.ones(3)],
-    [np.ones(3), "ones"],
-    [np.ones(3), np.array([object()] * 3)],
+    [np.full(3, 5.0), np.array([1j, 2, 3])],
+    [np.full(3, 5.0), np.ones(4)],
+    [np.full(3, 5.0)],
+    [np.full(3, 5.0), "ones"],
+    [np.full(3, 5.0), np.array([object()] * 3)],
     np.ones((2, 3)),
     7,
 ]
@@ -150,6 +164,19 @@ def test_threshold_sgd_takes_a_state_whole_or_not_at_all(key: str, value: Any) -
     with pytest.raises((TypeError, ValueError)):
         optimizer.step()
     assert torch.equal(p, at)
+
+
+def test_a_thresholded_step_that_raises_leaves_no_slots_of_state() -> None:
+    torch = pytest.importorskip("torch")
+    from subgrad_fast.optim import ThresholdSGD
+
+    params = [torch.nn.Parameter(torch.ones(4, dtype=d)) for d in (torch.float32, torch.float64)]
+    optimizer = ThresholdSGD(params, lr=0.1, density=0.5, scope="global")
+    for p in params:
+        p.grad = torch.ones_like(p)
+    with pytest.raises(TypeError, match=r"^scope: "):
+        optimizer.step()
+    assert len(optimizer.state) == 0
 
 
 def test_a_loader_counts_batches_from_the_beginning_of_the_epoch() -> None:

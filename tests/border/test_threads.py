@@ -173,6 +173,43 @@ while time.monotonic() < end:
     assert done.returncode == 0, done.stderr
 
 
+REWRITTEN = {
+    "weights": "made = sf.WeightedSampler(weights)",
+    "updates": "made.update(np.arange(N), weights)",
+    "rows of updates": "made.update(positions, np.ones(N))",
+    "rows": "made.importance_weights(positions)",
+    "positions": "sf.Permutation(N).take(positions)",
+}
+
+
+@pytest.mark.parametrize("kind", REWRITTEN)
+def test_what_is_checked_is_a_copy(kind: str) -> None:
+    """Arrays of that size are rewritten without the GIL, while the library looks at them."""
+    done = run_script(f"""
+import contextlib, threading, time
+import numpy as np, subgrad_fast as sf
+
+N = 50_000
+weights, positions = np.ones(N), np.zeros(N, np.int64)
+made = sf.WeightedSampler(np.ones(N))
+
+def write(array, wrong, right):
+    while True:
+        array[:] = wrong
+        array[:] = right
+
+written = (weights, np.nan, 1.0) if {"weights" in REWRITTEN[kind]} else (positions, 2**40, 0)
+threading.Thread(target=write, args=written, daemon=True).start()
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    with contextlib.suppress(IndexError, ValueError):
+        {REWRITTEN[kind]}
+    assert np.isfinite(made.weights).all()
+    assert (positions >= 0).all()
+""")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("work", ["step(g)", "sf.select(g, k=10)", "sampler.draw(200_000)"])
 def test_daemon_threads_do_not_disturb_the_end(work: str) -> None:
     """Python ends a thread that asks for the GIL then, by unwinding it, or lets it hang."""
