@@ -69,6 +69,13 @@ DOORS: dict[str, Callable[[torch.Tensor], object]] = {
     "shrink": lambda gone: sf.soft_threshold_(gone, 0.1),
     "loader": lambda gone: next(iter(sf.BatchLoader(gone, [[1, 2]]))),
     "optimizer": step_with_a_gradient,
+    "mask": lambda _: sf.apply_mask_(ones(), freed_view(4, 8, dtype=torch.bool)),
+    "mask of a state": lambda _: sf.Mask(ones()).load_state_dict(
+        {"masks": [freed_view(4, 8, dtype=torch.bool)]}
+    ),
+    "positions": lambda _: sf.Permutation(9).take(freed_view(2, dtype=torch.int64)),
+    "weights": lambda _: sf.WeightedSampler(freed_view(4)),
+    "out": lambda _: sf.choose(9, 2, out=freed_view(2, dtype=torch.int64)),
 }
 
 

@@ -195,6 +195,17 @@ def test_a_loader_counts_batches_from_the_beginning_of_the_epoch() -> None:
     assert resumed.state_dict()["batches"] == 0
 
 
+@pytest.mark.parametrize("rows", [1, 3000], ids=["in turn", "background"])
+def test_a_batch_that_raises_does_not_count(rows: int) -> None:
+    x = np.zeros((5000, 40), np.float32)
+    loader = sf.BatchLoader(x, [[0] * rows, [len(x)] * rows, [1] * rows])
+    iterator = iter(loader)
+    next(iterator)
+    with pytest.raises(IndexError):
+        next(iterator)
+    assert loader.state_dict()["batches"] == 1
+
+
 def test_a_mapped_file_that_was_cut_is_an_error_when_an_epoch_begins(tmp_path: Any) -> None:
     path = tmp_path / "x.bin"
     x = np.memmap(path, np.float32, "w+", offset=8192, shape=(5000, 64))

@@ -179,6 +179,8 @@ REWRITTEN = {
     "rows of updates": "made.update(positions, np.ones(N))",
     "rows": "made.importance_weights(positions)",
     "positions": "sf.Permutation(N).take(positions)",
+    "indices": "list(sf.BatchLoader(table, [positions] * 3))",
+    "rows of a step": "sf.row_step(table, (positions, np.ones((N, 2), np.float32)), lr=0.0)",
 }
 
 
@@ -192,6 +194,7 @@ import numpy as np, subgrad_fast as sf
 N = 50_000
 weights, positions = np.ones(N), np.zeros(N, np.int64)
 made = sf.WeightedSampler(np.ones(N))
+table = np.zeros((N, 2), np.float32)
 
 def write(array, wrong, right):
     while True:

@@ -138,6 +138,22 @@ def test_samplers(call: str) -> None:
     assert waits(gate, lambda: next(iterator), lambda: SAMPLER[call](sampler, iterator))
 
 
+def test_rows_that_ask_the_iterator_that_asks_for_them() -> None:
+    asked: list[Any] = []
+
+    class Asking(sf.BatchSampler):
+        def rows(self, epoch: int, start: int, count: int) -> Any:
+            while asked:
+                next(asked.pop())
+            return super().rows(epoch, start, count)
+
+    iterator = iter(Asking(9, 9))
+    asked.append(iterator)
+    with pytest.raises(RuntimeError, match=r"^rows: uses the very iterator"):
+        next(iterator)
+    assert np.array_equal(next(iterator), next(iter(sf.BatchSampler(9, 9))))
+
+
 @pytest.mark.parametrize("call", ["next", "close"])
 def test_loaders(call: str) -> None:
     gate = Gate()
