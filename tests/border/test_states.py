@@ -179,15 +179,21 @@ def test_a_thresholded_step_that_raises_leaves_no_slots_of_state() -> None:
     assert len(optimizer.state) == 0
 
 
-def test_a_loader_counts_batches_from_the_beginning_of_the_epoch() -> None:
-    sampler = sf.BatchSampler(20, 2, seed=1)
-    loader = sf.BatchLoader(X, sampler)
+COUNTED: dict[str, Callable[[], Any]] = {
+    "ours": lambda: sf.BatchSampler(20, 2, seed=1),
+    "a list": lambda: np.arange(20).reshape(10, 2).tolist(),
+}
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_a_loader_counts_batches_from_the_beginning_of_the_epoch(kind: str) -> None:
+    loader = sf.BatchLoader(X, COUNTED[kind]())
     iterator = iter(loader)
     for _ in range(3):
         next(iterator)
     state = loader.state_dict()
     assert state["batches"] == 3
-    resumed = sf.BatchLoader(X, sf.BatchSampler(20, 2))
+    resumed = sf.BatchLoader(X, COUNTED[kind]())
     resumed.load_state_dict(state)
     assert resumed.state_dict() == state
     for i, _ in enumerate(resumed):
