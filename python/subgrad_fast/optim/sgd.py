@@ -138,8 +138,11 @@ class SGD(torch.optim.SGD):
         """Takes over what `state_dict` returned, of ``torch.optim.SGD`` too.
 
         Raises:
+            TypeError: a momentum buffer is no tensor.
             ValueError: groups or parameters are others in number, or a momentum buffer has another
-                shape than its parameter. Nothing has changed then.
+                shape than its parameter.
+
+        Nothing has changed then.
         """
 
         def check(_: Optimizer, hooked: dict[str, Any]) -> None:

@@ -120,7 +120,8 @@ def slots_for(optimizer: Optimizer, params: Iterable[Tensor]) -> Iterator[None]:
 
 
 def check_buffers(state: dict[Any, Group], numbers: list[Any], params: list[Tensor]) -> None:
-    """Raises ValueError for a buffer of a saved state that has not the shape of its parameter.
+    """Raises TypeError for a buffer of a saved state that is no tensor, ValueError for one that has
+    not the shape of its parameter.
 
     Args:
         state: what is saved, by the numbers of parameters.
@@ -130,8 +131,12 @@ def check_buffers(state: dict[Any, Group], numbers: list[Any], params: list[Tens
     for number, param in zip(numbers, params, strict=False):
         for name in ("momentum_buffer", "residual"):
             buffer = state.get(number, {}).get(name)
-            if isinstance(buffer, Tensor) and buffer.shape != param.shape:
+            if buffer is None:
+                continue
+            where = f"state_dict['state'][{quoted(number)}][{name!r}]"
+            if not isinstance(buffer, Tensor):
+                raise TypeError(f"{where}: expected a tensor, got {quoted(buffer)}")
+            if buffer.shape != param.shape:
                 raise ValueError(
-                    f"state_dict['state'][{quoted(number)}][{name!r}]: expected shape "
-                    f"{tuple(param.shape)}, got {tuple(buffer.shape)}"
+                    f"{where}: expected shape {tuple(param.shape)}, got {tuple(buffer.shape)}"
                 )
