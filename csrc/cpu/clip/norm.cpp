@@ -20,9 +20,7 @@ struct Packed {
   alignas(64) char bytes[kBlockElements * sizeof(double)];
 };
 
-Operand operand_of(const Gradient& g) {
-  return {g.data, &Layout::Dim::grad_stride, g.dtype};
-}
+Operand operand_of(const Gradient& g) { return {g.data, &Layout::Dim::grad_stride, g.dtype}; }
 
 // The elements [begin, begin + n) as one run: where they are, or in `packed`.
 const char* run_of(const Gradient& g, std::int64_t begin, std::int64_t n, Packed& packed) {
@@ -58,15 +56,16 @@ std::vector<T> by_block(const std::vector<Gradient>& gradients, const Visit& vis
   return found;
 }
 
-std::vector<double> sums_of(const std::vector<Gradient>& gradients,
-                            const std::vector<double>& blocks) {
-  std::vector<double> sums;
+// The sum of each gradient's part of what was found by block.
+std::vector<SquareSum> sums_of(const std::vector<Gradient>& gradients,
+                               const std::vector<double>& blocks, int exponent) {
+  std::vector<SquareSum> sums;
   sums.reserve(gradients.size());
   auto block = blocks.begin();
   for (const Gradient& g : gradients) {
     double sum = 0.0;
     for (const auto end = block + blocks_of(g); block != end; ++block) sum += *block;
-    sums.push_back(sum);
+    sums.push_back({sum, exponent});
   }
   return sums;
 }
@@ -103,32 +102,42 @@ double magnitude_from(std::uint64_t bits, DType dtype) {
   return std::fabs(element(reinterpret_cast<const char*>(&bits), 0, dtype));
 }
 
+// The sum once more, of elements divided by a power of two that is near the largest of them.
+SquareSum scaled_sum(const Gradient& g, const SquareSum& plain) {
+  const double largest = largest_magnitude({g});
+  if (!(largest > 0.0) || !std::isfinite(largest)) return plain;
+  const int exponent = std::ilogb(largest);
+  const auto visit = [&](const char* data, std::int64_t n, DType dtype) {
+    return scaled_squares(data, n, dtype, exponent);
+  };
+  return sums_of({g}, by_block<double>({g}, visit), exponent).front();
+}
+
 }  // namespace
 
-double SquareSums::norm(double sum) const { return std::ldexp(std::sqrt(sum), exponent); }
-
-SquareSums square_sums(const std::vector<Gradient>& gradients) {
-  const KernelTable& table = kernels();
-  SquareSums found;
-  found.sums = sums_of(
-      gradients,
-      by_block<double>(gradients, [&](const char* data, std::int64_t n, DType dtype) {
-        return table.squares[static_cast<int>(dtype)](data, n);
-      }));
-  bool again = false;
-  for (std::size_t i = 0; i < gradients.size(); ++i) {
-    again = again || out_of_range(gradients[i], found.sums[i]);
+void SquareSum::add(const SquareSum& other) {
+  if (exponent == other.exponent || other.value == 0.0) {
+    value += other.value;
+    return;
   }
-  if (!again) return found;
-  const double largest = largest_magnitude(gradients);
-  if (!(largest > 0.0) || !std::isfinite(largest)) return found;
-  found.exponent = std::ilogb(largest);
-  found.sums = sums_of(
-      gradients,
-      by_block<double>(gradients, [&](const char* data, std::int64_t n, DType dtype) {
-        return scaled_squares(data, n, dtype, found.exponent);
-      }));
-  return found;
+  const int common = value == 0.0 ? other.exponent : std::max(exponent, other.exponent);
+  value = std::ldexp(value, 2 * (exponent - common)) +
+          std::ldexp(other.value, 2 * (other.exponent - common));
+  exponent = common;
+}
+
+double SquareSum::norm() const { return std::ldexp(std::sqrt(value), exponent); }
+
+std::vector<SquareSum> square_sums(const std::vector<Gradient>& gradients) {
+  const KernelTable& table = kernels();
+  const auto visit = [&](const char* data, std::int64_t n, DType dtype) {
+    return table.squares[static_cast<int>(dtype)](data, n);
+  };
+  std::vector<SquareSum> sums = sums_of(gradients, by_block<double>(gradients, visit), 0);
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    if (out_of_range(gradients[i], sums[i].value)) sums[i] = scaled_sum(gradients[i], sums[i]);
+  }
+  return sums;
 }
 
 double largest_magnitude(const std::vector<Gradient>& gradients) {

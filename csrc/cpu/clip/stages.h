@@ -1,7 +1,6 @@
 // What a step does to its gradients: measured together, judged, and each given its stage.
 #pragma once
 
-#include <limits>
 #include <vector>
 
 #include "core/work.h"
@@ -23,8 +22,9 @@ struct Measured {
 };
 
 struct Clipping {
-  double norm = std::numeric_limits<double>::quiet_NaN();  // of all gradients, where measured
-  bool skip = false;                                       // nothing is to be written
+  bool measured = false;
+  double norm = 0.0;  // of all gradients, where measured
+  bool skip = false;  // nothing is to be written
   // By gradient, those measured elsewhere last; empty where none changes anything.
   std::vector<GradientStage> stages;
 };
