@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
 
-from benchmarks.dense import peers
+from benchmarks.dense import clip, peers
 from benchmarks.dense.peers import CLIPPED, FORGETTING, NUMPY, TRAINING, TRIAD
 from benchmarks.dense.workloads import mixed_shapes
 from benchmarks.harness import OURS, Contender, Row, Subject, Target
@@ -213,5 +213,11 @@ def large_rows(threads: int) -> list[Row]:
 
 def subject(threads: int) -> Subject:
     """Build the whole table, as far as the machine has the threads for it."""
-    rows = [*loop_rows(), *between_rows(), *hot_rows(), *large_rows(threads)]
+    rows = [
+        *loop_rows(),
+        *between_rows(),
+        *hot_rows(),
+        *large_rows(threads),
+        *clip.rows(threads),
+    ]
     return Subject(rows=[row for row in rows if row.threads <= threads], reference=DEFAULT)

@@ -39,6 +39,7 @@ struct SgdField {
   SgdHome home;
   bool any_sign = false;  // of a number: it may be negative
   bool optional = false;  // of a number: it may be left out
+  bool share = false;     // of a number: it is at most 1
 };
 
 inline constexpr SgdField kSgdFields[] = {
@@ -52,7 +53,7 @@ inline constexpr SgdField kSgdFields[] = {
     {"l1", &SgdParams::l1, nullptr, SgdHome::optimizer},
     {"max_norm", &SgdParams::max_norm, nullptr, SgdHome::optimizer, false, true},
     {"clip_value", &SgdParams::clip_value, nullptr, SgdHome::optimizer, false, true},
-    {"ema_decay", &SgdParams::ema_decay, nullptr, SgdHome::optimizer, false, true},
+    {"ema_decay", &SgdParams::ema_decay, nullptr, SgdHome::optimizer, false, true, true},
 };
 inline constexpr int kSgdFieldCount = sizeof kSgdFields / sizeof kSgdFields[0];
 

@@ -1,5 +1,5 @@
-// What becomes of a gradient before the rule meets it: the coefficient that brings a norm within its
-// bound, and the stage that multiplies and limits elements.
+// What becomes of a gradient before the rule meets it: the coefficient that brings a norm within
+// its bound, and the stage that multiplies and limits elements.
 #pragma once
 
 #include "core/macros.h"
@@ -11,10 +11,9 @@ inline namespace SGF_ISA {
 
 // min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ computes it in the type C, a
 // division by way of the reciprocal included: the same norm makes the same bits. A norm that is NaN
-// makes a coefficient that is NaN.
+// makes a coefficient that is NaN, and so does an infinite one where the bound is infinite too.
 template <class C>
 SGF_HD C clip_coefficient(double norm, double max_norm) {
-  if (max_norm == kAbsent) return C(1);
   const C reciprocal = C(1) / (static_cast<C>(norm) + C(1e-6));
   const C coefficient = reciprocal * static_cast<C>(max_norm);
   return coefficient > C(1) ? C(1) : coefficient;

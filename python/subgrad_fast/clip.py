@@ -68,7 +68,7 @@ def clip_grad_norm_(grads: Arrays, max_norm: float, p: float = 2.0) -> float:
         TypeError, ValueError: as `total_norm` does, for arrays that cannot be written or share
             memory, and for a `max_norm` below 0. Nothing has been written then.
     """
-    return _core.clip.clip_norm(grads, _at_least_zero("max_norm", max_norm), _is_largest(p), False)
+    return _core.clip.clip_norm(grads, _at_least_zero("max_norm", max_norm), _is_largest(p))
 
 
 def clip_grad_value_(grads: Arrays, clip_value: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -145,18 +144,17 @@ def clip_options(
     scope: str, measure: bool, skip_nonfinite: bool, grad_scale: float
 ) -> _core.clip.Options | None:
     """How gradients are judged; None for those that are taken as they come."""
-    if scope == "global" and not (measure or skip_nonfinite) and grad_scale == 1.0:
+    if (
+        measure is skip_nonfinite is False
+        and type(grad_scale) is float
+        and grad_scale == 1.0
+        and type(scope) is str
+        and scope == "global"
+    ):
         return None
     return _core.clip.Options(
-        scope=scope,
-        measure=bool(measure),
-        skip_nonfinite=bool(skip_nonfinite),
-        grad_scale=grad_scale,
+        scope=scope, measure=measure, skip_nonfinite=skip_nonfinite, grad_scale=grad_scale
     )
-
-
-def _not_finite(norm: float | None) -> bool:
-    return norm is not None and not math.isfinite(norm)
 
 
 def _zeros_like_all(params: list[Array], dtype: str | None) -> list[Array]:
@@ -230,14 +228,13 @@ class FusedSGD:
         self.ema_decay = ema_decay
         self._terms: _Terms | None = None
         self._grad_norm: float | None = None
-        self._averaged = 0  # steps
         params = as_sequence(params)
         self._params = as_list(params)
         # Not methods of ours: the plan and this object would hold each other.
         self._new_buffers = partial(_zeros_like_all, self._params, momentum_dtype)
         self._new_averages = partial(_averages_like_all, self._params)
-        hyper, _ = self._read_terms()  # so that wrong numbers are errors here
         self._plan = _core.dense.Plan(params, self._new_buffers, self._new_averages)
+        hyper, _ = self._read_terms()  # so that wrong numbers are errors here
         self._plan.need(hyper)
 
     @property
@@ -279,7 +276,7 @@ class FusedSGD:
             l1=self.l1,
             max_norm=self.max_norm,
             clip_value=self.clip_value,
-            ema_decay=decay(self._averaged) if callable(decay) else decay,
+            ema_decay=decay(self._plan.averaged) if callable(decay) else decay,
         )
         options = clip_options(
             self.max_norm_scope, self.measure_norm, self.skip_nonfinite, self.grad_scale
@@ -301,8 +298,6 @@ class FusedSGD:
         norm = self._plan.step(grads, hyper, options)
         if norm is not None:
             self._grad_norm = norm
-        if self.ema_decay is not None and not (self.skip_nonfinite and _not_finite(norm)):
-            self._averaged += 1
 
     def state_dict(self) -> dict[str, Any]:
         """What a resume needs beside the parameters: copies of momentum buffers and averages."""
@@ -315,7 +310,7 @@ class FusedSGD:
         }
         if self.ema:
             state["ema"] = _copies(self.ema)
-            state["ema_steps"] = self._averaged
+            state["ema_steps"] = self._plan.averaged
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -331,9 +326,7 @@ class FusedSGD:
         buffers = _filled(self._new_buffers, state["momentum_buffers"], "momentum_buffers")
         averages = _filled(self._new_averages, state.get("ema", []), "ema")
         steps = integer("state['ema_steps']", state["ema_steps"]) if averages else 0
-        first = bool(first) or buffers is None
-        self._plan.hold(buffers, first, averages, steps == 0)
-        self._averaged = steps
+        self._plan.hold(buffers, 0 if first else 1, averages, steps)
 
 
 def _copies(arrays: list[Array]) -> list[Array]:

@@ -20,6 +20,7 @@ from tests.fuzz import ring_log
 
 FAMILIES = (
     "dense",
+    "clip",
     "threshold",
     "rows",
     "select",

@@ -85,6 +85,68 @@ def fused_sgd_refused() -> Call:
 
 
 @family
+def stages() -> Call:
+    w, g, m, e = vectors(4)
+    terms = {"max_norm": 1.0, "clip_value": 0.5, "grad_scale": 2.0, "skip_nonfinite": True}
+    step = sf.FusedSGD([w], lr=0.1, ema_decay=lambda n: n / (n + 1), measure_norm=True, **terms)
+    infinite = np.full_like(g, np.inf)
+
+    def call() -> None:
+        for scope in ("global", "tensor"):
+            more = {"max_norm_scope": scope, "ema": e, "ema_decay": 0.9}
+            sf.sgd_step(w, g[::-1], m, lr=0.1, momentum=0.9, **terms, **more)
+        sf.sgd_step(w, infinite, lr=0.1, **terms)
+        step([g])
+        step.load_state_dict(step.state_dict())
+
+    return call
+
+
+@family
+def stages_refused() -> Call:
+    w, g, e = vectors(3, 100)
+    bad: list[dict[str, Any]] = [
+        {"max_norm": -1.0},
+        {"max_norm_scope": "layer"},
+        {"clip_value": "text"},
+        {"grad_scale": 0.0},
+        {"skip_nonfinite": "text"},
+        {"ema_decay": 2.0, "ema": e},
+        {"ema_decay": 0.5},
+        {"ema_decay": 0.5, "ema": w},
+        {"ema_decay": 0.5, "ema": e[1:]},
+    ]
+
+    def call() -> None:
+        for terms in bad:
+            refused(TypeError, ValueError)(lambda terms=terms: sf.sgd_step(w, g, lr=0.1, **terms))()
+
+    return call
+
+
+@family
+def clipping() -> Call:
+    x, y = vectors(2)
+    both = [x, y.reshape(-1, 10)[:, ::2], y.astype(np.float64)]
+    calls = [
+        lambda: sf.clip_grad_norm_([x, x], 1.0),
+        lambda: sf.clip_grad_norm_(x, -1.0),
+        lambda: sf.clip_grad_value_(x, None),  # type: ignore[arg-type]
+        lambda: sf.total_norm([x, None]),
+        lambda: sf.total_norm(x, 3.0),
+    ]
+
+    def call() -> None:
+        sf.total_norm(both)
+        sf.clip_grad_norm_(both, sf.total_norm(both, float("inf")) / 2)
+        sf.clip_grad_value_(both, 1e-9)
+        for wrong in calls:
+            refused(TypeError, ValueError)(wrong)()
+
+    return call
+
+
+@family
 def sgd_params() -> Call:
     params = _core.SgdParams(0.1, momentum=0.9)
     return lambda: pickle.loads(pickle.dumps(params)) == params

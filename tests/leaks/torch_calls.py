@@ -116,6 +116,28 @@ def optimizer_made_and_dropped() -> Call:
 
 
 @family
+def clipping() -> Call:
+    import torch
+
+    from subgrad_fast import optim
+
+    params = parameters(3)
+    total = torch.tensor(1e9)
+    freed = parameters(1)
+    freed[0].grad.untyped_storage().resize_(0)
+
+    def call() -> None:
+        optim.clip_grad_norm_(iter(params), 1e9)
+        optim.clip_grad_norm_(params, optim.get_total_norm([p.grad for p in params]).item() / 2)
+        optim.clip_grads_with_norm_(params, 1.0, total)
+        optim.clip_grad_value_(params, 1e-3)
+        optim.clip_grad_norm_([params[0], params[0]], 1e-9)  # torch's code
+        refused(ValueError)(lambda: optim.clip_grad_norm_(freed, 1.0))()
+
+    return call
+
+
+@family
 def threshold_optimizer() -> Call:
     from subgrad_fast.optim import ThresholdSGD
 

@@ -17,7 +17,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = (README, *(ROOT / f"docs/{word}.md" for word in ("dense", "select", "loading", "rows")))
+PAGES = (
+    README,
+    *(ROOT / f"docs/{word}.md" for word in ("dense", "clip", "select", "loading", "rows")),
+)
 MOST_LINES = 140
 
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -1,41 +1,109 @@
 #include "bindings/clip/gradients.h"
 
+#include <algorithm>
+
+#include "bindings/border/gradient_of.h"
 #include "bindings/border/written_memory.h"
 
 namespace subgrad {
 
-GradientList::GradientList(const py::object& argument, const char* name, bool written)
-    : arrays_(array_list(argument, name)) {
-  const std::size_t count = arrays_.items.size();
+void GradientList::add(py::object array, const Extents& x) {
+  const Layout* layout = nullptr;
+  if (!x.row_major() && !(x.aligned() && x.dense())) {
+    layouts_.push_back(std::make_unique<const Layout>(x.ndim(), x.shape.data(), x.strides.data(),
+                                                      x.strides.data(), x.strides.data()));
+    layout = layouts_.back().get();
+  }
+  gradients_.push_back({x.data, x.dtype, x.size, layout});
+  elements_ += x.size;
+  arrays_.push_back(std::move(array));
+}
+
+// As torch promotes the norms of single gradients.
+DType GradientList::norm_dtype() const {
+  if (gradients_.empty()) return DType::f32;
+  DType widest = gradients_.front().dtype;
+  for (const Gradient& g : gradients_) {
+    if (g.dtype == DType::f64) return DType::f64;
+    if (g.dtype != widest) widest = DType::f32;
+  }
+  return widest;
+}
+
+void GradientList::announce() const {
+  py::list changed;
+  for (const py::object& array : arrays_) {
+    if (has_version(array)) changed.append(array);
+  }
+  if (changed.size() > 0) increment_versions(changed);
+}
+
+ArrayGradients::ArrayGradients(const py::object& argument, const char* name, bool written) {
+  const ArrayList arrays = array_list(argument, name);
+  const std::size_t count = arrays.items.size();
   std::vector<Where> wheres;
+  std::vector<Extents> extents;
   for (std::size_t i = 0; i < count; ++i) {
-    wheres.push_back(arrays_.where(name, i));
-    const ArrayView view = view_array(arrays_.items[i], wheres[i]);
-    extents_.emplace_back(view);
-    const Extents& x = extents_[i];
-    if (written) require_writable(view, x, wheres[i]);
-    std::unique_ptr<const Layout> layout;
-    if (!x.dense() || !x.aligned()) {
-      layout = std::make_unique<const Layout>(x.ndim(), x.shape.data(), x.strides.data(),
-                                              x.strides.data(), x.strides.data());
-    }
-    gradients_.push_back({x.data, x.dtype, x.size, layout.get()});
-    layouts_.push_back(std::move(layout));
-    elements_ += x.size;
+    wheres.push_back(arrays.where(name, i));
+    const ArrayView view = view_array(arrays.items[i], wheres[i]);
+    extents.emplace_back(view);
+    if (written) require_writable(view, extents[i], wheres[i]);
+    add(arrays.items[i], extents[i]);
   }
   if (!written) return;
   WrittenMemory memory;
-  for (std::size_t i = 0; i < count; ++i) memory.add(extents_[i], wheres[i]);
+  for (std::size_t i = 0; i < count; ++i) memory.add(extents[i], wheres[i]);
   memory.seal();
 }
 
-void GradientList::announce(const std::vector<GradientStage>& stages) const {
-  py::list changed;
-  for (std::size_t i = 0; i < arrays_.items.size(); ++i) {
-    if (!stages.empty() && stages[i].changes_nothing()) continue;
-    if (has_version(arrays_.items[i])) changed.append(arrays_.items[i]);
+std::optional<TorchGradients> TorchGradients::of_parameters(const py::list& params) {
+  TorchGradients found;
+  GradientOf gradient_of;
+  for (std::size_t i = 0; i < params.size(); ++i) {
+    const py::object param = params[i];
+    PyObject* const grad = gradient_of(param.ptr());
+    if (grad == nullptr) throw py::error_already_set();
+    auto owned = py::reinterpret_steal<py::object>(grad);
+    if (!owned.is_none() && !found.take(std::move(owned))) return std::nullopt;
   }
-  if (changed.size() > 0) increment_versions(changed);
+  return found;
+}
+
+std::optional<TorchGradients> TorchGradients::of_tensors(const py::list& tensors) {
+  TorchGradients found;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (!found.take(tensors[i])) return std::nullopt;
+  }
+  return found;
+}
+
+bool TorchGradients::take(py::object tensor) {
+  const DLPackExchangeAPI* const api = exchange_api(Py_TYPE(tensor.ptr()));
+  if (api == nullptr || !is_plain_tensor(tensor.ptr())) return false;
+  ArrayView view;
+  const Quick quick = quick_view(api, tensor.ptr(), view);
+  if (quick == Quick::no_memory) {
+    view_array(tensor, {"grads", static_cast<std::ptrdiff_t>(gradients().size())});  // raises
+  }
+  if (quick != Quick::ok) return false;
+  const Extents extents(view);
+  // Negated views are the imaginary parts of conjugates: in one run there is one element at most.
+  const bool one_run = extents.row_major();
+  if ((!one_run || extents.size <= 1) && has_negation(tensor)) return false;
+  overlaps_ = overlaps_ || (!one_run && extents.may_overlap_itself());
+  if (extents.size > 0) ranges_.push_back(extents.byte_range());
+  add(std::move(tensor), extents);
+  return true;
+}
+
+bool TorchGradients::lie_apart() const {
+  if (overlaps_) return false;
+  std::vector<Range> ranges = ranges_;
+  std::sort(ranges.begin(), ranges.end(),
+            [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  return std::adjacent_find(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) {
+           return b.begin < a.end;
+         }) == ranges.end();
 }
 
 }  // namespace subgrad

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "bindings/border/extents.h"
@@ -12,23 +13,53 @@ namespace subgrad {
 
 class GradientList {
  public:
-  // Throws TypeError or ValueError naming the array. `written`: they are to be changed in place, so
-  // that none may share memory with another.
-  GradientList(const py::object& argument, const char* name, bool written);
-
   const std::vector<Gradient>& gradients() const { return gradients_; }
   std::int64_t elements() const { return elements_; }
 
-  // Tells autograd of those tensors that will be changed: all where `stages` is empty, else those
-  // that their stage changes. Runs code of Python's.
-  void announce(const std::vector<GradientStage>& stages) const;
+  // The type that torch's norm of these gradients has.
+  DType norm_dtype() const;
+
+  // Tells autograd that the tensors among them will be changed. Runs code of Python's.
+  void announce() const;
+
+ protected:
+  GradientList() = default;
+  void add(py::object array, const Extents& extents);
 
  private:
-  ArrayList arrays_;
-  std::vector<Extents> extents_;
-  std::vector<std::unique_ptr<const Layout>> layouts_;
+  std::vector<py::object> arrays_;
+  std::vector<std::unique_ptr<const Layout>> layouts_;  // of those that are not one run
   std::vector<Gradient> gradients_;
   std::int64_t elements_ = 0;
+};
+
+// Arrays of any library.
+class ArrayGradients : public GradientList {
+ public:
+  // Throws TypeError or ValueError naming the array. `written`: they are to be changed in place, so
+  // that none may share memory with another.
+  ArrayGradients(const py::object& argument, const char* name, bool written);
+};
+
+// torch's tensors, of which anything may be asked.
+class TorchGradients : public GradientList {
+ public:
+  // The gradients of those parameters that have one. Nothing where one of them is not for our
+  // loops: of a subclass, sparse, complex, on a device ... Throws ValueError for one without
+  // memory.
+  static std::optional<TorchGradients> of_parameters(const py::list& params);
+
+  // The same for tensors themselves.
+  static std::optional<TorchGradients> of_tensors(const py::list& tensors);
+
+  // Whether each element is met once, so that all may be changed in place.
+  bool lie_apart() const;
+
+ private:
+  bool take(py::object tensor);
+
+  std::vector<Range> ranges_;
+  bool overlaps_ = false;  // one of them does by itself
 };
 
 }  // namespace subgrad

@@ -18,22 +18,18 @@ struct Named {
 constexpr Named kScopes[] = {
     {"global", NormScope::global}, {"group", NormScope::group}, {"tensor", NormScope::tensor}};
 
-ClipOptions make_options(const py::object& scope, bool measure, bool skip_nonfinite,
-                         const py::object& grad_scale, const py::object& found_inf) {
+ClipOptions make_options(const py::object& scope, const py::object& measure,
+                         const py::object& skip_nonfinite, const py::object& grad_scale,
+                         const py::object& found_inf) {
   if (!py::isinstance<py::str>(scope)) {
     throw py::type_error("max_norm_scope: expected 'global', 'group' or 'tensor', got " +
                          std::string(py::repr(scope)));
   }
   ClipOptions options;
   options.scope = scope_named(scope.cast<std::string>());
-  options.measure = measure;
-  options.skip_nonfinite = skip_nonfinite;
-  options.grad_scale = PyFloat_AsDouble(grad_scale.ptr());
-  if (options.grad_scale == -1.0 && PyErr_Occurred()) {
-    PyErr_Clear();
-    throw py::type_error("grad_scale: expected a number, got " +
-                         std::string(Py_TYPE(grad_scale.ptr())->tp_name));
-  }
+  options.measure = read_flag("measure_norm", measure.ptr());
+  options.skip_nonfinite = read_flag("skip_nonfinite", skip_nonfinite.ptr());
+  options.grad_scale = read_number("grad_scale", grad_scale.ptr());
   if (!std::isfinite(options.grad_scale) || options.grad_scale == 0.0) {
     throw py::value_error("grad_scale: expected a finite number other than 0, got " +
                           std::string(py::repr(grad_scale)));
@@ -73,7 +69,7 @@ void register_clip_options(py::module_& m) {
 
   py::class_<Measured>(m, "Measured")
       .def(py::init([](int group, double sum, bool wide) {
-             return Measured{group, sum, wide};
+             return Measured{group, {sum, 0}, wide};
            }),
            "group"_a, "squares"_a, "wide"_a);
   py::class_<GradientStage>(m, "Stage")

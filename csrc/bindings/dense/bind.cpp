@@ -16,24 +16,19 @@
 namespace subgrad {
 namespace {
 
-// What a step found, for Python: the norm of its gradients, or None where nobody asked.
-struct Found {
-  std::optional<double> norm;
-  bool skipped = false;
-};
-
 // One kind of arrays beside the parameters, as many as these, and what errors call them.
 struct Companions {
   const char* name;
   std::optional<ArrayList> arrays;
-  bool first = false;  // they hold nothing yet
+  std::int64_t steps;  // that they hold
 
-  Companions(const char* argument, const py::object& given, bool holds_nothing)
-      : name(argument), first(holds_nothing) {
+  Companions(const char* argument, const py::object& given, std::int64_t held)
+      : name(argument), steps(held) {
     if (!given.is_none()) arrays = array_list(given, name);
   }
 
   explicit operator bool() const { return arrays.has_value(); }
+  bool first() const { return !arrays || steps == 0; }
   const py::object& operator[](std::size_t i) const { return arrays->items[i]; }
   Where where(std::size_t i) const { return arrays->where(name, i); }
   ArrayView view(std::size_t i) const { return view_array((*this)[i], where(i), Memory::any); }
@@ -61,9 +56,10 @@ class HeldArrays {
   const Companions& momenta() const { return momenta_; }
   const Companions& averages() const { return averages_; }
 
-  // The gradients are held until it is over, whatever else lets go of them. Null options: as the
-  // terms alone say.
-  Found step(const py::object& grads, const SgdParams& params, const ClipOptions* given) {
+  // The norm of the gradients, or nothing where nobody asked. They are held until it is over,
+  // whatever else lets go of them. Null options: as the terms alone say.
+  std::optional<double> step(const py::object& grads, const SgdParams& params,
+                             const ClipOptions* given) {
     const ArrayList list = array_list(grads, "grads");
     require_length(list, "grads", params_.items.size());
     if (!unchanged()) build();
@@ -72,21 +68,20 @@ class HeldArrays {
     for (std::size_t i = 0; i < list.items.size(); ++i) {
       const Where where = list.where("grads", i);
       const ArrayView grad = view_array(list.items[i], where, Memory::any);
-      plan_.bind(i, grad, plan_.param(i).same_layout(grad), where, use_momentum, momenta_.first);
+      plan_.bind(i, grad, plan_.param(i).same_layout(grad), where, use_momentum, momenta_.first());
     }
     const std::vector<DenseGroup> groups = {{params}};
     const ClipOptions options = given != nullptr ? *given : ClipOptions();
     Clipping clipping;
     if (clips(groups, options)) clipping = plan_.measure(groups, options);
-    Found found;
-    if (clipping.measured) found.norm = clipping.norm;
-    found.skipped = clipping.skip;
-    if (found.skipped) return found;
+    std::optional<double> norm;
+    if (clipping.measured) norm = clipping.norm;
+    if (clipping.skip) return norm;
     if (versioned_.size() > 0) increment_versions(versioned_);
     plan_.run(groups, clipping);
-    if (use_momentum) momenta_.first = false;
-    if (params.ema_decay != kAbsent) averages_.first = false;
-    return found;
+    if (use_momentum) ++momenta_.steps;
+    if (params.ema_decay != kAbsent) ++averages_.steps;
+    return norm;
   }
 
   int traverse(visitproc visit, void* arg) const {
@@ -128,7 +123,7 @@ class HeldArrays {
         announce(momenta_[i]);
       }
       if (averages_) {
-        plan.add_average(averages_.view(i), averages_.where(i), averages_.first);
+        plan.add_average(averages_.view(i), averages_.where(i), averages_.first());
         announce(averages_[i]);
       }
     }
@@ -165,7 +160,7 @@ class HeldPlan {
     const AtWork::Scope stepping(stepping_);
     need(params);
     const std::shared_ptr<HeldArrays> arrays = arrays_;  // whatever an array's own code does to us
-    return py::cast(arrays->step(grads, params, options_of(options)).norm);
+    return py::cast(arrays->step(grads, params, options_of(options)));
   }
 
   // Makes the arrays that a step with these terms needs.
@@ -174,16 +169,17 @@ class HeldPlan {
     const bool momenta = params.momentum != 0.0 && !arrays_->momenta();
     const bool averages = params.ema_decay != kAbsent && !arrays_->averages();
     if (!momenta && !averages) return;
-    Companions m = momenta ? Companions(kMomenta, make_momenta_(), true) : arrays_->momenta();
-    Companions e = averages ? Companions(kAverages, make_averages_(), true) : arrays_->averages();
+    Companions m = momenta ? Companions(kMomenta, make_momenta_(), 0) : arrays_->momenta();
+    Companions e = averages ? Companions(kAverages, make_averages_(), 0) : arrays_->averages();
     arrays_ = std::make_shared<HeldArrays>(arrays_->params(), std::move(m), std::move(e));
   }
 
-  // Goes on with other arrays, or None; `first...`: they hold nothing yet.
-  void hold(const py::object& momenta, bool first, const py::object& averages, bool first_average) {
+  // Goes on with other arrays, or None, which hold so many steps.
+  void hold(const py::object& momenta, std::int64_t steps, const py::object& averages,
+            std::int64_t averaged) {
     const Turn turn(turns_);
-    arrays_ = std::make_shared<HeldArrays>(arrays_->params(), Companions(kMomenta, momenta, first),
-                                           Companions(kAverages, averages, first_average));
+    arrays_ = std::make_shared<HeldArrays>(arrays_->params(), Companions(kMomenta, momenta, steps),
+                                           Companions(kAverages, averages, averaged));
   }
 
   // What body() returns, called while no other thread steps.
@@ -194,8 +190,8 @@ class HeldPlan {
 
   py::list momentum_buffers() const { return arrays_->momenta().list(); }
   py::list averages() const { return arrays_->averages().list(); }
-  bool first_step() const { return !arrays_->momenta() || arrays_->momenta().first; }
-  bool first_average() const { return !arrays_->averages() || arrays_->averages().first; }
+  bool first_step() const { return arrays_->momenta().first(); }
+  std::int64_t averaged() const { return arrays_->averages().steps; }
 
   int traverse(visitproc visit, void* arg) const {
     Py_VISIT(make_momenta_.ptr());
@@ -208,7 +204,7 @@ class HeldPlan {
   }
 
  private:
-  static Companions none(const char* name) { return {name, py::none(), true}; }
+  static Companions none(const char* name) { return {name, py::none(), 0}; }
 
   Turns turns_;
   std::shared_ptr<HeldArrays> arrays_;
@@ -219,9 +215,10 @@ class HeldPlan {
 py::object step_once(const py::object& params, const py::object& grads,
                      const py::object& momentum_buffers, const SgdParams& hyper, bool first,
                      const py::object& averages, const py::object& options) {
-  HeldArrays arrays(array_list(params, "params"), Companions(kMomenta, momentum_buffers, first),
-                    Companions(kAverages, averages, first));
-  return py::cast(arrays.step(grads, hyper, options_of(options)).norm);
+  const std::int64_t held = first ? 0 : 1;
+  HeldArrays arrays(array_list(params, "params"), Companions(kMomenta, momentum_buffers, held),
+                    Companions(kAverages, averages, held));
+  return py::cast(arrays.step(grads, hyper, options_of(options)));
 }
 
 }  // namespace
@@ -237,13 +234,12 @@ void register_dense(py::module_& m) {
            "make_averages"_a)
       .def("step", &HeldPlan::step, "grads"_a, "hyper"_a, "options"_a = py::none())
       .def("need", &HeldPlan::need, "hyper"_a)
-      .def("hold", &HeldPlan::hold, "momentum_buffers"_a, "first"_a, "averages"_a,
-           "first_average"_a)
+      .def("hold", &HeldPlan::hold, "momentum_buffers"_a, "steps"_a, "averages"_a, "averaged"_a)
       .def("alone", &HeldPlan::alone, "body"_a)
       .def_property_readonly("momentum_buffers", &HeldPlan::momentum_buffers)
       .def_property_readonly("averages", &HeldPlan::averages)
       .def_property_readonly("first_step", &HeldPlan::first_step)
-      .def_property_readonly("first_average", &HeldPlan::first_average);
+      .def_property_readonly("averaged", &HeldPlan::averaged);
 }
 
 }  // namespace subgrad

@@ -201,19 +201,17 @@ void DensePlan::bind_averages(const std::vector<DenseGroup>& groups) {
 }
 
 Clipping DensePlan::measure(const std::vector<DenseGroup>& groups, const ClipOptions& options,
-                            const std::vector<Measured>& others) const {
-  std::vector<Gradient> gradients;
-  std::vector<int> group_of;
-  gradients.reserve(work_.size());
-  group_of.reserve(work_.size());
+                            const std::vector<Measured>& others) {
+  gradients_.clear();
+  group_of_.clear();
   for (const DenseTensor& s : work_) {
     const std::int64_t n = s.grad != nullptr ? s.n : 0;
-    gradients.push_back({const_cast<void*>(s.grad), kDenseTypes[s.types].grad, n, s.layout});
-    group_of.push_back(s.group);
+    gradients_.push_back({const_cast<void*>(s.grad), kDenseTypes[s.types].grad, n, s.layout});
+    group_of_.push_back(s.group);
   }
   Clipping clipping;
   without_gil(bound_, kStepElements, [&] {
-    clipping = clipping_of(gradients, group_of, groups, options, others);
+    clipping = clipping_of(gradients_, group_of_, groups, options, others);
   });
   return clipping;
 }
@@ -224,7 +222,7 @@ void DensePlan::run(const std::vector<DenseGroup>& groups, const Clipping& clipp
   const bool plain = averages_.empty() && clipping.stages.empty();
   without_gil(bound_, kStepElements, [&] {
     if (plain) return run_dense(work_, groups);
-    std::vector<GradientStage> stages = clipping.stages;
+    Stages stages = clipping.stages;
     stages.resize(work_.size());
     run_staged(work_, groups, stages);
   });

@@ -56,7 +56,7 @@ class DensePlan {
                   bool first);
   // Looks at the bound gradients; nothing is written.
   Clipping measure(const std::vector<DenseGroup>& groups, const ClipOptions& options,
-                   const std::vector<Measured>& others = {}) const;
+                   const std::vector<Measured>& others = {});
 
   // Takes the step, with the gradients as they are or with their stages. Both release the GIL where
   // that pays. Of a learning rate in device memory only tensors on that device know.
@@ -101,6 +101,8 @@ class DensePlan {
   std::vector<DenseTensor> work_;
   std::vector<unsigned char> alike_;  // whether an entry is as bind_alike() leaves it
   std::vector<Average> averages_;     // by tensor, null where there is none; empty without any
+  std::vector<Gradient> gradients_;   // what measure() looks at, and their groups: kept for their
+  std::vector<int> group_of_;         // memory (support/recycled.h says why)
   std::int64_t bound_ = 0;            // elements
   std::uint64_t steps_ = 0;
   CudaSteps cuda_;

@@ -148,7 +148,9 @@ std::string signature() {
   for (const SgdField& field : kSgdFields) {
     if (&field == kSgdFields) continue;
     text += ", " + std::string(field.name) + "=" +
-            (field.flag != nullptr ? "False" : field.optional ? "None" : "0.0");
+            (field.flag != nullptr ? "False"
+             : field.optional      ? "None"
+                                   : "0.0");
   }
   return text +
          ")\n--\n\nThe terms of an SGD step, checked. Cannot be changed; equal if all terms are.";
@@ -194,32 +196,42 @@ py::object make_sgd_params(const SgdParams& params) {
   return py::reinterpret_steal<py::object>(self);
 }
 
+bool read_flag(const char* name, PyObject* value) {
+  const auto* numbers = Py_TYPE(value)->tp_as_number;
+  if (value != Py_None && (numbers == nullptr || numbers->nb_bool == nullptr)) {
+    throw py::type_error(std::string(name) + ": expected True or False, got " +
+                         Py_TYPE(value)->tp_name);
+  }
+  const int truth = PyObject_IsTrue(value);
+  if (truth < 0) throw py::error_already_set();
+  return truth != 0;
+}
+
+double read_number(const char* name, PyObject* value) {
+  const double number = PyFloat_AsDouble(value);
+  if (number == -1.0 && PyErr_Occurred()) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
+    PyErr_Clear();
+    throw py::type_error(std::string(name) + ": expected a number, got " + Py_TYPE(value)->tp_name);
+  }
+  return number;
+}
+
 void set_sgd_field(SgdParams& params, const SgdField& field, PyObject* value) {
   if (field.flag != nullptr) {
-    const auto* numbers = Py_TYPE(value)->tp_as_number;
-    if (value != Py_None && (numbers == nullptr || numbers->nb_bool == nullptr)) {
-      throw py::type_error(std::string(field.name) + ": expected True or False, got " +
-                           Py_TYPE(value)->tp_name);
-    }
-    const int truth = PyObject_IsTrue(value);
-    if (truth < 0) throw py::error_already_set();
-    params.*field.flag = truth != 0;
+    params.*field.flag = read_flag(field.name, value);
     return;
   }
   if (field.optional && value == Py_None) {
     params.*field.number = kAbsent;
     return;
   }
-  const double number = PyFloat_AsDouble(value);
-  if (number == -1.0 && PyErr_Occurred()) {
-    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
-    PyErr_Clear();
-    throw py::type_error(std::string(field.name) + ": expected a number, got " +
-                         Py_TYPE(value)->tp_name);
-  }
-  if (!(field.any_sign ? number == number : number >= 0.0)) {  // NaN is refused too
-    throw py::value_error(std::string(field.name) + ": expected a number" +
-                          (field.any_sign ? "" : " >= 0") + ", got " + repr_of(value));
+  const double number = read_number(field.name, value);
+  // NaN is refused too.
+  if (!(field.any_sign ? number == number : number >= 0.0 && (!field.share || number <= 1.0))) {
+    const char* const wanted = field.any_sign ? "" : field.share ? " from 0 to 1" : " >= 0";
+    throw py::value_error(std::string(field.name) + ": expected a number" + wanted + ", got " +
+                          repr_of(value));
   }
   params.*field.number = number;
 }
@@ -227,10 +239,6 @@ void set_sgd_field(SgdParams& params, const SgdField& field, PyObject* value) {
 void check_sgd_params(const SgdParams& p) {
   if (p.nesterov && (p.momentum == 0.0 || p.dampening != 0.0)) {
     throw py::value_error("nesterov: needs momentum > 0 and dampening == 0");
-  }
-  if (p.ema_decay > 1.0 && p.ema_decay != kAbsent) {
-    throw py::value_error("ema_decay: expected a number from 0 to 1, got " +
-                          repr_of(py::float_(p.ema_decay).ptr()));
   }
 }
 

@@ -19,6 +19,10 @@ void register_sgd_params(py::module_& m);
 const SgdParams* find_sgd_params(PyObject* object);
 py::object make_sgd_params(const SgdParams& params);
 
+// Python's truth or number. Throws TypeError naming the argument.
+bool read_flag(const char* name, PyObject* value);
+double read_number(const char* name, PyObject* value);
+
 // Throws TypeError or ValueError naming the field, for a value that it cannot have.
 void set_sgd_field(SgdParams& params, const SgdField& field, PyObject* value);
 

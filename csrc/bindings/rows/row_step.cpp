@@ -73,10 +73,10 @@ std::vector<Measured> RowStep::measured(int group, bool sums) {
     const WithoutGil released;
     found = work().square_sums();
   }
-  found.sums.resize(segments_.size());
+  found.resize(segments_.size());
   std::vector<Measured> all;
   for (std::size_t i = 0; i < segments_.size(); ++i) {
-    all.push_back({group, found.sums[i], segments_[i].value_type == DType::f64, found.exponent});
+    all.push_back({group, found[i], segments_[i].value_type == DType::f64});
   }
   return all;
 }

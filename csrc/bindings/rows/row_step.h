@@ -28,7 +28,7 @@ class RowStep {
   // Works without the GIL; nothing is written.
   std::vector<Measured> measured(int group, bool sums);
   // What becomes of those gradients, by parameter; empty where nothing does.
-  void set_stages(std::vector<GradientStage> stages) { stages_ = std::move(stages); }
+  void set_stages(Stages stages) { stages_ = std::move(stages); }
 
   // Tells autograd what will be written. Runs code of Python's.
   void announce() const;
@@ -49,7 +49,7 @@ class RowStep {
   std::vector<RowSegment> segments_;
   std::vector<std::vector<std::int64_t>> rows_;  // by segment
   std::unique_ptr<RowWork> work_;                // null: nobody has needed it yet
-  std::vector<GradientStage> stages_;
+  Stages stages_;
   py::list held_;       // what the segments point into
   py::list versioned_;  // the torch tensors that the step writes
 };

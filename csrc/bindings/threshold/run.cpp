@@ -53,7 +53,7 @@ void ThresholdCall::remember(const std::vector<Part>& parts, const ThresholdRepo
 void ThresholdCall::run_on_host(Part& part, const Clipping& clipping,
                                 ThresholdReport& report) const {
   ThresholdResult& result = part.result;
-  std::vector<GradientStage> stages;
+  Stages stages;
   if (!clipping.stages.empty()) {
     for (const std::size_t tensor : part.members) stages.push_back(clipping.stages[tensor]);
   }

@@ -1,10 +1,8 @@
 // Sums of squares of gradients that are met block by block, whoever holds them.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <vector>
 
 #include "cpu/clip/norm.h"
 #include "cpu/kernel_table.h"
@@ -22,47 +20,60 @@ struct InBlocks {
   std::int64_t blocks;
 };
 
-double largest_of(const std::vector<double>& blocks);
+// The larger of two magnitudes; NaN if one is.
+inline double larger(double a, double b) { return std::isnan(a) || a > b ? a : b; }
 
-// Blocks in their order, gradient by gradient.
-template <class Of>
-std::vector<double> sums_of(std::size_t count, const Of& in_blocks,
-                            const std::vector<double>& blocks) {
-  std::vector<double> sums;
-  sums.reserve(count);
+// What is found in the blocks of each gradient, put together in their order, by gradient.
+template <class Of, class Join>
+Recycled<double> by_gradient(std::size_t count, const Of& in_blocks,
+                             const Recycled<double>& blocks, const Join& join) {
+  Recycled<double> all;
+  all.reserve(count);
   auto block = blocks.begin();
   for (std::size_t i = 0; i < count; ++i) {
-    double sum = 0.0;
-    for (const auto end = block + in_blocks(i).blocks; block != end; ++block) sum += *block;
-    sums.push_back(sum);
+    double one = 0.0;
+    for (const auto end = block + in_blocks(i).blocks; block != end; ++block) {
+      one = join(one, *block);
+    }
+    all.push_back(one);
   }
-  return sums;
+  return all;
 }
 
 // Of `count` gradients, where in_blocks(i) tells of gradient i, and by_block(visit) gives what
-// visit(data, n, dtype) gives for each block of each of them, in their order.
+// visit(i, data, n, dtype) gives for each block of each of them, in their order.
 template <class Of, class ByBlock>
 SquareSums add_squares(std::size_t count, const Of& in_blocks, const ByBlock& by_block) {
   const KernelTable& table = kernels();
-  SquareSums found;
-  found.sums = sums_of(count, in_blocks, by_block([&](const char* data, std::int64_t n, DType t) {
-                         return table.squares[static_cast<int>(t)](data, n);
-                       }));
-  // Whether squares of f64 elements may have left the range of f64, or lost bits at its lower end.
+  const auto plus = [](double a, double b) { return a + b; };
+  SquareSums sums;
+  sums.reserve(count);
   bool again = false;
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto [dtype, blocks] = in_blocks(i);
-    const double sum = found.sums[i];
+  const auto plain = [&](std::size_t, const char* data, std::int64_t n, DType t) {
+    return table.squares[static_cast<int>(t)](data, n);
+  };
+  for (const double sum : by_gradient(count, in_blocks, by_block(plain), plus)) {
+    // Squares of f64 elements may have left the range of f64, or lost bits at its lower end.
+    const auto [dtype, blocks] = in_blocks(sums.size());
     again = again || (dtype == DType::f64 && blocks > 0 && !(sum > 0x1p-900 && sum < 0x1p1000));
+    sums.push_back({sum, 0});
   }
-  if (!again) return found;
-  const double largest = largest_of(by_block(block_largest));
-  if (!(largest > 0.0) || !std::isfinite(largest)) return found;
-  found.exponent = std::ilogb(largest);
-  found.sums = sums_of(count, in_blocks, by_block([&](const char* data, std::int64_t n, DType t) {
-                         return block_squares(data, n, t, found.exponent);
-                       }));
-  return found;
+  if (!again) return sums;
+  const auto look = [](std::size_t, const char* data, std::int64_t n, DType t) {
+    return block_largest(data, n, t);
+  };
+  const auto largest = by_gradient(count, in_blocks, by_block(look), larger);
+  for (std::size_t i = 0; i < count; ++i) {
+    const bool scaled = in_blocks(i).dtype == DType::f64 && largest[i] > 0.0 &&
+                        std::isfinite(largest[i]);
+    if (scaled) sums[i].exponent = std::ilogb(largest[i]);
+  }
+  const auto scaled = [&](std::size_t i, const char* data, std::int64_t n, DType t) {
+    return block_squares(data, n, t, sums[i].exponent);
+  };
+  const auto values = by_gradient(count, in_blocks, by_block(scaled), plus);
+  for (std::size_t i = 0; i < count; ++i) sums[i].value = values[i];
+  return sums;
 }
 
 }  // namespace subgrad

@@ -32,16 +32,16 @@ const char* run_of(const Gradient& g, std::int64_t begin, std::int64_t n, Packed
 
 std::int64_t blocks_of(const Gradient& g) { return (g.n + kBlockElements - 1) / kBlockElements; }
 
-// What visit(data, n, dtype) gives for each block of each gradient, in their order.
+// What visit(i, data, n, dtype) gives for each block of each gradient i, in their order.
 template <class Visit>
-std::vector<double> by_block(const std::vector<Gradient>& gradients, const Visit& visit) {
-  std::vector<std::int64_t> first(gradients.size());
+Recycled<double> by_block(const std::vector<Gradient>& gradients, const Visit& visit) {
+  Recycled<std::int64_t> first(gradients.size());
   std::int64_t blocks = 0;
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     first[i] = blocks;
     blocks += blocks_of(gradients[i]);
   }
-  std::vector<double> found(static_cast<std::size_t>(blocks));
+  Recycled<double> found(static_cast<std::size_t>(blocks));
   const auto load_of = [&](std::size_t i) {
     return Load{gradients[i].n, bytes_of(gradients[i]), kBlockElements};
   };
@@ -51,7 +51,7 @@ std::vector<double> by_block(const std::vector<Gradient>& gradients, const Visit
     for (; begin < end; begin += kBlockElements) {
       const std::int64_t n = std::min(kBlockElements, g.n - begin);
       found[static_cast<std::size_t>(first[i] + begin / kBlockElements)] =
-          visit(run_of(g, begin, n, packed), n, g.dtype);
+          visit(i, run_of(g, begin, n, packed), n, g.dtype);
     }
   });
   return found;
@@ -86,16 +86,18 @@ double block_largest(const char* data, std::int64_t n, DType dtype) {
   return std::fabs(element(reinterpret_cast<const char*>(&bits), 0, dtype));
 }
 
-double largest_of(const std::vector<double>& blocks) {
-  double largest = 0.0;
-  for (const double x : blocks) {
-    if (std::isnan(x)) return x;
-    largest = std::max(largest, x);
+void SquareSum::add(const SquareSum& other) {
+  if (exponent == other.exponent || other.value == 0.0) {
+    value += other.value;
+    return;
   }
-  return largest;
+  const int common = value == 0.0 ? other.exponent : std::max(exponent, other.exponent);
+  value = std::ldexp(value, 2 * (exponent - common)) +
+          std::ldexp(other.value, 2 * (other.exponent - common));
+  exponent = common;
 }
 
-double SquareSums::norm(double sum) const { return std::ldexp(std::sqrt(sum), exponent); }
+double SquareSum::norm() const { return std::ldexp(std::sqrt(value), exponent); }
 
 SquareSums square_sums(const std::vector<Gradient>& gradients) {
   return add_squares(
@@ -105,11 +107,16 @@ SquareSums square_sums(const std::vector<Gradient>& gradients) {
 }
 
 double largest_magnitude(const std::vector<Gradient>& gradients) {
-  return largest_of(by_block(gradients, block_largest));
+  double largest = 0.0;
+  const auto look = [](std::size_t, const char* data, std::int64_t n, DType t) {
+    return block_largest(data, n, t);
+  };
+  for (const double x : by_block(gradients, look)) largest = larger(largest, x);
+  return largest;
 }
 
 void clip_gradients(const std::vector<Gradient>& gradients,
-                    const std::vector<GradientStage>& stages) {
+                    const Stages& stages) {
   const KernelTable& table = kernels();
   const auto load_of = [&](std::size_t i) {
     const bool changed = !stages[i].changes_nothing();

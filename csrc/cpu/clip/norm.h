@@ -5,30 +5,35 @@
 #include <vector>
 
 #include "core/work.h"
+#include "cpu/support/recycled.h"
 
 namespace subgrad {
 
-// Sums of squares by gradient, each times 4^exponent: an exponent other than 0 keeps squares of f64
-// elements within the range of f64.
-struct SquareSums {
-  std::vector<double> sums;
+// A sum of squares: `value` times 4^exponent. An exponent other than 0 keeps squares of f64
+// elements within the range of f64; each gradient has its own, so that none of them hides another.
+struct SquareSum {
+  double value = 0.0;
   int exponent = 0;
 
-  // The norm of those gradients whose squares add up to `sum`.
-  double norm(double sum) const;
+  void add(const SquareSum& other);
+  double norm() const;
 };
 
-// Elements are added in the order of the layout, in blocks of kBlockElements of fixed lanes; blocks
-// in their order. One pass over memory, one parallel region; the same bits for any number of
-// threads and on every instruction set. A sum is finite exactly if all elements are (save where the
-// norm itself is beyond f64).
+// Sums of squares by gradient. Elements are added in the order of the layout, in blocks of
+// kBlockElements of fixed lanes; blocks in their order. One pass over memory, one parallel region;
+// the same bits for any number of threads and on every instruction set. A value is finite exactly
+// if all elements are.
+using SquareSums = Recycled<SquareSum>;
 SquareSums square_sums(const std::vector<Gradient>& gradients);
 
 // The largest magnitude of all elements; NaN if one is NaN; 0 of none.
 double largest_magnitude(const std::vector<Gradient>& gradients);
 
+// By gradient.
+using Stages = Recycled<GradientStage>;
+
 // Takes every element through its gradient's stage, in place, rounded once to its own type.
 void clip_gradients(const std::vector<Gradient>& gradients,
-                    const std::vector<GradientStage>& stages);
+                    const Stages& stages);
 
 }  // namespace subgrad

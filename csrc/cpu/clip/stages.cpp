@@ -12,21 +12,9 @@ namespace {
 // The sum of squares of a scope, and whether its coefficient is computed in f64: the widest type of
 // a scope's gradients is the one that torch's norm of them has.
 struct Scope {
-  double sum = 0.0;
+  SquareSum sum;
   bool wide = false;
 };
-
-// The exponent that all sums are brought to: the largest of what there is anything of.
-int common_exponent(const SquareSums& found, const std::vector<Measured>& others) {
-  bool any = std::any_of(found.sums.begin(), found.sums.end(), [](double s) { return s != 0.0; });
-  int exponent = any ? found.exponent : 0;
-  for (const Measured& m : others) {
-    if (m.sum == 0.0) continue;
-    exponent = any ? std::max(exponent, m.exponent) : m.exponent;
-    any = true;
-  }
-  return exponent;
-}
 
 }  // namespace
 
@@ -48,30 +36,22 @@ Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<i
   Clipping clipping;
   clipping.looked = true;
   clipping.measured = measures(groups, options);
-  SquareSums found = clipping.measured ? square_sums(gradients) : SquareSums();
+  const SquareSums found = clipping.measured ? square_sums(gradients) : SquareSums();
   const double unscale = 1.0 / options.grad_scale;
-
-  const int exponent = common_exponent(found, others);
-  const auto bring = [exponent](double sum, int from) {
-    return from == exponent ? sum : std::ldexp(sum, 2 * (from - exponent));
-  };
-  for (double& sum : found.sums) sum = bring(sum, found.exponent);
-  found.exponent = exponent;
 
   // Calls visit(group, sum of squares, wide) for each gradient, those of others last.
   const auto each = [&](const auto& visit) {
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       const bool wide = gradients[i].dtype == DType::f64;
-      visit(static_cast<std::size_t>(group_of[i]), clipping.measured ? found.sums[i] : 0.0, wide);
+      visit(static_cast<std::size_t>(group_of[i]), clipping.measured ? found[i] : SquareSum(),
+            wide);
     }
-    for (const Measured& m : others) {
-      visit(static_cast<std::size_t>(m.group), bring(m.sum, m.exponent), m.wide);
-    }
+    for (const Measured& m : others) visit(static_cast<std::size_t>(m.group), m.sum, m.wide);
   };
   const auto stage_of = [&](const SgdParams& params, const Scope& scope) {
     GradientStage stage{unscale, params.clip_value};
     if (params.max_norm == kAbsent) return stage;
-    const double norm = found.norm(scope.sum) * std::fabs(unscale);
+    const double norm = scope.sum.norm() * std::fabs(unscale);
     stage.scale *= scope.wide ? clip_coefficient<double>(norm, params.max_norm)
                               : static_cast<double>(clip_coefficient<float>(norm, params.max_norm));
     return stage;
@@ -79,14 +59,14 @@ Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<i
 
   Scope all;
   std::vector<Scope> by_group(groups.size());
-  each([&](std::size_t group, double sum, bool wide) {
+  each([&](std::size_t group, const SquareSum& sum, bool wide) {
     for (Scope* scope : {&all, &by_group[group]}) {
-      scope->sum += sum;
+      scope->sum.add(sum);
       scope->wide = scope->wide || wide;
     }
   });
-  if (clipping.measured) clipping.norm = found.norm(all.sum) * std::fabs(unscale);
-  clipping.skip = options.found_inf || (options.skip_nonfinite && !std::isfinite(all.sum));
+  if (clipping.measured) clipping.norm = all.sum.norm() * std::fabs(unscale);
+  clipping.skip = options.found_inf || (options.skip_nonfinite && !std::isfinite(all.sum.value));
 
   std::vector<GradientStage> stages;  // by group, where its tensors share one
   bool changes = options.scope == NormScope::tensor;
@@ -97,7 +77,7 @@ Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<i
   }
   if (!changes) return clipping;
   clipping.stages.reserve(gradients.size() + others.size());
-  each([&](std::size_t group, double sum, bool wide) {
+  each([&](std::size_t group, const SquareSum& sum, bool wide) {
     clipping.stages.push_back(options.scope == NormScope::tensor
                                   ? stage_of(groups[group].params, {sum, wide})
                                   : stages[group]);

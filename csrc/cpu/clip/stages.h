@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/work.h"
+#include "cpu/clip/norm.h"
 
 namespace subgrad {
 
@@ -18,9 +19,8 @@ struct ClipOptions {
 // A gradient that somebody else has measured and will scale.
 struct Measured {
   int group;
-  double sum;  // of squares, times 4^exponent
-  bool wide;   // its arithmetic is f64's
-  int exponent = 0;
+  SquareSum sum;
+  bool wide;  // its arithmetic is f64's
 };
 
 struct Clipping {
@@ -29,7 +29,7 @@ struct Clipping {
   double norm = 0.0;      // of all gradients
   bool skip = false;      // nothing is to be written
   // By gradient, those measured elsewhere last; empty where none changes anything.
-  std::vector<GradientStage> stages;
+  Stages stages;
 };
 
 // Whether a step with these terms asks for the norm of its gradients.

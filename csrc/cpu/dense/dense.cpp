@@ -71,7 +71,7 @@ void run_dense(const std::vector<DenseTensor>& tensors, const std::vector<DenseG
 }
 
 void run_staged(const std::vector<DenseTensor>& tensors, const std::vector<DenseGroup>& groups,
-                const std::vector<GradientStage>& stages) {
+                const Stages& stages) {
   const std::vector<Group> all = with_kernels(kernels(), groups);
   const std::size_t last = tensors.size() - 1;
   share_work(

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/work.h"
+#include "cpu/clip/norm.h"
 
 namespace subgrad {
 
@@ -17,6 +18,6 @@ void run_dense(const std::vector<DenseTensor>& tensors, const std::vector<DenseG
 // The same with averages, and with a stage for each tensor's gradient. From the last element to the
 // first: where the gradients have been measured before, the last of them are still in the caches.
 void run_staged(const std::vector<DenseTensor>& tensors, const std::vector<DenseGroup>& groups,
-                const std::vector<GradientStage>& stages);
+                const Stages& stages);
 
 }  // namespace subgrad

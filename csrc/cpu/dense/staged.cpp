@@ -17,8 +17,7 @@ std::int64_t bytes_of(DType t) { return static_cast<std::int64_t>(size_of(t)); }
 // with, in its place or in a buffer.
 class ChunkOperand {
  public:
-  ChunkOperand(void* data, DType stored, const Layout* layout,
-               std::int64_t Layout::Dim::* stride)
+  ChunkOperand(void* data, DType stored, const Layout* layout, std::int64_t Layout::Dim::* stride)
       : stored_(stored), computed_(stored), layout_(layout), operand_(data, stride, stored) {}
 
   // Kernels compute with f32 where 16 bits are stored.
@@ -40,8 +39,7 @@ class ChunkOperand {
 
   void store(std::int64_t begin, std::int64_t n) {
     if (operand_.base == nullptr) return;
-    char* const run =
-        layout_ != nullptr ? packed_ : operand_.base + begin * operand_.size;
+    char* const run = layout_ != nullptr ? packed_ : operand_.base + begin * operand_.size;
     if (computed_ != stored_) kernels().narrow[static_cast<int>(stored_)](widened_, run, n);
     if (layout_ != nullptr) unpack(*layout_, operand_, begin, n, packed_);
   }

@@ -95,20 +95,22 @@ void RowWork::link(const Then& then) {
   linked_ = true;
 }
 
-// What visit(data, n, dtype) gives for each block of each row's sum, at the position that is the
+// What visit(i, data, n, dtype) gives for each block of each row's sum, at the position that is the
 // first to name the row: an order that no number of buckets changes. 0 at the other positions.
 template <class Visit>
-std::vector<double> RowWork::by_block(const Visit& visit) {
+Recycled<double> RowWork::by_block(const Visit& visit) {
   std::vector<std::size_t> offsets;
   std::size_t size = 0;
   for (std::size_t i = 0; i < segments_.size(); ++i) {
     offsets.push_back(size);
     size += static_cast<std::size_t>(segments_[i].n * steppers_[i].blocks());
   }
-  std::vector<double> found(size);
+  Recycled<double> found(size);
   const auto look = [&](std::size_t i, std::int64_t position, std::int64_t block) {
     const auto slot = static_cast<std::size_t>(position * steppers_[i].blocks() + block);
-    found[offsets[i] + slot] = steppers_[i].of_block(position, block, visit);
+    found[offsets[i] + slot] = steppers_[i].of_block(
+        position, block,
+        [&](const char* data, std::int64_t n, DType t) { return visit(i, data, n, t); });
   };
   link([&](std::size_t i, std::int64_t bucket) {
     if (is_shared(segments_[i])) return;
@@ -137,7 +139,7 @@ SquareSums RowWork::square_sums() {
       [&](const auto& visit) { return by_block(visit); });
 }
 
-void RowWork::run(const std::vector<GradientStage>& stages) {
+void RowWork::run(const Stages& stages) {
   for (std::size_t i = 0; i < stages.size(); ++i) steppers_[i].set_stage(stages[i]);
   std::vector<double> sum(static_cast<std::size_t>(longest_));
   link([&](std::size_t i, std::int64_t bucket) {

@@ -50,7 +50,7 @@ class RowWork {
 
   // Takes the step, once; `stages`, by segment or empty, are for those sums. A momentum row that is
   // all zeros holds nothing: it is set, as in a first step.
-  void run(const std::vector<GradientStage>& stages);
+  void run(const Stages& stages);
 
  private:
   struct Slot {
@@ -62,7 +62,7 @@ class RowWork {
   template <class Then>
   void link(const Then& then);
   template <class Visit>
-  std::vector<double> by_block(const Visit& visit);
+  Recycled<double> by_block(const Visit& visit);
 
   const std::vector<RowSegment>& segments_;
   int threads_, dealing_threads_;

@@ -48,7 +48,7 @@ class ThresholdStep {
  public:
   ThresholdStep(const std::vector<ThresholdTensor>& tensors,
                 const std::vector<ThresholdGroup>& groups, const std::vector<Selector>& selectors,
-                const ThresholdOptions& options, const std::vector<GradientStage>& stages)
+                const ThresholdOptions& options, const Stages& stages)
       : options_(options), scopes_(selectors.begin(), selectors.end()) {
     work_.reserve(tensors.size());  // scopes keep addresses
     for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -216,7 +216,7 @@ ThresholdResult run_threshold(const std::vector<ThresholdTensor>& tensors,
                               const std::vector<ThresholdGroup>& groups,
                               const std::vector<Selector>& selectors,
                               const ThresholdOptions& options,
-                              const std::vector<GradientStage>& stages) {
+                              const Stages& stages) {
   return ThresholdStep(tensors, groups, selectors, options, stages).run();
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/work.h"
+#include "cpu/clip/norm.h"
 #include "cpu/kernel_table.h"
 #include "cpu/threshold/growing_bytes.h"
 
@@ -34,7 +35,7 @@ ThresholdResult run_threshold(const std::vector<ThresholdTensor>& tensors,
                               const std::vector<ThresholdGroup>& groups,
                               const std::vector<Selector>& selectors,
                               const ThresholdOptions& options,
-                              const std::vector<GradientStage>& stages);
+                              const Stages& stages);
 
 // The multiplicative controller of a reused threshold: the next step's, given how many of `target`
 // were kept; NaN if they were so far off that it should be estimated anew.

@@ -30,9 +30,9 @@ class Plan:
     def hold(
         self,
         momentum_buffers: list[Any] | None,
-        first: bool,
+        steps: int,
         averages: list[Any] | None,
-        first_average: bool,
+        averaged: int,
     ) -> None: ...
     def alone(self, body: Callable[[], _T]) -> _T: ...
     @property
@@ -42,4 +42,4 @@ class Plan:
     @property
     def first_step(self) -> bool: ...
     @property
-    def first_average(self) -> bool: ...
+    def averaged(self) -> int: ...

@@ -1,0 +1,84 @@
+"""Clipping by itself, and averages within the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+import subgrad_fast as sf
+from benchmarks.harness import OURS, Contender, Row, Target
+from benchmarks.sgd import HYPERPARAMETERS
+from benchmarks.workloads import Shapes, resnet50_shapes
+from subgrad_fast import optim
+
+TORCH_CLIP = "`torch.nn.utils.clip_grad_norm_`"
+WITHOUT = "the same step without an average"
+
+
+def clipping(shapes: Shapes) -> list[Contender]:
+    """Halve the gradients, which are put back before every step."""
+    generator = torch.Generator().manual_seed(0)
+    originals = [torch.randn(shape, generator=generator) for shape in shapes]
+    bound = sf.total_norm(originals) / 2
+
+    def contender(name: str, clip: Callable[..., Any]) -> Contender:
+        parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
+        gradients = [torch.empty(shape) for shape in shapes]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return Contender(
+            name,
+            partial(clip, parameters, bound),
+            partial(torch._foreach_copy_, gradients, originals),
+        )
+
+    return [
+        contender(TORCH_CLIP, torch.nn.utils.clip_grad_norm_),
+        contender(OURS, optim.clip_grad_norm_),
+    ]
+
+
+def averaging(length: int) -> list[Contender]:
+    """`FusedSGD` on one float32 array, with an average of it and without."""
+    gradient = np.random.default_rng(0).standard_normal(length, dtype=np.float32)
+
+    def contender(name: str, decay: float | None) -> Contender:
+        step = sf.FusedSGD(np.ones(length, np.float32), ema_decay=decay, **HYPERPARAMETERS)
+        return Contender(name, partial(step, gradient))
+
+    return [contender(WITHOUT, None), contender(OURS, 0.999)]
+
+
+def rows(threads: int) -> list[Row]:
+    """Build the rows of both."""
+    return [
+        *(
+            Row(
+                name=f"clip-{name}",
+                title=f"`optim.clip_grad_norm_`: {title}",
+                threads=n,
+                build=partial(clipping, shapes),
+                targets=[Target(TORCH_CLIP, limit)],
+                block=block,
+                budget_s=10,
+            )
+            for name, title, shapes, limit, block in (
+                ("1000x1k", "1000 x 1K", [(1024,)] * 1000, 1 / 8, 10),
+                ("resnet50", "ResNet-50's shapes", resnet50_shapes(), 1 / 1.8, 5),
+            )
+            for n in sorted({1, threads})
+        ),
+        Row(
+            name="ema",
+            title="`FusedSGD` with `ema_decay`: 25.6M float32",
+            threads=threads,
+            build=partial(averaging, 25_600_000),
+            targets=[Target(WITHOUT, 1.3)],
+            block=5,
+            budget_s=15,
+        ),
+    ]

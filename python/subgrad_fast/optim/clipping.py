@@ -1,0 +1,149 @@
+"""Clipping as in ``torch.nn.utils``: the same functions, in one pass over all gradients."""
+
+from __future__ import annotations
+
+import math
+import types
+import warnings
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from subgrad_fast import _core
+
+Tensors: TypeAlias = "Tensor | Iterable[Tensor]"
+
+
+def _as_list(tensors: Tensors) -> list[Tensor]:
+    if isinstance(tensors, Tensor):
+        return [tensors]
+    return tensors if type(tensors) is list else list(tensors)
+
+
+def _as_norm(found: tuple[float, str]) -> Tensor:
+    norm, dtype = found
+    return torch.tensor(norm, dtype=getattr(torch, dtype), device="cpu")
+
+
+def _has_loop(norm_type: float) -> bool:
+    return norm_type in (2.0, math.inf)
+
+
+def _is_number(norm: Any) -> bool:
+    """Whether it is a plain tensor without dimensions in CPU memory."""
+    return type(norm) is Tensor and norm.dim() == 0 and norm.device.type == "cpu"
+
+
+def clip_grad_norm_(
+    parameters: Tensors,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """``torch.nn.utils.clip_grad_norm_``: scales gradients in place so that their norm is bounded.
+
+    One pass over all gradients finds the norm (as `subgrad_fast.total_norm`, with squares added in
+    float64), a second one multiplies them, and only where the norm is too large: gradients within
+    the bound are not written, where torch multiplies them by 1. The coefficient has the bits of
+    torch's for the same norm. Gradients of 16 bits are multiplied by a float32 coefficient, where
+    torch's has 16 bits too.
+
+    torch's own code does the rest: other norms than 2 and infinity, gradients that are not plain
+    dense tensors of float32, float64, bfloat16 or float16 in CPU memory, or that share memory.
+
+    Args:
+        parameters: one tensor or an iterable of tensors, whose ``grad`` is scaled if there is one.
+        max_norm: the bound.
+        norm_type: the order of the norm.
+        error_if_nonfinite: raise an error where the norm is infinite or NaN.
+        foreach: True or False runs torch's own code.
+
+    Returns:
+        The norm before clipping, a tensor without dimensions, of the dtype that torch's has: the
+        widest of the gradients', or float32 if there are none.
+
+    Raises:
+        RuntimeError: `error_if_nonfinite`, and the norm is. Nothing has been written then.
+        ValueError: a gradient's memory has been freed.
+    """
+    params = _as_list(parameters)
+    if not params and isinstance(parameters, types.GeneratorType):
+        warnings.warn(
+            "`parameters` is an empty generator, no gradient clipping will occur.", stacklevel=2
+        )
+    bound, order = float(max_norm), float(norm_type)
+    if foreach is None and _has_loop(order):
+        found = _core.clip.clip_torch_norm(
+            params, bound, order == math.inf, bool(error_if_nonfinite)
+        )
+        if found is not None:
+            return _as_norm(found)
+    return torch.nn.utils.clip_grad_norm_(params, bound, order, error_if_nonfinite, foreach)
+
+
+def get_total_norm(
+    tensors: Tensors,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """``torch.nn.utils.get_total_norm``: the norm of all elements of all tensors together.
+
+    Args:
+        tensors: one tensor or an iterable of tensors.
+        norm_type, error_if_nonfinite, foreach: as in `clip_grad_norm_`.
+
+    Returns:
+        As `clip_grad_norm_` does.
+
+    Raises:
+        RuntimeError, ValueError: as `clip_grad_norm_` does.
+    """
+    tensors = _as_list(tensors)
+    order = float(norm_type)
+    if foreach is None and _has_loop(order):
+        found = _core.clip.torch_norm(tensors, order == math.inf)
+        if found is not None and (math.isfinite(found[0]) or not error_if_nonfinite):
+            return _as_norm(found)
+    return torch.nn.utils.get_total_norm(tensors, order, error_if_nonfinite, foreach)
+
+
+def clip_grads_with_norm_(
+    parameters: Tensors, max_norm: float, total_norm: Tensor, foreach: bool | None = None
+) -> None:
+    """``torch.nn.utils.clip_grads_with_norm_``: scales gradients in place by a norm that is known.
+
+    Args:
+        parameters, max_norm, foreach: as in `clip_grad_norm_`.
+        total_norm: the norm, such as `get_total_norm` returns it.
+
+    Raises:
+        ValueError: as `clip_grad_norm_` does.
+    """
+    params = _as_list(parameters)
+    if foreach is None and _is_number(total_norm):
+        with torch.no_grad():
+            coefficient = torch.clamp(float(max_norm) / (total_norm + 1e-6), max=1.0)
+        if _core.clip.change_torch(params, scale=coefficient.item()):
+            return
+    torch.nn.utils.clip_grads_with_norm_(params, max_norm, total_norm, foreach)
+
+
+def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | None = None) -> None:
+    """``torch.nn.utils.clip_grad_value_``: holds each element within ``[-clip_value, clip_value]``.
+
+    Args:
+        parameters, foreach: as in `clip_grad_norm_`.
+        clip_value: the bound.
+
+    Raises:
+        ValueError: as `clip_grad_norm_` does.
+    """
+    params = _as_list(parameters)
+    limit = float(clip_value)
+    covered = foreach is None and limit >= 0.0
+    if not (covered and _core.clip.change_torch(params, limit=limit)):
+        torch.nn.utils.clip_grad_value_(params, limit, foreach)
