@@ -9,24 +9,32 @@ from typing import Any
 
 import numpy as np
 
-from subgrad_fast._arrays import is_torch
+from subgrad_fast._arrays import is_torch, require_storage
+
+_PLAIN = (str, bytes, int, float, complex, type(None), np.number, np.bool_)
 
 
 def integer(name: str, value: Any, low: int = 0, high: int | None = None) -> int:
     """`value` as an int of [low, high], or [low, 2**63). Raises TypeError or ValueError."""
     high = 2**63 - 1 if high is None else high
     wanted = f"an integer from {_text(low)} to {_text(high)}"
+    if is_torch(value):
+        require_storage(value, name)
     try:
         number = index(value)
     except TypeError:
-        kind = type(value).__name__
-        shown = "" if is_torch(value) else f" {value!r}"  # torch would read it, freed or not
-        raise TypeError(f"{name}: expected {wanted}, got {kind}{shown}") from None
+        raise TypeError(f"{name}: expected {wanted}, got {quoted(value)}") from None
     if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected {wanted}, got bool {value!r}")
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
     if not low <= number <= high:
         raise ValueError(f"{name}: expected {wanted}, got {number}")
     return number
+
+
+def quoted(value: Any) -> str:
+    """A value for a message: of what may hold others only the type, as of tensors, whose elements
+    torch would read, freed or not."""
+    return repr(value) if isinstance(value, _PLAIN) else type(value).__name__
 
 
 def _text(limit: int) -> str:
@@ -37,6 +45,8 @@ def _text(limit: int) -> str:
 
 def number(name: str, value: Any) -> float:
     """`value` as a float; one that is too large for it is infinite."""
+    if is_torch(value):
+        require_storage(value, name)
     try:
         if not isinstance(value, str | bytes | bytearray):
             return float(value)
@@ -54,5 +64,6 @@ def check_state(state: Any, version: int, names: set[str]) -> None:
     missing = {"version", *names} - set(state)
     if missing:
         raise ValueError(f"state: {', '.join(sorted(missing))} missing")
-    if state["version"] != version:
-        raise ValueError(f"state['version']: expected {version}, got {state['version']!r}")
+    given = state["version"]
+    if not isinstance(given, int) or given != version:
+        raise ValueError(f"state['version']: expected {version}, got {quoted(given)}")

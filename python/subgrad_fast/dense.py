@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import integer
+from subgrad_fast._arguments import integer, quoted
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, fill, is_torch, zeros_like
 
 SgdParams = _core.SgdParams
@@ -210,7 +210,9 @@ class FusedSGD:
         ema_decay: float | Callable[[int], float] | None = None,
     ) -> None:
         if momentum_dtype not in (None, "float32"):
-            raise ValueError(f"momentum_dtype: expected None or 'float32', got {momentum_dtype!r}")
+            raise ValueError(
+                f"momentum_dtype: expected None or 'float32', got {quoted(momentum_dtype)}"
+            )
         self.lr = lr
         self.momentum = momentum
         self.dampening = dampening
@@ -325,7 +327,7 @@ class FusedSGD:
         """
         first = state["first_step"]
         if not isinstance(first, bool | np.bool_):
-            raise TypeError(f"state['first_step']: expected True or False, got {first!r}")
+            raise TypeError(f"state['first_step']: expected True or False, got {quoted(first)}")
         buffers = _filled(self._new_buffers, state["momentum_buffers"], "momentum_buffers")
         averages = _filled(self._new_averages, state.get("ema", []), "ema")
         steps = integer("state['ema_steps']", state["ema_steps"]) if averages else 0

@@ -3,7 +3,9 @@
 # ruff: noqa: E402
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +26,11 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.testing.use_exchange_api(old)
 
 
-def freed_view() -> torch.Tensor:
+def freed_view(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Its address is not null: it is the offset into a storage that has been given back."""
-    whole = torch.ones(40)
-    view = whole[8:].view(4, 8)
+    shape = shape or (4, 8)
+    whole = torch.ones(8 + math.prod(shape), dtype=dtype)
+    view = whole[8:].view(shape)
     whole.untyped_storage().resize_(0)
     return view
 
@@ -66,6 +69,13 @@ DOORS: dict[str, Callable[[torch.Tensor], object]] = {
     "shrink": lambda gone: sf.soft_threshold_(gone, 0.1),
     "loader": lambda gone: next(iter(sf.BatchLoader(gone, [[1, 2]]))),
     "optimizer": step_with_a_gradient,
+    "mask": lambda _: sf.apply_mask_(ones(), freed_view(4, 8, dtype=torch.bool)),
+    "mask of a state": lambda _: sf.Mask(ones()).load_state_dict(
+        {"masks": [freed_view(4, 8, dtype=torch.bool)]}
+    ),
+    "positions": lambda _: sf.Permutation(9).take(freed_view(2, dtype=torch.int64)),
+    "weights": lambda _: sf.WeightedSampler(freed_view(4)),
+    "out": lambda _: sf.choose(9, 2, out=freed_view(2, dtype=torch.int64)),
 }
 
 
@@ -73,6 +83,58 @@ DOORS: dict[str, Callable[[torch.Tensor], object]] = {
 def test_a_view_of_freed_storage_is_refused(door: str) -> None:
     with pytest.raises(ValueError, match=r"no memory of its own|of a storage that has 0"):
         DOORS[door](freed_view())
+
+
+def load(made: Any, **wrong: Any) -> None:
+    made.load_state_dict({**made.state_dict(), **wrong})
+
+
+def load_steps(steps: Any) -> None:
+    optimizer = optim.ThresholdSGD([torch.nn.Parameter(ones())], lr=0.1, density=0.5)
+    state = optimizer.state_dict()
+    state["param_groups"][0]["steps"] = steps
+    optimizer.load_state_dict(state)
+
+
+def fused() -> sf.FusedSGD:
+    return sf.FusedSGD(ones(), lr=0.1)
+
+
+LABELS = np.arange(8) % 2
+# Arguments that are words or numbers: a message that showed a tensor would read its memory.
+WORDS: dict[str, Callable[[torch.Tensor], object]] = {
+    "short": lambda gone: sf.GroupSampler(LABELS, 2, 2, short=gone),  # type: ignore[arg-type]
+    "tail": lambda gone: sf.BatchSampler(8, 2, tail=gone),  # type: ignore[arg-type]
+    "scope": lambda gone: sf.select(ones(), k=1, scope=gone),  # type: ignore[arg-type]
+    "index_dtype": lambda gone: sf.select(ones(), k=1, index_dtype=gone),  # type: ignore[arg-type]
+    "emit": lambda gone: sf.threshold_step(
+        ones(), ones(), ones(), lr=0.1, threshold=0.5, emit=gone
+    ),
+    "momentum_dtype": lambda gone: sf.FusedSGD(ones(), lr=0.1, momentum_dtype=gone),  # type: ignore[arg-type]
+    "first_step": lambda gone: load(fused(), first_step=gone),
+    "steps": load_steps,
+    "version": lambda gone: load(sf.BatchSampler(8, 2), version=gone),
+    "epoch": lambda gone: sf.BatchSampler(8, 2).set_epoch(gone),  # type: ignore[arg-type]
+    "integer": lambda _: sf.BatchSampler(8, freed_view(1, dtype=torch.int32)),  # type: ignore[arg-type]
+    "penalty": lambda _: sf.soft_threshold_(ones(), freed_view(1)),  # type: ignore[arg-type]
+    "label": lambda gone: sf.StratifiedSampler(objects("a", gone), 2),
+    "key": lambda gone: sf.BatchLoader({gone: np.ones(3), "x": np.ones(4)}, [[1]]),
+    "a list": lambda gone: sf.GroupSampler(LABELS, 2, 2, short=[gone]),  # type: ignore[arg-type]
+    "a flag": lambda gone: sf.sgd_step(ones(), ones(), lr=0.1, nesterov=[gone]),  # type: ignore[arg-type]
+}
+
+
+def objects(*values: Any) -> np.ndarray:
+    made = np.empty(len(values), object)
+    for i, value in enumerate(values):  # NumPy would look into them, if given them together
+        made[i] = value
+    return made
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_messages_do_not_read_freed_storage(word: str) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        WORDS[word](freed_view())
 
 
 def test_a_storage_that_comes_back_is_memory_again() -> None:

@@ -39,6 +39,20 @@ OPTIONAL = {"drawn", "exponent"}
 RIGHT: dict[str, list[Any]] = {"exponent": [None], "sampler": []}
 
 
+def moved(kind: str) -> Any:
+    """One that has gone on, so that each part of its state is another than a fresh one's."""
+    made = OBJECTS[kind]()
+    if kind == "fused":
+        made(np.ones(3, np.float32))
+    elif kind == "iterator":
+        next(made)
+    else:
+        next(iter(made))
+    if isinstance(made, sf.WeightedSampler):
+        made.draw(3)
+    return made
+
+
 def snapshot(made: Any) -> Any:
     return repr(made.state_dict())
 
@@ -46,7 +60,7 @@ def snapshot(made: Any) -> Any:
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_a_state_that_is_none_of_its_own_changes_nothing(kind: str) -> None:
     made = OBJECTS[kind]()
-    before, state = snapshot(made), made.state_dict()
+    before, state = snapshot(made), moved(kind).state_dict()
     wrong: list[Any] = [None, 3, "state", [], {}]
     for key in state:
         if key not in OPTIONAL:
@@ -87,11 +101,11 @@ def test_draws_are_rows_whatever_the_state_says(exponent: int) -> None:
 
 
 BUFFERS: list[Any] = [
-    [np.ones(3), np.array([1j, 2, 3])],
-    [np.ones(3), np.ones(4)],
-    [np.ones(3)],
-    [np.ones(3), "ones"],
-    [np.ones(3), np.array([object()] * 3)],
+    [np.full(3, 5.0), np.array([1j, 2, 3])],
+    [np.full(3, 5.0), np.ones(4)],
+    [np.full(3, 5.0)],
+    [np.full(3, 5.0), "ones"],
+    [np.full(3, 5.0), np.array([object()] * 3)],
     np.ones((2, 3)),
     7,
 ]
@@ -152,20 +166,50 @@ def test_threshold_sgd_takes_a_state_whole_or_not_at_all(key: str, value: Any) -
     assert torch.equal(p, at)
 
 
-def test_a_loader_counts_batches_from_the_beginning_of_the_epoch() -> None:
-    sampler = sf.BatchSampler(20, 2, seed=1)
-    loader = sf.BatchLoader(X, sampler)
+def test_a_thresholded_step_that_raises_leaves_no_slots_of_state() -> None:
+    torch = pytest.importorskip("torch")
+    from subgrad_fast.optim import ThresholdSGD
+
+    params = [torch.nn.Parameter(torch.ones(4, dtype=d)) for d in (torch.float32, torch.float64)]
+    optimizer = ThresholdSGD(params, lr=0.1, density=0.5, scope="global")
+    for p in params:
+        p.grad = torch.ones_like(p)
+    with pytest.raises(TypeError, match=r"^scope: "):
+        optimizer.step()
+    assert len(optimizer.state) == 0
+
+
+COUNTED: dict[str, Callable[[], Any]] = {
+    "ours": lambda: sf.BatchSampler(20, 2, seed=1),
+    "a list": lambda: np.arange(20).reshape(10, 2).tolist(),
+}
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_a_loader_counts_batches_from_the_beginning_of_the_epoch(kind: str) -> None:
+    loader = sf.BatchLoader(X, COUNTED[kind]())
     iterator = iter(loader)
     for _ in range(3):
         next(iterator)
     state = loader.state_dict()
     assert state["batches"] == 3
-    resumed = sf.BatchLoader(X, sf.BatchSampler(20, 2))
+    resumed = sf.BatchLoader(X, COUNTED[kind]())
     resumed.load_state_dict(state)
     assert resumed.state_dict() == state
     for i, _ in enumerate(resumed):
         assert resumed.state_dict()["batches"] == 4 + i
     assert resumed.state_dict()["batches"] == 0
+
+
+@pytest.mark.parametrize("rows", [1, 3000], ids=["in turn", "background"])
+def test_a_batch_that_raises_does_not_count(rows: int) -> None:
+    x = np.zeros((5000, 40), np.float32)
+    loader = sf.BatchLoader(x, [[0] * rows, [len(x)] * rows, [1] * rows])
+    iterator = iter(loader)
+    next(iterator)
+    with pytest.raises(IndexError):
+        next(iterator)
+    assert loader.state_dict()["batches"] == 1
 
 
 def test_a_mapped_file_that_was_cut_is_an_error_when_an_epoch_begins(tmp_path: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -172,6 +173,46 @@ while time.monotonic() < end:
     assert done.returncode == 0, done.stderr
 
 
+REWRITTEN = {
+    "weights": "made = sf.WeightedSampler(weights)",
+    "updates": "made.update(np.arange(N), weights)",
+    "rows of updates": "made.update(positions, np.ones(N))",
+    "rows": "made.importance_weights(positions)",
+    "positions": "sf.Permutation(N).take(positions)",
+    "indices": "list(sf.BatchLoader(table, [positions] * 3))",
+    "rows of a step": "sf.row_step(table, (positions, np.ones((N, 2), np.float32)), lr=0.0)",
+}
+
+
+@pytest.mark.parametrize("kind", REWRITTEN)
+def test_what_is_checked_is_a_copy(kind: str) -> None:
+    """Arrays of that size are rewritten without the GIL, while the library looks at them."""
+    done = run_script(f"""
+import contextlib, threading, time
+import numpy as np, subgrad_fast as sf
+
+N = 50_000
+weights, positions = np.ones(N), np.zeros(N, np.int64)
+made = sf.WeightedSampler(np.ones(N))
+table = np.zeros((N, 2), np.float32)
+
+def write(array, wrong, right):
+    while True:
+        array[:] = wrong
+        array[:] = right
+
+written = (weights, np.nan, 1.0) if {"weights" in REWRITTEN[kind]} else (positions, 2**40, 0)
+threading.Thread(target=write, args=written, daemon=True).start()
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    with contextlib.suppress(IndexError, ValueError):
+        {REWRITTEN[kind]}
+    assert np.isfinite(made.weights).all()
+    assert (positions >= 0).all()
+""")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("work", ["step(g)", "sf.select(g, k=10)", "sampler.draw(200_000)"])
 def test_daemon_threads_do_not_disturb_the_end(work: str) -> None:
     """Python ends a thread that asks for the GIL then, by unwinding it, or lets it hang."""
@@ -192,3 +233,95 @@ for _ in range(3):
 time.sleep(0.3)
 """)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_end_does_not_wait_for_a_daemon_thread_that_rests_in_its_turn() -> None:
+    done = run_script("""
+import sys, threading, time, types
+import numpy as np, subgrad_fast as sf
+
+g = np.ones(3_000_000, np.float32)
+step = sf.FusedSGD(np.ones_like(g), lr=0.1, momentum=0.9)
+
+class Last:
+    def __del__(self, step=step, g=g):
+        try:
+            step(g)
+        except RuntimeError as error:
+            assert str(error) == "the interpreter is shutting down"
+
+def forever():
+    while True:
+        step(g)
+
+sys.modules["held"] = types.ModuleType("held")  # this one's names outlive it: the thread holds them
+sys.modules["held"].last = Last()
+threading.Thread(target=forever, daemon=True).start()
+time.sleep(0.3)
+""")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# What a thread of the parent is in the middle of when it forks, and what its child then does.
+BUSY = {
+    "step": """
+class Gradient:
+    def __dlpack_device__(self):
+        stay()
+        return (1, 0)
+
+    def __dlpack__(self, **kwargs):
+        return np.ones(3, np.float32).__dlpack__(**kwargs)
+
+step = sf.FusedSGD(np.ones(3, np.float32), lr=0.1, momentum=0.9)
+busy, call = lambda: step(Gradient()), lambda: step(np.ones(3, np.float32))
+""",
+    "sampler": """
+class Sampler(sf.BatchSampler):
+    def rows(self, *where):
+        stay()
+        return super().rows(*where)
+
+iterator = iter(Sampler(9, 2))
+busy = call = lambda: next(iterator)
+""",
+    "weights": """
+sampler = sf.WeightedSampler(np.ones(1000))
+
+def busy():
+    stay()
+    while True:
+        sampler.draw(3_000_000)
+
+opened.set()
+call = lambda: sampler.update([0], [2.0])
+""",
+}
+FORK = """
+import os, signal, sys, threading, time
+import numpy as np, subgrad_fast as sf
+
+entered, opened = threading.Event(), threading.Event()
+
+def stay():
+    if threading.current_thread() is not threading.main_thread():
+        entered.set()
+        opened.wait()
+{}
+threading.Thread(target=busy, daemon=True).start()
+entered.wait()
+time.sleep(0.1)
+child = os.fork()
+if child == 0:
+    signal.alarm(30)  # which ends it where a lock is never given back
+    call()
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("kind", BUSY)
+def test_a_child_does_not_wait_for_threads_of_its_parent(kind: str) -> None:
+    done = run_script(FORK.format(BUSY[kind]))
+    assert done.returncode == 0, done.stderr

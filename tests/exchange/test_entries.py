@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from subgrad_fast import _core
 from tests.bits import assert_same_bits
 from tests.cases import DTYPES
+from tests.threads import run_threads
 
 
 def packed(
@@ -100,3 +103,82 @@ def test_pack_refuses_what_does_not_fit() -> None:
     with pytest.raises(TypeError, match=r"residual\[0\]: expected float32"):
         _core.exchange.pack(payload, like, False, [(indices[:3], values[:3], 0, wrong)])
     assert not payload.any() and not residual.any()
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "behind the residual": ({"indices": np.int32([0, 8])}, r"parts\[0\]: .* indices below 8"),
+    "behind the vector": (
+        {"indices": np.int32([0, 9]), "offset": 41, "residual": None},
+        r"parts\[0\]: .* indices below 9",
+    ),
+    "the vector's end": (
+        {"indices": np.int32([1, 5]), "offset": 45},
+        r"parts\[0\]: .* indices below 5",
+    ),
+    "in front": ({"indices": np.int32([-1, 3])}, r"parts\[0\]: .* indices below 8"),
+    "descending": ({"indices": np.int32([3, 1])}, r"parts\[0\]: expected ascending"),
+    "every other": ({"indices": np.arange(4, dtype=np.int32)[::2]}, r"parts\[0\]: entries do not"),
+    "values apart": ({"values": np.ones(4, np.float32)[::2]}, r"parts\[0\]: entries do not fit"),
+    "offset": ({"offset": -1}, r"parts\[0\]: expected an offset of \[0, 50\], got -1"),
+    "far": ({"offset": 51}, r"parts\[0\]: expected an offset of \[0, 50\], got 51"),
+    "residual": ({"residual": np.broadcast_to(np.float32(1), 8)}, r"residual\[0\]: "),
+    "payload apart": (
+        {"payload": np.zeros(256, np.uint8)[::2]},
+        "payload: expected a writable run",
+    ),
+    "odd payload": ({"payload": np.zeros(129, np.uint8)[1:]}, "payload: expected .* aligned"),
+    "objects": ({"payload": np.zeros(16, object)}, "payload: expected a writable run of bytes"),
+    "read-only": ({"payload": np.frombuffer(bytes(128), np.uint8)}, "payload: expected a writable"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_pack_refuses_what_would_read_or_write_elsewhere(case: str) -> None:
+    changed, message = REFUSED[case]
+    room = np.full(10, 7, np.float32)
+    given = {
+        "payload": np.zeros(128, np.uint8),
+        "indices": np.int32([1, 3]),
+        "values": np.ones(2, np.float32),
+        "offset": 40,
+        "residual": room[1:9],
+    }
+    part = ("indices", "values", "offset", "residual")
+    like = np.zeros(50, np.float32)
+
+    def pack(given: dict[str, Any]) -> None:
+        _core.exchange.pack(given["payload"], like, False, [tuple(given[name] for name in part)])
+
+    before = changed.get("payload", given["payload"]).copy()
+    with pytest.raises(ValueError, match=message):
+        pack(given | changed)
+    assert (room == 7).all()
+    assert np.array_equal(changed.get("payload", given["payload"]), before)
+    pack(given)
+    assert given["payload"].view(np.int32)[:2].tolist() == [41, 43]
+    assert room.tolist() == [7, 7, -0.0, 7, -0.0, 7, 7, 7, 7, 7]
+
+
+def test_indices_that_another_thread_rewrites_are_looked_at_again() -> None:
+    n = 100_000
+    right = np.arange(n, dtype=np.int32)
+    indices, values = right.copy(), np.ones(n, np.float32)
+    guarded = np.full(3 * n, 7, np.float32)
+    residual, like = guarded[n : 2 * n], np.zeros(n, np.float32)
+    payload = np.zeros(-(-n // 16) * 16 * 8, np.uint8)
+    packed = threading.Event()
+
+    def write() -> None:
+        while not packed.is_set():
+            indices[:] = right + n // 2
+            indices[:] = right - n // 2
+            indices[:] = right
+
+    def pack() -> None:
+        for _ in range(300):
+            with contextlib.suppress(ValueError):
+                _core.exchange.pack(payload, like, False, [(indices, values, 0, residual)])
+        packed.set()
+
+    assert run_threads(write, pack) == []
+    assert (guarded[:n] == 7).all() and (guarded[2 * n :] == 7).all()

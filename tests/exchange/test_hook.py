@@ -345,6 +345,21 @@ def test_mean_state() -> None:
 # --- Errors -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("step", [None, "3", -1, 2**70])
+def test_a_state_is_loaded_whole_or_not_at_all(step: Any) -> None:
+    """One of all ranks' mean, which asks no process group who this is."""
+    model = torch.nn.Linear(2, 1)
+    state = SparseState(model, density=0.5)
+    residuals = {"weight": torch.ones(1, 2)}
+    saved = {"version": 1, "rank": None, "world_size": 2, "step": 4, "residuals": residuals}
+    with pytest.raises((TypeError, ValueError), match=r"^state_dict\['step'\]"):
+        state.load_state_dict({**saved, "step": step})
+    assert (state.step, state.residuals) == (0, {})
+    state.load_state_dict(saved)
+    assert state.step == 4
+    assert torch.equal(state.residuals["weight"], residuals["weight"])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

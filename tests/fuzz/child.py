@@ -40,6 +40,7 @@ def main(family: str, first: int, seconds: float, most: int, log_path: str, echo
     from tests.fuzz.life import Life
 
     live = family_of(family)
+    print(json.dumps({"begin": True}), file=answers, flush=True)
     log = RingLog(Path(log_path), echo=echo)
     end = time.monotonic() + seconds
     for seed in range(first, first + most):

@@ -26,6 +26,7 @@ FAMILIES = (
     "sparsify",
     "sampling",
     "loading",
+    "data",
     "optimizer",
     "states",
     "threads",
@@ -34,7 +35,7 @@ FAMILIES = (
     "kill",
 )
 LIFE_SECONDS = 60.0  # a life that takes longer hangs
-_START_SECONDS = 60.0  # what imports may take
+_START_SECONDS = 600.0  # what imports may take where the machine is busy
 
 
 @dataclass
@@ -122,7 +123,7 @@ def run_batch(
 def _listen(child: subprocess.Popen[bytes], tally: Tally, life_seconds: float) -> tuple[Tally, str]:
     """Takes in a child's answers until it has "ended", or "hangs", or without a word."""
     assert child.stdout is not None
-    patience = _START_SECONDS + life_seconds
+    patience = _START_SECONDS
     ending, rest = "", b""
     while True:
         ready, _, _ = select.select([child.stdout], [], [], patience)
@@ -138,6 +139,8 @@ def _listen(child: subprocess.Popen[bytes], tally: Tally, life_seconds: float) -
         *lines, rest = (rest + read).split(b"\n")
         for line in lines:
             answer = json.loads(line)
+            if "begin" in answer:
+                continue
             if "end" in answer:
                 ending = "ended"
                 continue

@@ -219,8 +219,8 @@ GOOD = np.zeros((10, 2), np.float32)
         ("text", {}, TypeError, "arrays: expected a NumPy array or torch tensor, got str"),
         (np.ma.masked_array(GOOD, GOOD == 0), {}, TypeError, "arrays: masked arrays"),
         (GOOD, {"prefetch": 0}, ValueError, "prefetch: expected an integer from 1 to 65536, got 0"),
-        (GOOD, {"prefetch": 1.5}, TypeError, "prefetch: expected an integer .* got float 1.5"),
-        (GOOD, {"prefetch": "2"}, TypeError, "prefetch: expected an integer .* got str '2'"),
+        (GOOD, {"prefetch": 1.5}, TypeError, "prefetch: expected an integer .* got 1.5"),
+        (GOOD, {"prefetch": "2"}, TypeError, "prefetch: expected an integer .* got '2'"),
         (
             GOOD,
             {"sampler": sf.BatchSampler(9, 2)},

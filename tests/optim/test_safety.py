@@ -104,15 +104,26 @@ def test_states_come_and_go_while_another_thread_steps(cls: type) -> None:
     assert all(p.isfinite().all() for p in params)
 
 
-def test_a_state_whose_buffer_has_another_shape_is_not_loaded() -> None:
+@pytest.mark.parametrize(
+    ("buffer", "message"),
+    [
+        (torch.zeros(4), r"\['momentum_buffer'\]: expected shape \(3,\), got"),
+        (2**64, r"\['momentum_buffer'\]: expected a tensor, got 18446744073709551616"),
+        ([torch.zeros(3)], r"\['momentum_buffer'\]: expected a tensor, got list"),
+    ],
+    ids=["shape", "number", "list"],
+)
+def test_a_state_whose_buffer_is_none_of_its_parameter_is_not_loaded(
+    buffer: Any, message: str
+) -> None:
     params = parameters((5,), (3,))
     optimizer = SGD(params, lr=0.1, momentum=0.9)
     train(optimizer, params)
     state = copy.deepcopy(optimizer.state_dict())
     state["param_groups"][0]["lr"] = 7.0
-    state["state"][1]["momentum_buffer"] = torch.zeros(4)
+    state["state"][1]["momentum_buffer"] = buffer
     before = snapshot(optimizer)
-    with pytest.raises(ValueError, match=r"\['momentum_buffer'\]: expected shape \(3,\), got"):
+    with pytest.raises((TypeError, ValueError), match=message):
         optimizer.load_state_dict(state)
     assert_same(snapshot(optimizer), before)
     assert optimizer.param_groups[0]["lr"] == 0.1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import subgrad_fast as sf
+from subgrad_fast import _core
 
 
 def refused(call: Any, name: str) -> str:
@@ -95,3 +97,44 @@ def test_tensors_without_numbers_are_refused_by_name() -> None:
     freed = torch.rand(2)
     freed.untyped_storage().resize_(0)
     refused(lambda: sf.WeightedSampler(freed), "weights")
+
+
+# --- the core's own doors: what would read or write elsewhere ------------------------------------
+
+
+def _places(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.int64)
+
+
+STRATA = _core.sampling.Strata(np.array([0, 3, 3, 7], np.uint64))  # the second is empty
+WEIGHTS = _core.sampling.Weights(np.ones(5), None)
+FAR = np.full((1, 2), 2**40)
+ELSEWHERE: dict[str, tuple[Callable[[], object], str]] = {
+    "turns": (lambda: STRATA.turns(1, 1, _places(1), _places(2), _places(2)), "out"),
+    "turns of none": (lambda: STRATA.turns(1, 1, FAR[0], _places(2), _places(2)), "classes"),
+    "turns of empty": (
+        lambda: STRATA.turns(1, 1, _places(1) + 1, _places(1), _places(1)),
+        "classes",
+    ),
+    "members": (lambda: STRATA.members(1, 1, 0, _places(1), _places(2)), "out"),
+    "members of none": (lambda: STRATA.members(1, 1, 0, -1 - FAR[0], _places(2)), "classes"),
+    "groups": (lambda: STRATA.groups(1, 1, 0, _places(1, 2), 3, _places(5)), "out"),
+    "groups of nothing": (lambda: STRATA.groups(1, 1, 0, _places(1, 2), 0, _places(0)), "out"),
+    "groups in a row": (lambda: STRATA.groups(1, 1, 0, _places(2), 3, _places(6)), "out"),
+    "groups of none": (lambda: STRATA.groups(1, 1, 0, FAR, 3, _places(6)), "classes"),
+    "spread": (lambda: STRATA.spread(1, 1, 0, _places(7)), "batch_size"),
+    "batches": (lambda: _core.sampling.shuffled_batches(1, 1, 0, 0, _places(7)), "batch_size"),
+    "before": (lambda: _core.sampling.shuffled_batches(1, 1, 3, -5, _places(7)), "batch_size"),
+    "drawn": (lambda: _core.sampling.groups_drawn(1, 1, 1, 0, _places(4, 3)), "out"),
+    "drawn in a row": (lambda: _core.sampling.groups_drawn(1, 1, 3, 0, _places(4)), "out"),
+    "in turn": (lambda: _core.sampling.groups_in_turn(1, 1, 0, _places(4, 3)), "out"),
+    "importance": (lambda: WEIGHTS.importance(FAR[0], np.empty(2)), "rows"),
+    "importance of few": (lambda: WEIGHTS.importance(_places(1), np.empty(2)), "rows"),
+}
+
+
+@pytest.mark.parametrize("door", ELSEWHERE)
+def test_what_would_be_elsewhere_is_refused(door: str) -> None:
+    call, name = ELSEWHERE[door]
+    with pytest.raises(ValueError, match=f"^{name}"):
+        call()

@@ -119,5 +119,5 @@ def test_penalties_beyond_all_floats() -> None:
 
 
 def test_patterns_are_whole_numbers() -> None:
-    with pytest.raises(TypeError, match=r"^n: expected an integer from 0 .* got float"):
+    with pytest.raises(TypeError, match=r"^n: expected an integer from 0 .* got 2.0"):
         sf.n_m_(np.ones(4), 2.0, 4)

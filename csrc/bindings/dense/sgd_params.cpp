@@ -199,7 +199,7 @@ void set_sgd_field(SgdParams& params, const SgdField& field, PyObject* value) {
     const auto* numbers = Py_TYPE(value)->tp_as_number;
     if (value != Py_None && (numbers == nullptr || numbers->nb_bool == nullptr)) {
       throw py::type_error(std::string(field.name) + ": expected True or False, got " +
-                           repr_of(value));
+                           Py_TYPE(value)->tp_name);
     }
     const int truth = PyObject_IsTrue(value);
     if (truth < 0) throw py::error_already_set();

@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 #include <tuple>
 
@@ -14,7 +15,7 @@
 namespace subgrad {
 namespace {
 
-// One payload a row.
+// One payload, or one a row.
 using Payloads = py::array_t<std::uint8_t, py::array::c_style>;
 
 // Indices, values, the tensor's offset and its residual or None.
@@ -29,21 +30,42 @@ ArrayView contiguous(const py::object& array, const Where& where) {
   return view;
 }
 
+bool aligned(const py::array& array, std::size_t bytes) {
+  return array.size() == 0 || reinterpret_cast<std::uintptr_t>(array.data()) % bytes == 0;
+}
+
+// One run of elements of that many bytes.
+bool is_run(const py::array& array, std::int64_t itemsize) {
+  return (array.flags() & py::array::c_style) != 0 && array.itemsize() == itemsize &&
+         aligned(array, static_cast<std::size_t>(itemsize));
+}
+
 void pack(const py::array& payload, const py::object& like, bool wide,
           const std::vector<Part>& parts) {
   const ArrayView vector = contiguous(like, {"like"});
   const EntryFormat format{vector.dtype, wide};
+  if (!Payloads::check_(payload) || !payload.writeable() ||
+      !aligned(payload, sizeof(std::int64_t))) {
+    throw py::value_error("payload: expected a writable run of bytes, aligned");
+  }
   const std::int64_t capacity = payload.nbytes() / format.bytes();
+  const DType computed = vector.dtype == DType::f64 ? DType::f64 : DType::f32;
   std::vector<SelectedEntries> tensors;
   std::int64_t total = 0;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const auto& [indices, values, offset, residual] = parts[i];
-    const DType computed = vector.dtype == DType::f64 ? DType::f64 : DType::f32;
-    const std::size_t value_bytes = size_of(residual.is_none() ? vector.dtype : computed);
-    if (indices.size() != values.size() || indices.itemsize() != format.index_bytes() ||
-        values.itemsize() != static_cast<py::ssize_t>(value_bytes)) {
-      throw py::value_error("parts[" + std::to_string(i) + "]: entries do not fit the payload");
+    const std::string name = "parts[" + std::to_string(i) + "]";
+    const auto value_bytes =
+        static_cast<std::int64_t>(size_of(residual.is_none() ? vector.dtype : computed));
+    if (indices.size() != values.size() || !is_run(indices, format.index_bytes()) ||
+        !is_run(values, value_bytes)) {
+      throw py::value_error(name + ": entries do not fit the payload");
     }
+    if (offset < 0 || offset > vector.size()) {
+      throw py::value_error(name + ": expected an offset of [0, " + std::to_string(vector.size()) +
+                            "], got " + std::to_string(offset));
+    }
+    std::int64_t size = vector.size() - offset;
     void* rest = nullptr;
     if (!residual.is_none()) {
       const Where where = {"residual", static_cast<std::ptrdiff_t>(i)};
@@ -51,10 +73,17 @@ void pack(const py::array& payload, const py::object& like, bool wide,
       if (view.dtype != computed) {
         throw py::type_error(where.text() + ": expected " + name_of(computed));
       }
+      const Extents extents(view);
+      require_writable(view, extents, where);
+      if (!extents.aligned()) throw py::value_error(where.text() + ": expected aligned memory");
+      size = std::min(size, view.size());
       rest = view.data;
     }
+    if (!valid_entries({static_cast<const char*>(indices.data()), indices.size()}, format, size)) {
+      throw py::value_error(name + ": expected ascending indices below " + std::to_string(size));
+    }
     total += indices.size();
-    tensors.push_back({indices.data(), values.data(), indices.size(), offset, rest});
+    tensors.push_back({indices.data(), values.data(), indices.size(), offset, size, rest});
   }
   if (total > capacity || capacity % kEntryGranule != 0) {
     throw py::value_error("payload: no room for " + std::to_string(total) + " entries");
@@ -75,9 +104,8 @@ void merge(const py::object& out, const Payloads& gathered, const std::vector<st
     throw py::value_error("gathered: expected one row of bytes per count");
   }
   const std::int64_t capacity = gathered.shape(1) / format.bytes();
-  const auto address = reinterpret_cast<std::uintptr_t>(gathered.data());
   if (capacity % kEntryGranule != 0 || gathered.shape(1) % format.bytes() != 0 ||
-      (gathered.size() > 0 && address % sizeof(std::int64_t) != 0)) {
+      !aligned(gathered, sizeof(std::int64_t))) {
     throw py::value_error("gathered: expected rows of whole granules of entries, aligned");
   }
   std::vector<Payload> payloads;

@@ -24,6 +24,27 @@ StartArray starts_array(const Strata& strata) {
   return StartArray(static_cast<py::ssize_t>(strata.starts().size()), strata.starts().data());
 }
 
+void require(bool fits, const char* message) {
+  if (!fits) throw py::value_error(message);
+}
+
+// Each of them one that has rows.
+void require_classes(const Strata& strata, const IndexArray& classes) {
+  const std::vector<std::uint64_t>& starts = strata.starts();
+  const auto has_rows = [&](std::int64_t c) {
+    const auto place = static_cast<std::uint64_t>(c);
+    return place + 1 < starts.size() && c >= 0 && starts[place] < starts[place + 1];
+  };
+  require(std::all_of(classes.data(), classes.data() + classes.size(), has_rows),
+          "classes: expected numbers of classes that have rows");
+}
+
+// Batches, one a row, of so many classes or fewer.
+void require_batches(const IndexArray& out, std::int64_t classes) {
+  require(out.ndim() == 2 && out.shape(1) > 0 && out.shape(1) <= classes,
+          "out: expected batches of at most all classes");
+}
+
 std::uint64_t batch_key(std::uint64_t seed, std::uint64_t epoch) {
   return epoch_key(seed, epoch, Purpose::strata, 1);
 }
@@ -42,6 +63,9 @@ void register_strata(py::module_& m) {
           "turns",
           [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch,
              const IndexArray& classes, const IndexArray& turns, IndexArray& out) {
+            require(classes.size() == out.size() && turns.size() == out.size(),
+                    "out: expected a place for every class and turn");
+            require_classes(strata, classes);
             const std::int64_t *c = classes.data(), *t = turns.data();
             std::int64_t* data = out.mutable_data();
             const std::int64_t count = out.size();
@@ -53,6 +77,8 @@ void register_strata(py::module_& m) {
           "members",
           [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch, std::uint64_t start,
              const IndexArray& classes, IndexArray& out) {
+            require(classes.size() == out.size(), "out: expected a place for every class");
+            require_classes(strata, classes);
             const std::int64_t* c = classes.data();
             std::int64_t* data = out.mutable_data();
             const std::int64_t count = out.size();
@@ -64,6 +90,10 @@ void register_strata(py::module_& m) {
           "groups",
           [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch, std::uint64_t first,
              const IndexArray& classes, std::int64_t per_class, IndexArray& out) {
+            require(classes.ndim() == 2 && per_class > 0 &&
+                        out.size() / per_class == classes.size() && out.size() % per_class == 0,
+                    "out: expected a place for every row of every class of every batch");
+            require_classes(strata, classes);
             const std::int64_t* c = classes.data();
             std::int64_t* data = out.mutable_data();
             const std::int64_t batches = classes.shape(0), per_batch = classes.shape(1);
@@ -77,12 +107,10 @@ void register_strata(py::module_& m) {
           "spread",
           [](const Strata& strata, std::uint64_t seed, std::uint64_t epoch,
              std::uint64_t batch_size, IndexArray& out) {
-            if (strata.starts().back() != static_cast<std::uint64_t>(out.size())) {
-              throw py::value_error("out: expected a place for every row");
-            }
-            if (out.size() >= std::int64_t{1} << 32) {
-              throw py::value_error("labels: expected fewer than 2**32 rows");
-            }
+            require(strata.starts().back() == static_cast<std::uint64_t>(out.size()),
+                    "out: expected a place for every row");
+            require(out.size() < std::int64_t{1} << 32, "labels: expected fewer than 2**32 rows");
+            require(batch_size > 0, "batch_size: expected at least 1");
             std::int64_t* data = out.mutable_data();
             const std::uint64_t key = epoch_key(seed, epoch, Purpose::strata);
             without_gil(out.size(),
@@ -94,6 +122,7 @@ void register_strata(py::module_& m) {
       "shuffled_batches",
       [](std::uint64_t seed, std::uint64_t epoch, std::int64_t batch_size, std::int64_t start,
          IndexArray& out) {
+        require(batch_size > 0 && start >= 0, "batch_size, start: expected at least 1, and 0");
         std::int64_t* data = out.mutable_data();
         const std::int64_t count = out.size();
         const std::uint64_t key = batch_key(seed, epoch);
@@ -104,6 +133,7 @@ void register_strata(py::module_& m) {
       "groups_drawn",
       [](std::uint64_t seed, std::uint64_t epoch, std::int64_t classes, std::uint64_t first,
          IndexArray& out) {
+        require_batches(out, classes);
         std::int64_t* data = out.mutable_data();
         const std::int64_t batches = out.shape(0), per_batch = out.shape(1);
         const std::uint64_t key = epoch_key(seed, epoch, Purpose::group);
@@ -114,6 +144,7 @@ void register_strata(py::module_& m) {
   m.def(
       "groups_in_turn",
       [](std::uint64_t seed, std::uint64_t epoch, std::int64_t classes, IndexArray& out) {
+        require_batches(out, classes);
         std::int64_t* data = out.mutable_data();
         const std::int64_t batches = out.shape(0), per_batch = out.shape(1);
         const std::uint64_t key = epoch_key(seed, epoch, Purpose::group, 1);

@@ -46,6 +46,9 @@ IndexTarget::IndexTarget(const py::object& object, const Where& where) : where_(
   if (!array.writeable()) refuse_memory(where);
   data_ = array.mutable_data();
   count_ = array.size();
+  if (source == Source::attributes && count_ > 0 && is_freed(object, data_, sizeof *data_)) {
+    throw py::value_error(where.text() + ": has no memory of its own");
+  }
   ndim_ = static_cast<int>(array.ndim());
 }
 

@@ -157,6 +157,10 @@ void register_weights(py::module_& m) {
       .def(
           "importance",
           [](const HeldWeights& held, const IndexArray& rows, WeightArray& out) {
+            if (rows.size() != out.size() ||
+                first_outside(rows.data(), rows.size(), held.weights().n()) >= 0) {
+              throw py::value_error("rows: expected one for each place of out, inside the weights");
+            }
             held.weights().importance(rows.data(), rows.size(), out.mutable_data());
           },
           "rows"_a.noconvert(), "out"_a.noconvert())

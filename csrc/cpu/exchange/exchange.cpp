@@ -40,10 +40,13 @@ void pack(const SelectedEntries& selected, I* indices, T* values) {
   const S* x = static_cast<const S*>(selected.values);
   C* residual = static_cast<C*>(selected.residual);
   for (std::int64_t i = 0; i < selected.count; ++i) {
+    const std::int64_t at = from[i];
+    // Checked once more: another thread of the caller may have changed the indices since.
+    if (static_cast<std::uint64_t>(at) >= static_cast<std::uint64_t>(selected.size)) continue;
     const C value = widen<C>(x[i]);
-    indices[i] = static_cast<I>(from[i] + selected.offset);
+    indices[i] = static_cast<I>(at + selected.offset);
     values[i] = Narrow<T>::of(value);
-    if (residual != nullptr) residual[from[i]] = remainder(value, widen<C>(values[i]));
+    if (residual != nullptr) residual[at] = remainder(value, widen<C>(values[i]));
   }
 }
 

@@ -29,11 +29,12 @@ struct SelectedEntries {
   const void* values;
   std::int64_t count;
   std::int64_t offset;  // of the tensor in the packed vector
+  std::int64_t size;    // of the tensor: all indices lie below
   void* residual;
 };
 
 // Packs the entries of tensors that lie in ascending order in the vector. `capacity`: how many
-// entries the payload has room for, at least all of them.
+// entries the payload has room for, at least all of them. The indices have been checked.
 void pack_entries(const std::vector<SelectedEntries>& tensors, const EntryFormat& format,
                   std::int64_t capacity, char* payload);
 

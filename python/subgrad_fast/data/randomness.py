@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import torch
 
+from subgrad_fast._arguments import quoted
+
 # "own": a state for each generator that the loader was given; "global": torch's, or None.
 States: TypeAlias = "dict[str, Any]"
 
@@ -30,7 +32,8 @@ class Generators:
         own, everyones = states["own"], states["global"]
         if not isinstance(own, list) or len(own) != len(self._own):
             raise ValueError(
-                f"state['random']: expected the states of {len(self._own)} generators, got {own!r}"
+                f"state['random']: expected the states of {len(self._own)} generators, "
+                f"got {quoted(own)}"
             )
         for state, generator in [
             *zip(own, self._own, strict=True),

@@ -11,6 +11,7 @@ from torch._C._distributed_c10d import GradBucket
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
+from subgrad_fast._arguments import integer, quoted
 from subgrad_fast._arrays import raw_view
 from subgrad_fast._core.select import select
 from subgrad_fast.dense import sgd_step
@@ -138,7 +139,7 @@ class SparseState:
                 parameters or shapes that the model does not have. Nothing is loaded then.
         """
         if state_dict.get("version") != 1:
-            raise ValueError(f"state_dict: unknown version {state_dict.get('version')!r}")
+            raise ValueError(f"state_dict: unknown version {quoted(state_dict.get('version'))}")
         if state_dict["rank"] is not None:
             saved = (state_dict["rank"], state_dict["world_size"])
             here = (dist.get_rank(self.process_group), dist.get_world_size(self.process_group))
@@ -151,8 +152,9 @@ class SparseState:
         residuals: dict[str, Tensor] = state_dict["residuals"]
         self._bound()
         _check_residuals(residuals, self._parameters)
-        self._residuals = {name: residual.clone() for name, residual in residuals.items()}
-        self._step = int(state_dict["step"])
+        step = integer("state_dict['step']", state_dict["step"])
+        copies = {name: residual.clone() for name, residual in residuals.items()}
+        vars(self).update(_residuals=copies, _step=step)  # at once, whatever interrupts
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the process group and the model; a copy needs `bind`."""
@@ -178,7 +180,7 @@ class SparseState:
         if self.k is not None and not self.k >= 0:
             raise ValueError(f"k: expected a number >= 0, got {self.k!r}")
         if self.scope not in ("tensor", "bucket"):
-            raise ValueError(f"scope: expected 'tensor' or 'bucket', got {self.scope!r}")
+            raise ValueError(f"scope: expected 'tensor' or 'bucket', got {quoted(self.scope)}")
         if not self.start_step >= 0:
             raise ValueError(f"start_step: expected a number >= 0, got {self.start_step!r}")
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import quoted
 from subgrad_fast._arrays import Array, empty_rows, is_torch, raw_view
 from subgrad_fast.loading.tables import shown
 
@@ -25,7 +26,7 @@ def unpack(arrays: Any) -> tuple[list[Array], list[str], Pack]:
         raise ValueError("arrays: expected at least one array")
     if isinstance(arrays, Mapping):
         keys = list(arrays)
-        names = [f"arrays[{key!r}]" for key in keys]
+        names = [f"arrays[{quoted(key)}]" for key in keys]
         return list(arrays.values()), names, lambda a: dict(zip(keys, a, strict=True))
     if isinstance(arrays, tuple | list):
         names = [f"arrays[{i}]" for i in range(len(arrays))]

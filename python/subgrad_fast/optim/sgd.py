@@ -230,8 +230,11 @@ class SGD(Averaging, torch.optim.SGD):
         """Takes over what `state_dict` returned, of ``torch.optim.SGD`` too.
 
         Raises:
+            TypeError: a momentum buffer is no tensor.
             ValueError: groups or parameters are others in number, or a momentum buffer has another
-                shape than its parameter. Nothing has changed then.
+                shape than its parameter.
+
+        Nothing has changed then.
         """
 
         seen: dict[str, Any] = {}

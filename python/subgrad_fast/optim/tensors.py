@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import quoted
 from subgrad_fast.rows import has_contiguous_rows
 
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
@@ -148,7 +149,8 @@ def slots_for(optimizer: Optimizer, params: Iterable[Tensor]) -> Iterator[None]:
 
 
 def check_buffers(state: dict[Any, Group], numbers: list[Any], params: list[Tensor]) -> None:
-    """Raises ValueError for a buffer of a saved state that has not the shape of its parameter.
+    """Raises TypeError for a buffer of a saved state that is no tensor, ValueError for one that has
+    not the shape of its parameter.
 
     Args:
         state: what is saved, by the numbers of parameters.
@@ -158,8 +160,12 @@ def check_buffers(state: dict[Any, Group], numbers: list[Any], params: list[Tens
     for number, param in zip(numbers, params, strict=False):
         for name in ("momentum_buffer", "residual", "ema"):
             buffer = state.get(number, {}).get(name)
-            if isinstance(buffer, Tensor) and buffer.shape != param.shape:
+            if buffer is None:
+                continue
+            where = f"state_dict['state'][{quoted(number)}][{name!r}]"
+            if not isinstance(buffer, Tensor):
+                raise TypeError(f"{where}: expected a tensor, got {quoted(buffer)}")
+            if buffer.shape != param.shape:
                 raise ValueError(
-                    f"state_dict['state'][{number!r}][{name!r}]: expected shape "
-                    f"{tuple(param.shape)}, got {tuple(buffer.shape)}"
+                    f"{where}: expected shape {tuple(param.shape)}, got {tuple(buffer.shape)}"
                 )

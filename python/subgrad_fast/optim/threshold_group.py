@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import quoted
 from subgrad_fast._core import SgdParams
 from subgrad_fast.select.magnitudes import is_together
 from subgrad_fast.select.selectors import Absolute, Selector, check_density, make_selector
@@ -83,7 +84,7 @@ def check_choice(group: Group) -> None:
     steps = group["steps"]
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         kind = ValueError if isinstance(steps, int) else TypeError
-        raise kind(f"steps: expected a number of steps >= 0, got {steps!r}")
+        raise kind(f"steps: expected a number of steps >= 0, got {quoted(steps)}")
     warmup = group["warmup"]
     if isinstance(warmup, int):
         if warmup < 0:

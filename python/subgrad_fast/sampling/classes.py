@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import integer
+from subgrad_fast._arguments import integer, quoted
 from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, as_numpy, reals
 from subgrad_fast.sampling.labels import LabelSampler, RowsByClass
@@ -249,7 +249,9 @@ class GroupSampler(LabelSampler):
     def _check(self, short: Short) -> Indices:
         """The classes that are drawn."""
         if short not in get_args(Short):
-            raise ValueError(f"short: expected one of {', '.join(get_args(Short))}, got {short!r}")
+            raise ValueError(
+                f"short: expected one of {', '.join(get_args(Short))}, got {quoted(short)}"
+            )
         counts = self._data.counts
         fewer = np.flatnonzero((counts > 0) & (counts < self._per_class))
         if short == "error" and fewer.size > 0:

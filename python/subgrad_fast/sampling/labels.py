@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import integer
+from subgrad_fast._arguments import integer, quoted
 from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, as_numpy
 from subgrad_fast.sampling.sampler import Sampler
@@ -58,10 +58,9 @@ def _text(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Text of an array of objects, as data frames hold it."""
     for at, label in enumerate(array):
         if not isinstance(label, str):
-            kind = type(label).__name__
             raise TypeError(
-                f"labels[{at}]: expected class numbers, bools or text in one array, got {kind} "
-                f"{label!r} in an array of objects"
+                f"labels[{at}]: expected class numbers, bools or text in one array, got "
+                f"{quoted(label)} in an array of objects"
             )
     return array.astype(str)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import integer, number
+from subgrad_fast._arguments import integer, number, quoted
 from subgrad_fast._arrays import Array, Arrays, as_sequence
 from subgrad_fast.select.selectors import check_density, check_threshold
 
@@ -25,7 +25,7 @@ class Selection(NamedTuple):
 def is_together(scope: str) -> bool:
     """Whether a scope is "global". Raises ValueError unless it is that or "tensor"."""
     if scope not in ("tensor", "global"):
-        raise ValueError(f"scope: expected 'tensor' or 'global', got {scope!r}")
+        raise ValueError(f"scope: expected 'tensor' or 'global', got {quoted(scope)}")
     return scope == "global"
 
 
@@ -93,7 +93,7 @@ def select(
     """
     threshold, density, k = check_amount("select", threshold, density, k)
     if index_dtype not in ("int64", "int32"):
-        raise ValueError(f"index_dtype: expected 'int64' or 'int32', got {index_dtype!r}")
+        raise ValueError(f"index_dtype: expected 'int64' or 'int32', got {quoted(index_dtype)}")
     together = is_together(scope)
     x = as_sequence(x)
     found = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import quoted
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence
 from subgrad_fast.dense import NormScope, clip_options
 from subgrad_fast.rows import any_row_sparse
@@ -16,7 +17,7 @@ _INDEX_BYTES = {None: 0, "int32": 4, "int64": 8}
 def index_bytes_of(emit: str | None) -> int:
     """The size of the indices that are reported; 0 for none. Raises ValueError for other names."""
     if emit not in _INDEX_BYTES:
-        raise ValueError(f"emit: expected None, 'int32' or 'int64', got {emit!r}")
+        raise ValueError(f"emit: expected None, 'int32' or 'int64', got {quoted(emit)}")
     return _INDEX_BYTES[emit]
 
 

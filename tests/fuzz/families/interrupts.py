@@ -18,6 +18,8 @@ from tests.fuzz.life import LEFT_OUT, Life, alike
 from tests.fuzz.memory import values_of
 from tests.fuzz.samplers import Spec, parts, random_spec
 
+_MOST_TRIES = 2000  # of an epoch's batches; the rest are taken in peace
+
 
 def live(life: Life) -> None:
     torch.manual_seed(life.rng.getrandbits(60))
@@ -177,12 +179,20 @@ def _sampled(life: Life, interrupter: Interrupter) -> None:
 def _follow_loader(
     life: Life, interrupter: Interrupter, loader: Any, spec: Spec, epoch: int
 ) -> int:
-    """Takes an epoch, of which a batch that was being handed over may be lost."""
+    """Takes an epoch, of which a batch that was being handed over may be lost.
+
+    An interrupt ends the iterator, so an epoch of thousands of batches would take minutes.
+    """
     wanted = _wanted(spec, loader.sampler, epoch)
     places = [0, *(position for _, position in wanted)]
     iterator, at, doubt, end = iter(loader), 0, 0, object()
+    tries = 0
     while True:
-        stopped, batch = interrupter.run("next", lambda it=iterator: next(it, end))
+        tries += 1
+        if tries > _MOST_TRIES:
+            stopped, batch = False, next(iterator, end)
+        else:
+            stopped, batch = interrupter.run("next", lambda it=iterator: next(it, end))
         if stopped:
             doubt += 1
             continue

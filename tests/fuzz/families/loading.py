@@ -154,6 +154,7 @@ class Sampled:
         self.prefetch = life.pick((1, 2, 4))
         self.make()
         self.epoch = self.position = 0
+        self.next_epoch: int | None = None  # where a pass that was left does not go on
         self.iterator: Iterator[Any] | None = None
         self.taken = Taken(life, self.data)
 
@@ -181,6 +182,8 @@ class Sampled:
     def take(self) -> None:
         life = self.life
         most = life.pick((1, 2, 5, 10**6))
+        if self.next_epoch is not None:
+            self.go_to(self.next_epoch)
         rows = self.spec.rows(self.sampler.seed, self.epoch)
         wanted = parts(rows, self.position, self.size, self.sampler)
         life.note(f"takes {most} of epoch {self.epoch} at {self.position}")
@@ -193,8 +196,11 @@ class Sampled:
         if most > len(wanted):
             life.check(next(self.iterator, None) is None, "batches behind the last")
             self.iterator = None
-            self.epoch, self.position = self.epoch + 1, 0
+            self.go_to(self.epoch + 1)
         self.check_state()
+
+    def go_to(self, epoch: int, position: int = 0) -> None:
+        self.epoch, self.position, self.next_epoch = epoch, position, None
 
     def check_state(self) -> Any:
         state = self.loader.state_dict()
@@ -212,29 +218,45 @@ class Sampled:
         if self.life.chance(0.6):
             self.take()
         self.life.call("load_state_dict", lambda: self.loader.load_state_dict(state))
-        self.epoch, self.position, self.iterator = epoch, position, None
+        self.go_to(epoch, position)
+        self.iterator = None
 
     def resume(self) -> None:
         """Another loader goes on."""
         state = self.check_state()
         self.make()
         self.life.call("load_state_dict of another", lambda: self.loader.load_state_dict(state))
+        self.go_to(self.epoch, self.position)
         self.iterator = None
         self.check_state()
 
     def leave(self) -> None:
-        """The iteration ends in the middle; the next one begins anew."""
-        self.life.note("break")
-        self.iterator = None
-        self.loader.set_epoch(self.epoch + 1)
-        self.epoch, self.position = self.epoch + 1, 0
+        """The iteration ends in the middle; the next one begins an epoch."""
+        begun, self.iterator = self.iterator is not None, None
+        way = self.life.pick(("the next", "the same", "none") if begun else ("the next",))
+        self.life.note(f"break, and sets {way} epoch")
+        rows = self.spec.rows(self.sampler.seed, self.epoch)
+        over = not parts(rows, self.position, self.size, self.sampler)
+        if way == "the next":
+            self.loader.set_epoch(self.epoch + 1)
+            self.go_to(self.epoch + 1)
+        elif way == "the same":
+            self.loader.set_epoch(self.epoch)
+            self.position = 0 if over else self.position
+            self.next_epoch = self.epoch
+        elif over:
+            self.go_to(self.epoch + 1)
+        else:
+            self.next_epoch = self.epoch + 1
+        self.check_state()
 
     def other(self) -> None:
         epoch = self.life.pick((0, 5, 11))
         if epoch == self.sampler.epoch:
             return
         self.life.call(f"set_epoch({epoch})", lambda: self.loader.set_epoch(epoch))
-        self.epoch, self.position, self.iterator = epoch, 0, None
+        self.go_to(epoch)
+        self.iterator = None
 
 
 def spoiled_loader(life: Life) -> None:
