@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from tests.oracles.clip import clip
 from tests.oracles.dense import fma
 from tests.oracles.select import keys, ranked
 
@@ -60,12 +62,17 @@ def threshold_step(
     momentum_correction: bool = True,
     momentum_masking: bool = True,
     first_step: bool = False,
+    scale: float = 1.0,
+    limit: float = math.inf,
 ) -> Stepped:
-    """One step; nothing is changed in place. `v` None: no error feedback."""
+    """One step; nothing is changed in place. `v` None: no error feedback.
+
+    `scale`, `limit`: what the gradient is multiplied by, and then held within.
+    """
     wide = np.dtype(np.float64) if w.dtype == np.float64 else np.dtype(np.float32)
     scalar = wide.type
     nothing = scalar(-0.0)
-    x, d = w.astype(wide), g.astype(wide)
+    x, d = w.astype(wide), clip(g, scale, limit, wide.type)
 
     def descend(d: np.ndarray) -> np.ndarray:
         nonlocal m

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -12,8 +13,14 @@ from subgrad_fast._arguments import quoted
 from subgrad_fast._core import SgdParams
 from subgrad_fast.select.magnitudes import is_together
 from subgrad_fast.select.selectors import Absolute, Selector, check_density, make_selector
+from subgrad_fast.threshold.step import threshold_step
 
 Group = dict[str, Any]
+
+# The terms of the step. Groups of another optimizer may have more, which are nothing to this one.
+_TERMS = tuple(
+    name for name in _core.SGD_TERMS if name in inspect.signature(threshold_step).parameters
+)
 
 # Where Deep Gradient Compression begins its warm-up.
 _FIRST_DENSITY = 0.25
@@ -60,7 +67,7 @@ def hyper_of(group: Group) -> tuple[SgdParams, Tensor | None]:
         and lr.numel() == 1
         and _core.cuda.device_of(lr) is not None
     )
-    terms = {name: group[name] for name in _core.SGD_TERMS if name in group}
+    terms = {name: group[name] for name in _TERMS if name in group}
     return SgdParams(**{**terms, "lr": 0.0 if on_device else lr}), lr if on_device else None
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from subgrad_fast._core import Turns
+from subgrad_fast.dense import NormScope
+from subgrad_fast.optim.stages import GROUP_TERMS, Judging
 from subgrad_fast.optim.tensors import check_buffers
 from subgrad_fast.optim.threshold_group import SELECTION, Group, check_group, settings
 from subgrad_fast.optim.threshold_state import BUFFERS, state_dtype, take_step
@@ -56,6 +58,16 @@ class ThresholdSGD(Optimizer):
         warmup_steps: see `warmup`.
         emit: "int32" or "int64": `last_result` has which elements were applied, and the values.
         measure: `last_result` has the share of energy kept and the residual's norm.
+        max_norm, max_norm_scope, clip_value, skip_nonfinite: as in ``subgrad_fast.threshold_step``,
+            for parameters in CPU memory. Param groups may have their own `max_norm` and
+            `clip_value`; the scope "global" measures all groups together, "group" each for itself,
+            "tensor" each gradient (the local gradient clipping of Deep Gradient Compression). Where
+            they are used, groups have these keys more, and a ``state_dict`` without them leaves
+            them as they are.
+        measure_norm: `grad_norm` is found also where nothing else needs it.
+
+    Under ``torch.amp.GradScaler`` gradients are unscaled before the step, and a step is not taken at
+    all if one of them is not finite.
 
     Attributes:
         last_result: what the last step did, a `ThresholdResult` with an entry for each parameter
@@ -68,6 +80,7 @@ class ThresholdSGD(Optimizer):
     """
 
     last_result: ThresholdResult | None = None
+    _judging = Judging()
 
     def __init__(
         self,
@@ -91,8 +104,16 @@ class ThresholdSGD(Optimizer):
         decoupled_weight_decay: bool = False,
         emit: str | None = None,
         measure: bool = False,
+        max_norm: float | None = None,
+        max_norm_scope: NormScope = "global",
+        clip_value: float | None = None,
+        skip_nonfinite: bool = False,
+        measure_norm: bool = False,
     ) -> None:
         index_bytes_of(emit)
+        self._judging = Judging(max_norm_scope, bool(skip_nonfinite), bool(measure_norm))
+        self._judging.options()  # so that a wrong scope is an error here
+        bounds = {"max_norm": max_norm, "clip_value": clip_value}
         self._turns = Turns()
         self.emit = emit
         self.measure = measure
@@ -112,6 +133,7 @@ class ThresholdSGD(Optimizer):
             "warmup_steps": warmup_steps,
             "steps": 0,
             **settings(make_selector(selector, threshold, density)),
+            **{name: bound for name, bound in bounds.items() if bound is not None},
         }
         super().__init__(params, defaults)
 
@@ -133,12 +155,27 @@ class ThresholdSGD(Optimizer):
             check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
 
+    @property
+    def grad_norm(self) -> Tensor | None:
+        """The norm of all gradients that the last step found, before they were clipped.
+
+        A float64 tensor without dimensions. None where the last step had no need of it (see
+        `measure_norm`).
+        """
+        norm = None if self.last_result is None else self.last_result.grad_norm
+        return None if norm is None else torch.tensor(norm, dtype=torch.float64)
+
     def __setstate__(self, state: Group) -> None:
         """Takes over a state (unpickled, copied, loaded), also one that another class has saved."""
+        before = self.__dict__.get("param_groups", [])
         super().__setstate__(state)
         self.__dict__.setdefault("_turns", Turns())
         self.__dict__.setdefault("emit", None)
         self.__dict__.setdefault("measure", False)
+        for group, old in zip(self.param_groups, before, strict=False):
+            for name in GROUP_TERMS:
+                if name in old:
+                    group.setdefault(name, old[name])
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 if name != "differentiable":  # which torch adds here
@@ -146,7 +183,8 @@ class ThresholdSGD(Optimizer):
 
     def __getstate__(self) -> Group:
         """What pickling and copying take along."""
-        return {**super().__getstate__(), "emit": self.emit, "measure": self.measure}
+        own = {"emit": self.emit, "measure": self.measure, "_judging": self._judging}
+        return {**super().__getstate__(), **own}
 
     def load_state_dict(self, state_dict: Group) -> None:
         """Takes over what `state_dict` returned; the next step has the bits it would have had.
@@ -203,7 +241,7 @@ class ThresholdSGD(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         with self._turns:
-            result = take_step(self, self.emit, self.measure)
+            result = take_step(self, self.emit, self.measure, self._judging.options())
             if result is not None:
                 self.last_result = result
         return loss

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from subgrad_fast._core.clip import Options
 from subgrad_fast._core.threshold import Call
 from subgrad_fast.optim.tensors import slots_for
 from subgrad_fast.optim.threshold_group import Group, check_choice, hyper_of, selector_of, warm
@@ -102,8 +103,12 @@ class GroupStep:
         return [self.group] if self.together else [state[param] for param in self.params]
 
 
-def take_step(optimizer: Optimizer, emit: str | None, measure: bool) -> ThresholdResult | None:
+def take_step(
+    optimizer: Optimizer, emit: str | None, measure: bool, clip: Options | None
+) -> ThresholdResult | None:
     """One step of all groups, wherever their parameters are; None where none has a gradient.
+
+    A step that its gradients stop leaves the optimizer's state as it was.
 
     Raises:
         ValueError: parameters of a global scope are in several places; or as `threshold_step`.
@@ -111,7 +116,7 @@ def take_step(optimizer: Optimizer, emit: str | None, measure: bool) -> Threshol
     steps = [step for g in optimizer.param_groups if (step := GroupStep(optimizer, g)).params]
     if not steps:
         return None
-    call = Call(index_bytes_of(emit), measure)
+    call = Call(index_bytes_of(emit), measure, clip)
     for step in steps:
         step.add_to(call)
     params = list(itertools.chain.from_iterable(step.params for step in steps))
