@@ -20,6 +20,9 @@ _SETTINGS = frozenset(
     (*_core.SGD_TERMS, "grad_scale", "max_norm_scope", "skip_nonfinite", "measure_norm")
 )
 _PLAIN = frozenset((float, int, bool, str, type(None)))
+# Defaults that are told by their identity: a small step is over before they were compared.
+_ONE = 1.0
+_GLOBAL: NormScope = "global"
 _core_step = _core.dense.step  # looked up once: a small step is over in less than a microsecond
 
 
@@ -37,9 +40,9 @@ def sgd_step(
     decoupled_weight_decay: bool = False,
     l1: float = 0.0,
     first_step: bool = False,
-    grad_scale: float = 1.0,
+    grad_scale: float = _ONE,
     max_norm: float | None = None,
-    max_norm_scope: NormScope = "global",
+    max_norm_scope: NormScope = _GLOBAL,
     clip_value: float | None = None,
     skip_nonfinite: bool = False,
     ema: Arrays | None = None,
@@ -135,7 +138,7 @@ def sgd_step(
     if ema is None and ema_decay is not None:
         raise ValueError("ema: needed, since ema_decay is given")
     options = None
-    if skip_nonfinite or grad_scale != 1.0 or max_norm_scope != "global":
+    if skip_nonfinite is not False or grad_scale is not _ONE or max_norm_scope is not _GLOBAL:
         options = clip_options(max_norm_scope, False, skip_nonfinite, grad_scale)
     return _core_step(params, grads, momentum_buffers, hyper, first_step, ema, options)
 

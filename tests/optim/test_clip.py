@@ -255,3 +255,42 @@ def test_a_wrong_term_of_a_group_stops_the_step() -> None:
     with pytest.raises(ValueError, match="max_norm"):
         optimizer.step()
     assert torch.equal(param, before)
+
+
+@pytest.mark.parametrize("scope", ["global", "tensor"])
+def test_gradients_that_name_rows(scope: str) -> None:
+    def model() -> tuple[torch.nn.Embedding, torch.nn.Linear]:
+        torch.manual_seed(0)
+        return torch.nn.Embedding(50, 8, sparse=True), torch.nn.Linear(8, 3)
+
+    rows = torch.tensor([3, 7, 3, 11, 49, 3])
+    clipped, plain = model(), model()
+
+    def params(pair: tuple[torch.nn.Embedding, torch.nn.Linear]) -> list[Parameter]:
+        return [p for module in pair for p in module.parameters()]
+
+    optimizer = SGD(
+        params(clipped), max_norm=0.5, max_norm_scope=scope, ema_decay=0.5, lr=0.1, momentum=0.9
+    )
+    other = SGD(params(plain), lr=0.1, momentum=0.9)
+    for _ in range(3):
+        for embedding, linear in (clipped, plain):
+            embedding.zero_grad()
+            linear.zero_grad()
+            (linear(embedding(rows)) ** 2).sum().backward()
+        optimizer.step()
+        grads = [p.grad for p in params(plain)]
+        grads[0] = grads[0].coalesce()
+        norms = [float(g.norm()) for g in grads]
+        whole = math.sqrt(math.fsum(n * n for n in norms))
+        assert optimizer.grad_norm.item() == pytest.approx(whole, rel=1e-6)
+        for p, grad, norm in zip(params(plain), grads, norms, strict=True):
+            p.grad = grad * min(1.0, 0.5 / ((norm if scope == "tensor" else whole) + 1e-6))
+        other.step()
+        for a, b in zip(params(clipped), params(plain), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert all("ema" in optimizer.state[p] for p in params(clipped))
+    before = snapshot([params(clipped), optimizer.state_dict()])
+    optimizer.found_inf = torch.tensor(1.0)
+    optimizer.step()
+    assert_same(snapshot([params(clipped), optimizer.state_dict()]), before)

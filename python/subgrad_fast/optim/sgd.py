@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from subgrad_fast._core.clip import Clipping, Options, judge
 from subgrad_fast._core.rows import RowStep
 from subgrad_fast.dense import NormScope
 from subgrad_fast.optim.averages import Averaging, Schedule, new_average, restore_averages
-from subgrad_fast.optim.stages import GROUP_TERMS, Judging, check_terms, clips
+from subgrad_fast.optim.stages import GROUP_TERMS, Judging, check_terms, clips, measures
 from subgrad_fast.optim.tensors import (
     Group,
     check_buffers,
@@ -31,7 +32,12 @@ from subgrad_fast.optim.tensors import (
     slots_for,
     zero_with_torch,
 )
-from subgrad_fast.optim.torchs_step import measured_of, slot_of, step_with_torch
+from subgrad_fast.optim.torchs_step import (
+    average_params,
+    measured_of,
+    slot_of,
+    step_with_torch,
+)
 from subgrad_fast.rows import make_row_step
 
 # What lies beside torch's own state in a pickled or copied optimizer.
@@ -365,13 +371,22 @@ class SGD(Averaging, torch.optim.SGD):
                 )
                 (with_rows if rows else torchs)[left.group].append(left.param)
             row_steps = [
-                self._row_step(index, params, buffers) for index, params in with_rows.items()
+                (index, self._row_step(index, params, buffers))
+                for index, params in with_rows.items()
             ]
             left_over = [(index, p) for index, params in torchs.items() for p in params]
-            found = plan.judge(measured_of(self, self._judging, left_over))
+            asked = measures(self._judging, self.param_groups)
+            others = [
+                *measured_of(left_over, asked),
+                *chain.from_iterable(step.measured(index, asked) for index, step in row_steps),
+            ]
+            found = plan.judge(others)
             if not found.skip:
-                stages = found.stages[len(found.stages) - len(left_over) :]
-                step_with_torch(self, left_over, stages)
+                stages = found.stages[len(found.stages) - len(others) :]
+                step_with_torch(self, left_over, stages[: len(left_over)])
+                rest = iter(stages[len(left_over) :])
+                for (_, step), params in zip(row_steps, with_rows.values(), strict=True):
+                    step.set_stages(list(islice(rest, len(params))))
                 # Only now, when they hold something, does new memory become state.
                 with slots_for(self, {**buffers, **averages}):
                     slots = [
@@ -379,7 +394,9 @@ class SGD(Averaging, torch.optim.SGD):
                         for key, new in (("momentum_buffer", buffers), ("ema", averages))
                         for p, tensor in new.items()
                     ]
-                    plan.finish(row_steps, slots)
+                    plan.finish([step for _, step in row_steps], slots)
+                for index, params in with_rows.items():
+                    average_params(self, self.param_groups[index], params)
         # A plan that made some is used up: to it, each step would be the first.
         self._found = plan.clipping
         self._plan = None if made_some else plan
@@ -397,7 +414,8 @@ class SGD(Averaging, torch.optim.SGD):
         self._found = None
         if options is not None or clips(self.param_groups):
             hyper = [core.read_group(group, i) for i, group in enumerate(self.param_groups)]
-            self._found = judge(measured_of(self, self._judging, params), hyper, options)
+            asked = measures(self._judging, self.param_groups)
+            self._found = judge(measured_of(params, asked), hyper, options)
         if self._found is None:
             step_with_torch(self, params, [], by_group=by_group)
         elif not self._found.skip:

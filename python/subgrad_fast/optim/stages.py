@@ -69,6 +69,15 @@ def clips(groups: Iterable[Group]) -> bool:
     )
 
 
+def measures(judging: Judging, groups: Iterable[Group]) -> bool:
+    """Whether a step asks for the norm of its gradients."""
+    return (
+        judging.measure_norm
+        or judging.skip_nonfinite
+        or any(group.get("max_norm") is not None for group in groups)
+    )
+
+
 def measured(grads: Sequence[tuple[int, Tensor]]) -> list[_core.clip.Measured]:
     """The sums of squares of gradients that the kernels do not cover, by torch, in float64.
 

@@ -66,8 +66,8 @@ class ThresholdSGD(Optimizer):
             them as they are.
         measure_norm: `grad_norm` is found also where nothing else needs it.
 
-    Under ``torch.amp.GradScaler`` gradients are unscaled before the step, and a step is not taken at
-    all if one of them is not finite.
+    Under ``torch.amp.GradScaler`` gradients are unscaled before the step, and a step is not taken
+    at all if one of them is not finite.
 
     Attributes:
         last_result: what the last step did, a `ThresholdResult` with an entry for each parameter

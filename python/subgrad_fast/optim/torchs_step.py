@@ -11,7 +11,7 @@ from torch.optim.sgd import sgd as torch_sgd
 
 from subgrad_fast._core.clip import Measured, Stage
 from subgrad_fast.optim.averages import average_with_torch
-from subgrad_fast.optim.stages import Judging, measured, staged
+from subgrad_fast.optim.stages import measured, staged
 from subgrad_fast.optim.tensors import Group, l1_of, shrink
 
 # A parameter with the number of its group.
@@ -24,12 +24,19 @@ def slot_of(optimizer: Optimizer, param: Tensor, name: str) -> Tensor | None:
     return slot
 
 
-def measured_of(optimizer: Optimizer, judging: Judging, params: list[Numbered]) -> list[Measured]:
-    """The gradients of these, measured by torch where a norm is asked for."""
-    asked = judging.measure_norm or judging.skip_nonfinite
-    if not asked and all(group.get("max_norm") is None for group in optimizer.param_groups):
+def measured_of(params: list[Numbered], asked: bool) -> list[Measured]:
+    """The gradients of these, measured by torch if that is asked for."""
+    if not asked:
         return [Measured(index, 0.0, False) for index, _ in params]
-    return measured([(index, p.grad) for index, p in params if p.grad is not None])
+    return measured([(index, _grad(p)) for index, p in params])
+
+
+def average_params(optimizer: Optimizer, group: Group, params: list[Tensor]) -> None:
+    """Moves the averages of parameters that have been stepped, if the group keeps any."""
+    if (decay := group.get("ema_decay")) is not None:
+        for param in params:
+            average = average_with_torch(slot_of(optimizer, param, "ema"), param, decay)
+            optimizer.state.setdefault(param, {})["ema"] = average
 
 
 def step_with_torch(
@@ -89,7 +96,4 @@ def _step_group(
     if buffers:
         for param, buffer in zip(params, buffers, strict=True):
             optimizer.state.setdefault(param, {})["momentum_buffer"] = buffer
-    if (decay := group.get("ema_decay")) is not None:
-        for param in params:
-            average = average_with_torch(slot_of(optimizer, param, "ema"), param, decay)
-            optimizer.state.setdefault(param, {})["ema"] = average
+    average_params(optimizer, group, params)
