@@ -65,8 +65,8 @@ SGF_HD double clamp(double x, double low, double high) {
   return x < high ? x : high;
 }
 
-// within(x, low, high): x, or the bound that it is beyond. NaN stays NaN, and so do bits of what lies
-// within, bounds included.
+// within(x, low, high): x, or the bound that it is beyond. NaN stays NaN, and so do bits of what
+// lies within, bounds included.
 SGF_HD float within(float x, float low, float high) {
   x = low > x ? low : x;
   return high < x ? high : x;

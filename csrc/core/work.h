@@ -59,8 +59,8 @@ struct DenseTensor {
   std::int64_t n;        // elements
   const Layout* layout;  // null: one contiguous run in the same order. A device takes no other
   int group;
-  int types;   // row of kDenseTypes
-  bool first;  // the momentum buffer holds nothing yet
+  int types;                         // row of kDenseTypes
+  bool first;                        // the momentum buffer holds nothing yet
   const Average* average = nullptr;  // null: none is kept
 };
 

@@ -10,7 +10,7 @@ inline namespace SGF_ISA {
 // e + (1 - decay) * (w - e), in the two forms of torch.lerp, which keep either end exact.
 template <class C>
 struct Lerp {
-  C factor;      // of w - e
+  C factor;  // of w - e
   bool from_end;
 
   SGF_HD explicit Lerp(double decay) {

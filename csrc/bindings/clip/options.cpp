@@ -68,9 +68,8 @@ void register_clip_options(py::module_& m) {
            "skip_nonfinite"_a = false, "grad_scale"_a = 1.0, "found_inf"_a = py::none());
 
   py::class_<Measured>(m, "Measured")
-      .def(py::init([](int group, double sum, bool wide) {
-             return Measured{group, {sum, 0}, wide};
-           }),
+      .def(py::init(
+               [](int group, double sum, bool wide) { return Measured{group, {sum, 0}, wide}; }),
            "group"_a, "squares"_a, "wide"_a);
   py::class_<GradientStage>(m, "Stage")
       .def_readonly("scale", &GradientStage::scale)

@@ -44,6 +44,10 @@ void DensePlan::add_momentum(const ArrayView& momentum, const Where& where) {
 void DensePlan::add_average(const ArrayView& average, const Where& where, bool first) {
   Tensor& t = tensors_.back();
   Details& details = details_.back();
+  if (average.device != kHost) {
+    throw py::value_error(where.text() + ": averages are kept in CPU memory, got a tensor on " +
+                          device_text(average.device));
+  }
   require_device_of(t.param, details.param_where, average, where);
   require_shape_of(t.param, details.param_where, average, where);
   const DType wanted = compute_dtype(t.param.dtype);
@@ -202,6 +206,11 @@ void DensePlan::bind_averages(const std::vector<DenseGroup>& groups) {
 
 Clipping DensePlan::measure(const std::vector<DenseGroup>& groups, const ClipOptions& options,
                             const std::vector<Measured>& others) {
+  if (cuda_.any()) {
+    throw py::value_error(
+        "grads: on a device they are taken as they come; leave out max_norm, clip_value, "
+        "skip_nonfinite, measure_norm and grad_scale, or clip them with torch");
+  }
   gradients_.clear();
   group_of_.clear();
   for (const DenseTensor& s : work_) {
@@ -210,9 +219,8 @@ Clipping DensePlan::measure(const std::vector<DenseGroup>& groups, const ClipOpt
     group_of_.push_back(s.group);
   }
   Clipping clipping;
-  without_gil(bound_, kStepElements, [&] {
-    clipping = clipping_of(gradients_, group_of_, groups, options, others);
-  });
+  without_gil(bound_, kStepElements,
+              [&] { clipping = clipping_of(gradients_, group_of_, groups, options, others); });
   return clipping;
 }
 

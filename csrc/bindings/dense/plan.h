@@ -39,6 +39,7 @@ class DensePlan {
   bool one_run(std::size_t i) const { return tensors_[i].one_run; }
   bool has_momentum(std::size_t i) const { return tensors_[i].has_momentum; }
   bool on_device(std::size_t i) const { return tensors_[i].param.device != kHost; }
+  bool any_on_device() const { return cuda_.any(); }
 
   // Whether parameter, momentum and this gradient are one run of memory in the same order. What is
   // not is stepped on the CPU only.

@@ -83,8 +83,7 @@ void register_optimizer(py::module_& m) {
            "state"_a, "entries"_a)
       .def("judge", &OptimizerPlan::judge, "others"_a, py::return_value_policy::copy)
       .def("finish", &OptimizerPlan::finish, "row_steps"_a, "slots"_a)
-      .def_property_readonly("clipping", &OptimizerPlan::clipping,
-                             py::return_value_policy::copy);
+      .def_property_readonly("clipping", &OptimizerPlan::clipping, py::return_value_policy::copy);
   add_optimizer_step(plan);
 }
 

@@ -15,8 +15,8 @@ namespace {
 // Bytes from which on the GIL is let go: they take longer than to have it again.
 constexpr std::int64_t kZeroBytes = 64 << 10;
 
-// Calls visit(param, its list, its place there) for every parameter. Its code, a gradient's finalizer say, may change the
-// lists: they are read anew for each.
+// Calls visit(param, its list, its place there) for every parameter. Its code, a gradient's
+// finalizer say, may change the lists: they are read anew for each.
 template <class Visit>
 void each_param(const py::object& param_groups, const Visit& visit) {
   static PyObject* const name = interned("params");
@@ -41,8 +41,10 @@ void hint_ahead(const TensorHints& hints, PyTypeObject* type, const py::object& 
     return PySequence_Fast_GET_ITEM(params.ptr(), k);
   };
   if (PyObject* const far = at(i + 12)) hints.object(far);
-  if (PyObject* const near = at(i + 8); near != nullptr && Py_TYPE(near) == type) hints.inside(near);
-  if (PyObject* const next = at(i + 4); next != nullptr && Py_TYPE(next) == type) hints.behind(next);
+  if (PyObject* const near = at(i + 8); near != nullptr && Py_TYPE(near) == type)
+    hints.inside(near);
+  if (PyObject* const next = at(i + 4); next != nullptr && Py_TYPE(next) == type)
+    hints.behind(next);
 }
 
 // Whether zeros over the memory of a gradient are all that torch would write; if so, its memory. A

@@ -271,6 +271,8 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
       grads_[i] = py::object();
     }
   }
+  const bool looks = clips(state_.groups(), options != nullptr ? *options : ClipOptions());
+  if (looks && plan_.any_on_device()) return forget(), stale_;
   if (!remaining.empty() || any_first_) {
     options_.reset();
     if (options != nullptr) options_ = *options;

@@ -23,9 +23,9 @@ struct Remaining {
   bool other_layout;  // only for the gradient's layout, which is not dense
 };
 
-// What a step came to. done: it is over, taken or skipped. stale: groups, state, a parameter's memory
-// or the need for a momentum buffer or an average have changed, so a new plan is to be made; nothing
-// has been written.
+// What a step came to. done: it is over, taken or skipped. stale: groups, state, a parameter's
+// memory or the need for a momentum buffer or an average have changed, so a new plan is to be made;
+// nothing has been written.
 struct Outcome {
   enum class Kind : std::uint8_t { done, stale, remaining };
   Kind kind;
@@ -39,9 +39,9 @@ class OptimizerPlan {
   // own code. `first`: the buffer or the average holds nothing yet. Raises what DensePlan raises.
   OptimizerPlan(const py::list& param_groups, const py::dict& state, const py::list& entries);
 
-  // One step; an Outcome. Where entries remain, or memory that holds nothing yet is to become state,
-  // the plan's own wait for judge() and finish(), so that nothing is written if something else
-  // raises. Null options: as the groups alone say.
+  // One step; an Outcome. Where entries remain, or memory that holds nothing yet is to become
+  // state, the plan's own wait for judge() and finish(), so that nothing is written if something
+  // else raises. Null options: as the groups alone say.
   py::object step(const py::list& param_groups, const py::dict& state, const ClipOptions* options);
 
   // Looks at all gradients of the step that has begun, those measured elsewhere included; what
@@ -49,8 +49,8 @@ class OptimizerPlan {
   const Clipping& judge(const std::vector<Measured>& others);
 
   // Takes the plan's part of the step and these on rows, then puts new tensors into their slots of
-  // the optimizer's state: (slots, key, tensor). No code of Python's runs from the first weight that
-  // is written to the last slot, so that no interrupt can come in between.
+  // the optimizer's state: (slots, key, tensor). No code of Python's runs from the first weight
+  // that is written to the last slot, so that no interrupt can come in between.
   using NewSlot = std::tuple<py::object, py::str, py::object>;
   void finish(const std::vector<RowStep*>& row_steps, const std::vector<NewSlot>& slots);
 

@@ -35,9 +35,8 @@ PyObject* average_key() {
 }
 
 void set_slot(const py::object& slots, PyObject* key, const py::object& tensor) {
-  const int failed = PyDict_Check(slots.ptr())
-                         ? PyDict_SetItem(slots.ptr(), key, tensor.ptr())
-                         : PyObject_SetItem(slots.ptr(), key, tensor.ptr());
+  const int failed = PyDict_Check(slots.ptr()) ? PyDict_SetItem(slots.ptr(), key, tensor.ptr())
+                                               : PyObject_SetItem(slots.ptr(), key, tensor.ptr());
   if (failed != 0) throw py::error_already_set();
 }
 

@@ -25,8 +25,8 @@ inline double larger(double a, double b) { return std::isnan(a) || a > b ? a : b
 
 // What is found in the blocks of each gradient, put together in their order, by gradient.
 template <class Of, class Join>
-Recycled<double> by_gradient(std::size_t count, const Of& in_blocks,
-                             const Recycled<double>& blocks, const Join& join) {
+Recycled<double> by_gradient(std::size_t count, const Of& in_blocks, const Recycled<double>& blocks,
+                             const Join& join) {
   Recycled<double> all;
   all.reserve(count);
   auto block = blocks.begin();
@@ -64,8 +64,8 @@ SquareSums add_squares(std::size_t count, const Of& in_blocks, const ByBlock& by
   };
   const auto largest = by_gradient(count, in_blocks, by_block(look), larger);
   for (std::size_t i = 0; i < count; ++i) {
-    const bool scaled = in_blocks(i).dtype == DType::f64 && largest[i] > 0.0 &&
-                        std::isfinite(largest[i]);
+    const bool scaled =
+        in_blocks(i).dtype == DType::f64 && largest[i] > 0.0 && std::isfinite(largest[i]);
     if (scaled) sums[i].exponent = std::ilogb(largest[i]);
   }
   const auto scaled = [&](std::size_t i, const char* data, std::int64_t n, DType t) {

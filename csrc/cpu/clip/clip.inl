@@ -9,9 +9,9 @@
 namespace subgrad {
 inline namespace SGF_ISA {
 
-// Thirty-two sums in double, where the square of an f32 is exact and cannot overflow: element i goes
-// to sum i % 32, whatever the registers' width, and the sums are folded in halves. The same bits
-// everywhere; a warp of a device holds them, one a lane.
+// Thirty-two sums in double, where the square of an f32 is exact and cannot overflow: element i
+// goes to sum i % 32, whatever the registers' width, and the sums are folded in halves. The same
+// bits everywhere; a warp of a device holds them, one a lane.
 template <class T>
 double squares(const void* x, std::int64_t n) {
   using V = Vec<double>;
@@ -78,8 +78,9 @@ void convert(const void* from, void* to, std::int64_t n) {
   using M = Memory<V>;
   const T* x = static_cast<const T*>(from);
   To* out = static_cast<To*>(to);
-  registers_of<V>(
-      n, [&](std::int64_t i, auto... rest) { M::store(out + i, M::load(x + i, rest...), rest...); });
+  registers_of<V>(n, [&](std::int64_t i, auto... rest) {
+    M::store(out + i, M::load(x + i, rest...), rest...);
+  });
 }
 
 template <class C>

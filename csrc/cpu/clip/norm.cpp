@@ -115,8 +115,7 @@ double largest_magnitude(const std::vector<Gradient>& gradients) {
   return largest;
 }
 
-void clip_gradients(const std::vector<Gradient>& gradients,
-                    const Stages& stages) {
+void clip_gradients(const std::vector<Gradient>& gradients, const Stages& stages) {
   const KernelTable& table = kernels();
   const auto load_of = [&](std::size_t i) {
     const bool changed = !stages[i].changes_nothing();

@@ -33,7 +33,6 @@ double largest_magnitude(const std::vector<Gradient>& gradients);
 using Stages = Recycled<GradientStage>;
 
 // Takes every element through its gradient's stage, in place, rounded once to its own type.
-void clip_gradients(const std::vector<Gradient>& gradients,
-                    const Stages& stages);
+void clip_gradients(const std::vector<Gradient>& gradients, const Stages& stages);
 
 }  // namespace subgrad

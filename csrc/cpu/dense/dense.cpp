@@ -43,8 +43,7 @@ void step_range(const std::vector<Group>& groups, const DenseTensor& s, double s
   const DenseKernel kernel = kernels[s.first ? 1 : 0][s.types];
   const DenseTypes& types = kDenseTypes[s.types];
   if (s.layout != nullptr) {
-    step_strided(*s.layout, kernel, types, s.param, s.grad, s.momentum, params, scale, begin,
-                 end);
+    step_strided(*s.layout, kernel, types, s.param, s.grad, s.momentum, params, scale, begin, end);
     return;
   }
   const auto bytes = [begin](DType t) { return begin * static_cast<std::int64_t>(size_of(t)); };

@@ -11,8 +11,8 @@
 namespace subgrad {
 
 // What is needed to step a part of a tensor by chunks that stay in the first-level cache: the
-// gradient is taken through its stage to a buffer where it has a limit, the rule's kernel steps, the average moves
-// towards the new weights (16-bit ones before they are rounded).
+// gradient is taken through its stage to a buffer where it has a limit, the rule's kernel steps,
+// the average moves towards the new weights (16-bit ones before they are rounded).
 struct StagedTensor {
   const DenseTensor& tensor;
   const SgdParams& params;

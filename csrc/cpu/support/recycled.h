@@ -1,6 +1,6 @@
 // Memory for the length of a call, taken again by the next one. A request of 1 KiB or more makes
-// glibc put together all small blocks that have been freed: in a training loop, after a backward that
-// has freed hundreds of them, that takes as long as a step over small tensors does.
+// glibc put together all small blocks that have been freed: in a training loop, after a backward
+// that has freed hundreds of them, that takes as long as a step over small tensors does.
 #pragma once
 
 #include <cstddef>

@@ -215,8 +215,7 @@ class ThresholdStep {
 ThresholdResult run_threshold(const std::vector<ThresholdTensor>& tensors,
                               const std::vector<ThresholdGroup>& groups,
                               const std::vector<Selector>& selectors,
-                              const ThresholdOptions& options,
-                              const Stages& stages) {
+                              const ThresholdOptions& options, const Stages& stages) {
   return ThresholdStep(tensors, groups, selectors, options, stages).run();
 }
 

@@ -34,8 +34,7 @@ struct ThresholdResult {
 ThresholdResult run_threshold(const std::vector<ThresholdTensor>& tensors,
                               const std::vector<ThresholdGroup>& groups,
                               const std::vector<Selector>& selectors,
-                              const ThresholdOptions& options,
-                              const Stages& stages);
+                              const ThresholdOptions& options, const Stages& stages);
 
 // The multiplicative controller of a reused threshold: the next step's, given how many of `target`
 // were kept; NaN if they were so far off that it should be estimated anew.

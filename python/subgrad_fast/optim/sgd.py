@@ -169,7 +169,9 @@ class SGD(Averaging, torch.optim.SGD):
             or getattr(patched, "__func__", None) is SGD.step
             or hasattr(patched, "_wrapped_by_lr_sched")  # torch's schedulers count steps
         )
-        return ours and not (self._optimizer_step_pre_hooks or _global_optimizer_pre_hooks)
+        on_host = all(p.device.type == "cpu" for g in self.param_groups for p in g["params"])
+        hooked = self._optimizer_step_pre_hooks or _global_optimizer_pre_hooks
+        return ours and on_host and not hooked
 
     @_step_supports_amp_scaling.setter
     def _step_supports_amp_scaling(self, value: bool) -> None:
@@ -342,7 +344,7 @@ class SGD(Averaging, torch.optim.SGD):
     def _step_with_new_plan(self, options: Options | None) -> None:
         self._plan = None
         try:
-            plan, buffers, averages = self._make_plan()
+            plan, buffers, averages = self._make_plan(options)
             outcome = plan.step(self.param_groups, self.state, options)
         except core.OverlapError:
             outcome = None  # nothing is written; where order decides the result, torch's is meant
@@ -426,8 +428,12 @@ class SGD(Averaging, torch.optim.SGD):
         return self.defaults["foreach"] is None and self.defaults["fused"] is not False
 
     @torch._disable_dynamo  # type: ignore[attr-defined]  # not for torch.compile
-    def _make_plan(self) -> tuple[core.Plan, dict[Tensor, Tensor], dict[Tensor, Tensor]]:
+    def _make_plan(
+        self, options: Options | None
+    ) -> tuple[core.Plan, dict[Tensor, Tensor], dict[Tensor, Tensor]]:
         """A plan for the optimizer as it is now, and the momentum and averages made for it.
+
+        On devices gradients are stepped as they come: what is more goes to torch's code there.
 
         Those are empty: the plan's first step sets them. As they become state afterwards, the plan
         is then out of date and the next step makes the one that stays.
@@ -438,6 +444,7 @@ class SGD(Averaging, torch.optim.SGD):
         momenta: dict[Tensor, Tensor] = {}
         averages: dict[Tensor, Tensor] = {}
         entries: list[core.Entry] = []
+        looks = options is not None or clips(self.param_groups)
         for index, group in enumerate(self.param_groups):
             averages_kept = group.get("ema_decay") is not None
             for param in group["params"]:
@@ -445,7 +452,8 @@ class SGD(Averaging, torch.optim.SGD):
                     slot_of(self, param, "momentum_buffer"),
                     slot_of(self, param, "ema"),
                 )
-                covered = is_covered(param, buffer, average if averages_kept else None)
+                plain = not (looks or averages_kept) or param.device.type == "cpu"
+                covered = plain and is_covered(param, buffer, average if averages_kept else None)
                 steps = covered and param.grad is not None
                 first = steps and buffer is None and group["momentum"] != 0
                 if first:
