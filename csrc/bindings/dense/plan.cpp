@@ -208,8 +208,8 @@ Clipping DensePlan::measure(const std::vector<DenseGroup>& groups, const ClipOpt
                             const std::vector<Measured>& others) {
   if (cuda_.any()) {
     throw py::value_error(
-        "grads: on a device they are taken as they come; leave out max_norm, clip_value, "
-        "skip_nonfinite, measure_norm and grad_scale, or clip them with torch");
+        "grads: on a device they are taken as they come: no bound, no scale, no norm; clip them "
+        "with torch before the step");
   }
   gradients_.clear();
   group_of_.clear();
