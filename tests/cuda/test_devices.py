@@ -376,6 +376,32 @@ for launch in fake.launches:
     ]
 
 
+def test_a_threshold_step_looks_at_gradients_on_the_host_only() -> None:
+    wanted = "gradients of a thresholded step are looked at on the CPU only, and"
+    assert says(
+        THRESHOLD
+        + """
+fake = FakeCuda(sf.__version__).install()
+for how in (
+    {"max_norm": 1.0, "clip_value": 1.0},
+    {"clip_value": 1.0, "skip_nonfinite": True},
+    {"skip_nonfinite": True},
+    {"grad_scale": 2.0},
+    {"max_norm_scope": "tensor"},  # which bounds nothing by itself
+):
+    tried(lambda: step(0, 1, **how))
+print(len(fake.launches))
+"""
+    ) == [
+        f"ValueError: max_norm: {wanted} params[0] is on cuda:0",
+        f"ValueError: clip_value: {wanted} params[0] is on cuda:0",
+        f"ValueError: skip_nonfinite: {wanted} params[0] is on cuda:0",
+        f"ValueError: grad_scale: {wanted} params[0] is on cuda:0",
+        "not refused",
+        "4",
+    ]
+
+
 def test_one_threshold_and_selection_refuse_several_devices() -> None:
     wanted = "expected one float64 on cuda:0"
     where = "params[0] is on cuda:0 and params[1] on cuda:1"

@@ -23,7 +23,9 @@ PLACES = {
     "python/subgrad_fast/dense.py": "sgd_step, FusedSGD",
     "python/subgrad_fast/rows.py": "row_step",
     "python/subgrad_fast/threshold/step.py": "threshold_step",
-    "python/subgrad_fast/optim/sgd.py": "SGD, which hands it to torch's too",
+    "python/subgrad_fast/optim/sgd.py": "SGD",
+    "python/subgrad_fast/optim/torchs_step.py": "what torch's own code steps",
+    "python/subgrad_fast/optim/operator.py": "the step as an operator, whose schema names all",
     "python/subgrad_fast/optim/threshold_sgd.py": "ThresholdSGD",
     "tests/oracles/dense.py": "the oracle",
     "docs/dense.md": "the page",
@@ -51,6 +53,17 @@ def files_with(term: str, root: Path) -> set[str]:
     return found - USERS
 
 
+# Of a bound: its functions of the same name, what judges gradients, a group's value.
+CLIP_PLACES = {
+    "csrc/bindings/clip/bind.cpp",
+    "csrc/cpu/clip/stages.cpp",
+    "csrc/rules/clip.h",
+    "python/subgrad_fast/_core/clip.pyi",
+    "python/subgrad_fast/clip.py",
+    "python/subgrad_fast/optim/clipping.py",
+    "python/subgrad_fast/optim/stages.py",
+}
+
 # What a term needs beside the common places, and why: each is a debt to be looked at again.
 OWN_PLACES = {
     "nesterov": {
@@ -62,6 +75,17 @@ OWN_PLACES = {
     "l1": {
         "csrc/bindings/testing/tables.cpp",  # the name of a proximal operator
         "python/subgrad_fast/optim/tensors.py",  # what torch has stepped is shrunk afterwards
+    },
+    "max_norm": CLIP_PLACES,
+    "clip_value": CLIP_PLACES,
+    "ema_decay": {
+        "csrc/bindings/dense/bind.cpp",  # whether averages are needed, and made
+        "csrc/bindings/dense/plan.cpp",
+        "csrc/bindings/dense/sgd_params.cpp",  # it is at most 1
+        "csrc/bindings/optimizer/plan.cpp",
+        "csrc/cpu/dense/staged.cpp",  # what the rule of the average is made from
+        "python/subgrad_fast/optim/averages.py",  # a function that gives it
+        "python/subgrad_fast/optim/stages.py",
     },
 }
 
