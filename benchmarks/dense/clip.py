@@ -1,4 +1,4 @@
-"""Clipping by itself, and averages within the step."""
+"""Clipping by itself, averages within the step, and all of it at once."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from benchmarks.workloads import Shapes, resnet50_shapes
 from subgrad_fast import optim
 
 TORCH_CLIP = "`torch.nn.utils.clip_grad_norm_`"
+TORCH_ALL = "unscale, `clip_grad_norm_`, fused step, `_foreach_lerp_`, `zero_grad`"
+SCALE = 1024.0
 WITHOUT = "the same step without an average"
 
 
@@ -42,6 +44,50 @@ def clipping(shapes: Shapes) -> list[Contender]:
     ]
 
 
+def everything(shapes: Shapes) -> list[Contender]:
+    """Unscale, clip, step, average and zero: hot, with gradients that are put back before."""
+    generator = torch.Generator().manual_seed(0)
+    originals = [torch.randn(shape, generator=generator) * SCALE for shape in shapes]
+    bound = sf.total_norm(originals) / SCALE / 2
+
+    def tensors() -> list[torch.nn.Parameter]:
+        parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
+        for parameter in parameters:
+            parameter.grad = torch.empty_like(parameter)
+        return parameters
+
+    def torchs() -> Contender:
+        parameters = tensors()
+        gradients = [p.grad for p in parameters]
+        averages = [torch.zeros(shape) for shape in shapes]
+        optimizer = torch.optim.SGD(parameters, fused=True, **HYPERPARAMETERS)
+        found, inverse = torch.zeros(1), torch.full((1,), 1 / SCALE)
+
+        def step() -> None:
+            torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, inverse)
+            torch.nn.utils.clip_grad_norm_(parameters, bound, foreach=True)
+            optimizer.step()
+            torch._foreach_lerp_(averages, [p.detach() for p in parameters], 1e-3)
+            optimizer.zero_grad(set_to_none=False)
+
+        return Contender(TORCH_ALL, step, partial(torch._foreach_copy_, gradients, originals))
+
+    def ours() -> Contender:
+        parameters = tensors()
+        gradients = [p.grad for p in parameters]
+        optimizer = optim.SGD(parameters, max_norm=bound, ema_decay=0.999, **HYPERPARAMETERS)
+        # What a GradScaler sets. Its own look at the gradients is in neither way.
+        optimizer.grad_scale, optimizer.found_inf = torch.tensor(SCALE), torch.tensor(0.0)
+
+        def step() -> None:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=False)
+
+        return Contender(OURS, step, partial(torch._foreach_copy_, gradients, originals))
+
+    return [torchs(), ours()]
+
+
 def averaging(length: int) -> list[Contender]:
     """`FusedSGD` on one float32 array, with an average of it and without."""
     gradient = np.random.default_rng(0).standard_normal(length, dtype=np.float32)
@@ -54,7 +100,7 @@ def averaging(length: int) -> list[Contender]:
 
 
 def rows(threads: int) -> list[Row]:
-    """Build the rows of both."""
+    """Build the rows."""
     return [
         *(
             Row(
@@ -69,6 +115,22 @@ def rows(threads: int) -> list[Row]:
             for name, title, shapes, limit, block in (
                 ("1000x1k", "1000 x 1K", [(1024,)] * 1000, 1 / 8, 10),
                 ("resnet50", "ResNet-50's shapes", resnet50_shapes(), 1 / 1.8, 5),
+            )
+            for n in sorted({1, threads})
+        ),
+        *(
+            Row(
+                name=f"between-{name}",
+                title=f"unscale, clip, step, average, zero: {title}",
+                threads=n,
+                build=partial(everything, shapes),
+                targets=[Target(TORCH_ALL, limit if n == 1 else on_more)],
+                block=block,
+                budget_s=15,
+            )
+            for name, title, shapes, limit, on_more, block in (
+                ("1000x1k", "1000 x 1K", [(1024,)] * 1000, 1 / 9, 1 / 9, 10),
+                ("resnet50", "ResNet-50's shapes", resnet50_shapes(), 1 / 2.2, 1 / 2, 5),
             )
             for n in sorted({1, threads})
         ),
