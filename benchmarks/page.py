@@ -42,7 +42,8 @@ class Shown(NamedTuple):
 
 
 FRONT = (
-    Shown("dense", "loop-64", "fused=True", "a step in a training loop, 160 small tensors"),
+    Shown("dense", "between-8", "fused=True", "clip, step, `zero_grad` of 160 small tensors"),
+    Shown("dense", "training-mnist", "fused=True", "batch, clip, step, `zero_grad`: an MNIST MLP"),
     Shown("dense", "resnet50", "fused=True", "a step on ResNet-50's 25.6M weights"),
     Shown("threshold", "threshold-1.0%", "torch: ", "apply the largest 1% of 25.6M, keep the rest"),
     Shown("select", "top-1.0%", "topk", "find the largest 1% of 25.6M, exactly"),

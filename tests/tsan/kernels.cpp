@@ -90,7 +90,7 @@ Bytes threshold(std::uint64_t seed) {
     tensor.types = f32_row();
     const subgrad::Selector selector{kind, 30.0, nullptr, kN / 50};
     const subgrad::ThresholdResult report =
-        subgrad::run_threshold({tensor}, {{step_params()}}, {selector}, {8, true});
+        subgrad::run_threshold({tensor}, {{step_params()}}, {selector}, {8, true}, {});
     for (const auto* array : {&w, &m, &v}) result.add(*array);
     result.add(report.thresholds);
     result.add(report.energies);
@@ -114,11 +114,15 @@ Bytes rows(std::uint64_t seed) {
     std::vector<float> w = floats(static_cast<std::size_t>(table * length), seed), m(w.size());
     const std::vector<float> g = floats(static_cast<std::size_t>(named * length), seed + 1);
     const std::int64_t stride = length * 4;
-    subgrad::run_rows(
-        {{reinterpret_cast<char*>(w.data()), stride, reinterpret_cast<char*>(m.data()), stride,
-          reinterpret_cast<const char*>(g.data()), stride, row_numbers.data(), named, length,
-          DType::f32, DType::f32, DType::f32}},
-        step_params());
+    const std::vector<subgrad::RowSegment> segments = {
+        {reinterpret_cast<char*>(w.data()), stride, reinterpret_cast<char*>(m.data()), stride,
+         reinterpret_cast<const char*>(g.data()), stride, row_numbers.data(), named, length,
+         DType::f32, DType::f32, DType::f32}};
+    const subgrad::SgdParams params = step_params();
+    subgrad::RowWork work(segments, params);
+    const subgrad::SquareSums sums = work.square_sums();
+    result.add(&sums[0].value, 1);
+    work.run({});
     result.add(w);
     result.add(m);
   }
