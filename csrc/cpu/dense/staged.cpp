@@ -81,9 +81,8 @@ void StagedTensor::step(std::int64_t begin, std::int64_t end) const {
                  &Dim::grad_stride);
   alignas(64) char prepared[kChunkBytes];
 
-  const std::int64_t chunks = (end - begin + kChunk - 1) / kChunk;
-  for (std::int64_t c = chunks; c-- > 0;) {
-    const std::int64_t at = begin + c * kChunk, n = std::min(kChunk, end - at);
+  for (std::int64_t at = begin; at < end; at += kChunk) {
+    const std::int64_t n = std::min(kChunk, end - at);
     const void* from = g.load(at, n, true);
     if (limited) {
       clip(from, prepared, n, stage);

@@ -19,8 +19,8 @@ struct StagedTensor {
   const DenseKernel* kernels;  // of the rule, by element types
   GradientStage stage;
 
-  // The elements [begin, end), counted in the layout's order, from the last chunk to the first:
-  // what was read last before the step is what the caches still hold.
+  // The elements [begin, end), counted in the layout's order. Upwards: the processor fetches ahead
+  // from one page to the next, not to the one before.
   void step(std::int64_t begin, std::int64_t end) const;
 };
 
