@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from tests.fuzz import first_step
 from tests.fuzz.life import Fault, Life
+from tests.fuzz.patience import Patience
 
 first_step.take()
 
@@ -33,8 +34,8 @@ def fork(life: Life, work: Callable[[], None]) -> int:
 
 def join(child: int, seconds: float = 20.0) -> None:
     """Waits for a child. Raises a Fault if it takes too long, or has not exited with 0."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    patience = Patience(child, seconds)
+    while not patience.over():
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             if status != 0:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests import ROOT
 from tests.fuzz import ring_log
+from tests.fuzz.patience import Patience
 
 FAMILIES = (
     "dense",
@@ -36,6 +37,7 @@ FAMILIES = (
     "kill",
 )
 LIFE_SECONDS = 60.0  # a life that takes longer hangs
+_ASK_SECONDS = 0.25  # how often a child is asked whether it had its time
 _START_SECONDS = 600.0  # what imports may take where the machine is busy
 
 
@@ -124,19 +126,20 @@ def run_batch(
 def _listen(child: subprocess.Popen[bytes], tally: Tally, life_seconds: float) -> tuple[Tally, str]:
     """Takes in a child's answers until it has "ended", or "hangs", or without a word."""
     assert child.stdout is not None
-    patience = _START_SECONDS
+    patience = Patience(child.pid, _START_SECONDS)
     ending, rest = "", b""
     while True:
-        ready, _, _ = select.select([child.stdout], [], [], patience)
-        if not ready or (ending == "ended" and not _wait(child, life_seconds)):
+        ready, _, _ = select.select([child.stdout], [], [], _ASK_SECONDS)
+        read = os.read(child.stdout.fileno(), 1 << 16) if ready else None
+        if read == b"" and _wait(child, _ASK_SECONDS):
+            return tally, ending if child.returncode == 0 else ""
+        if not read:
+            if not patience.over():
+                continue
             child.send_signal(signal.SIGABRT)  # has it say where all its threads are
             _wait(child, 10)
             return tally, "hangs"
-        read = os.read(child.stdout.fileno(), 1 << 16)
-        if not read:
-            child.wait()
-            return tally, ending if child.returncode == 0 else ""
-        patience = life_seconds
+        patience = Patience(child.pid, life_seconds)
         *lines, rest = (rest + read).split(b"\n")
         for line in lines:
             answer = json.loads(line)
