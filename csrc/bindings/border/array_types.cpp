@@ -12,8 +12,9 @@ struct TypeInfo {
   Source source;
   const DLPackExchangeAPI* api;
   bool versioned;
-  // The C functions behind these methods; null: they are none, or others.
-  PyCFunction is_neg, storage_offset;
+  // The C functions behind these methods and attributes; null: they are none, or others.
+  PyCFunction is_neg, is_inference, storage_offset;
+  PyGetSetDef *layout, *requires_grad;
 };
 
 bool exchange_on = true;
@@ -42,21 +43,45 @@ PyCFunction function_behind(PyTypeObject* type, const char* name) {
   return definition->ml_flags == METH_NOARGS ? definition->ml_meth : nullptr;
 }
 
+// Not torch: what is asked for is not there.
+bool is_true(PyObject* answer) {
+  if (answer == nullptr) PyErr_Clear();
+  const bool yes = answer == Py_True;
+  Py_XDECREF(answer);
+  return yes;
+}
+
+PyObject* call(PyCFunction function, PyObject* self, PyObject* name) {
+  return function != nullptr ? function(self, nullptr)
+                             : PyObject_VectorcallMethod(name, &self, 1, nullptr);
+}
+
+PyObject* get(const PyGetSetDef* attribute, PyObject* self, PyObject* name) {
+  return attribute != nullptr ? attribute->get(self, attribute->closure)
+                              : PyObject_GetAttr(self, name);
+}
+
 TypeInfo inspect_type(PyTypeObject* type) {
   const auto handle = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type));
   const bool versioned = py::hasattr(handle, "_version");
-  const PyCFunction is_neg = function_behind(type, "is_neg");
-  const PyCFunction offset = function_behind(type, "storage_offset");
-  if (const DLPackExchangeAPI* api = find_exchange_api(handle)) {
-    return {Source::exchange, api, versioned, is_neg, offset};
+  TypeInfo info{Source::unknown,
+                nullptr,
+                versioned,
+                function_behind(type, "is_neg"),
+                function_behind(type, "is_inference"),
+                function_behind(type, "storage_offset"),
+                attribute_behind(type, "layout"),
+                attribute_behind(type, "requires_grad")};
+  info.api = find_exchange_api(handle);
+  if (info.api != nullptr) {
+    info.source = Source::exchange;
+  } else if (py::hasattr(handle, "data_ptr") && py::hasattr(handle, "stride") &&
+             py::hasattr(handle, "is_neg")) {
+    info.source = Source::attributes;
+  } else if (py::hasattr(handle, "__dlpack__")) {
+    info.source = Source::dlpack;
   }
-  if (py::hasattr(handle, "data_ptr") && py::hasattr(handle, "stride") &&
-      py::hasattr(handle, "is_neg")) {
-    return {Source::attributes, nullptr, versioned, is_neg, offset};
-  }
-  if (py::hasattr(handle, "__dlpack__"))
-    return {Source::dlpack, nullptr, versioned, is_neg, offset};
-  return {Source::unknown, nullptr, versioned, is_neg, offset};
+  return info;
 }
 
 const TypeInfo& type_info(PyTypeObject* type) {
@@ -98,19 +123,41 @@ bool has_version(py::handle object) {
   return !py::isinstance<py::array>(object) && type_info(Py_TYPE(object.ptr())).versioned;
 }
 
+PyGetSetDef* attribute_behind(PyTypeObject* type, const char* name) {
+  if (type->tp_getattro != PyObject_GenericGetAttr) return nullptr;
+  const auto attribute = py::getattr(reinterpret_cast<PyObject*>(type), name, py::none());
+  if (Py_TYPE(attribute.ptr()) != &PyGetSetDescr_Type) return nullptr;
+  return reinterpret_cast<PyGetSetDescrObject*>(attribute.ptr())->d_getset;
+}
+
 bool has_negation(py::handle tensor) {
   static PyObject* const name = PyUnicode_InternFromString("is_neg");
-  PyObject* self = tensor.ptr();
-  const PyCFunction is_neg = type_info(Py_TYPE(self)).is_neg;
-  PyObject* answer = is_neg != nullptr ? is_neg(self, nullptr)
-                                       : PyObject_VectorcallMethod(name, &self, 1, nullptr);
-  if (answer == nullptr) {  // not torch
+  return is_true(call(type_info(Py_TYPE(tensor.ptr())).is_neg, tensor.ptr(), name));
+}
+
+bool is_inference(py::handle tensor) {
+  static PyObject* const name = PyUnicode_InternFromString("is_inference");
+  return is_true(call(type_info(Py_TYPE(tensor.ptr())).is_inference, tensor.ptr(), name));
+}
+
+bool requires_grad(py::handle tensor) {
+  static PyObject* const name = PyUnicode_InternFromString("requires_grad");
+  return is_true(get(type_info(Py_TYPE(tensor.ptr())).requires_grad, tensor.ptr(), name));
+}
+
+bool has_strided_layout(py::handle tensor) {
+  static PyObject* const name = PyUnicode_InternFromString("layout");
+  static PyObject* strided = nullptr;  // torch.strided, once seen
+  PyObject* layout = get(type_info(Py_TYPE(tensor.ptr())).layout, tensor.ptr(), name);
+  if (layout == nullptr) {  // not torch
     PyErr_Clear();
-    return false;
+    return true;
   }
-  const bool negated = answer == Py_True;
-  Py_DECREF(answer);
-  return negated;
+  const auto owner = py::reinterpret_steal<py::object>(layout);
+  if (layout == strided) return true;
+  if (std::string(py::str(owner)) != "torch.strided") return false;
+  strided = py::object(owner).release().ptr();
+  return true;
 }
 
 bool is_freed(py::handle tensor, const void* data, std::int64_t itemsize) {
@@ -120,9 +167,7 @@ bool is_freed(py::handle tensor, const void* data, std::int64_t itemsize) {
   if (address >= kHighestOffset) return false;
   static PyObject* const name = PyUnicode_InternFromString("storage_offset");
   PyObject* self = tensor.ptr();
-  const PyCFunction storage_offset = type_info(Py_TYPE(self)).storage_offset;
-  PyObject* answer = storage_offset != nullptr ? storage_offset(self, nullptr)
-                                               : PyObject_VectorcallMethod(name, &self, 1, nullptr);
+  PyObject* answer = call(type_info(Py_TYPE(self)).storage_offset, self, name);
   const std::int64_t offset = answer != nullptr ? PyLong_AsLongLong(answer) : 0;
   Py_XDECREF(answer);
   PyErr_Clear();  // not torch: no offset is known

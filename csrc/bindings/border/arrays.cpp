@@ -274,21 +274,6 @@ std::string ArrayView::describe() const {
   return std::string(name_of(dtype)) + " of shape " + shape_text(ndim, shape);
 }
 
-bool has_strided_layout(py::handle tensor) {
-  static PyObject* const name = PyUnicode_InternFromString("layout");
-  static PyObject* strided = nullptr;  // torch.strided, once seen
-  PyObject* layout = PyObject_GetAttr(tensor.ptr(), name);
-  if (layout == nullptr) {  // not torch
-    PyErr_Clear();
-    return true;
-  }
-  const auto owner = py::reinterpret_steal<py::object>(layout);
-  if (layout == strided) return true;
-  if (std::string(py::str(owner)) != "torch.strided") return false;
-  strided = py::object(owner).release().ptr();
-  return true;
-}
-
 Quick quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view, Memory memory) {
   DLTensor t;
   if (api->dltensor_from_py_object_no_sync(object, &t) != 0) {

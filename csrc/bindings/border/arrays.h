@@ -67,6 +67,12 @@ const DLPackExchangeAPI* exchange_api(PyTypeObject* type);
 Quick quick_view(const DLPackExchangeAPI* api, PyObject* object, ArrayView& view,
                  Memory memory = Memory::host);
 bool has_negation(py::handle tensor);
+bool is_inference(py::handle tensor);  // of torch.inference_mode
+bool requires_grad(py::handle tensor);
+
+// The C functions behind an attribute of a type, to be called without the look-up that an attribute
+// costs; null where the type has code of its own for attributes, or this is none of C's.
+PyGetSetDef* attribute_behind(PyTypeObject* type, const char* name);
 
 // Whether a tensor's storage has been freed: its address is then the offset into it, and not null
 // for a view.

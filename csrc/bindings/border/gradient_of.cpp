@@ -2,39 +2,46 @@
 
 #include <pybind11/gil_safe_call_once.h>
 
+#include "bindings/border/arrays.h"
+
 namespace subgrad {
 namespace {
 
-// The C function behind a type's `grad`, or null where the type is not plain: its gradient is then
-// asked for like any attribute.
-PyGetSetDef* grad_function(PyTypeObject* type) {
-  if (type->tp_getattro != PyObject_GenericGetAttr) return nullptr;
-  const auto grad = py::getattr(reinterpret_cast<PyObject*>(type), "grad", py::none());
-  if (Py_TYPE(grad.ptr()) != &PyGetSetDescr_Type) return nullptr;
-  return reinterpret_cast<PyGetSetDescrObject*>(grad.ptr())->d_getset;
+PyObject* parameter_type() {
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> type;
+  return type
+      .call_once_and_store_result(
+          [] { return py::object(py::module_::import("torch.nn").attr("Parameter")); })
+      .get_stored()
+      .ptr();
 }
 
 }  // namespace
 
+PyObject* tensor_type() {
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> type;
+  return type
+      .call_once_and_store_result(
+          [] { return py::object(py::module_::import("torch").attr("Tensor")); })
+      .get_stored()
+      .ptr();
+}
+
+PyGetSetDef* gradient_getter(PyTypeObject* type) { return attribute_behind(type, "grad"); }
+
+PyGetSetDef* gradient_setter(PyTypeObject* type) {
+  auto* const object = reinterpret_cast<PyObject*>(type);
+  if (object != parameter_type() && object != tensor_type()) return nullptr;
+  return type->tp_setattro == PyObject_GenericSetAttr ? gradient_getter(type) : nullptr;
+}
+
 PyObject* GradientOf::operator()(PyObject* tensor) {
   if (Py_TYPE(tensor) != type_) {
     type_ = Py_TYPE(tensor);
-    grad_ = grad_function(type_);
+    grad_ = gradient_getter(type_);
   }
   return grad_ != nullptr ? grad_->get(tensor, grad_->closure)
                           : PyObject_GetAttrString(tensor, "grad");
-}
-
-// Not a C++ static by itself: to import takes the GIL's turns, and a thread that waits for the
-// static with the GIL in hand would wait for ever.
-bool is_plain_tensor(PyObject* object) {
-  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> tensor;
-  const py::object& type = tensor
-                               .call_once_and_store_result([] {
-                                 return py::object(py::module_::import("torch").attr("Tensor"));
-                               })
-                               .get_stored();
-  return reinterpret_cast<PyObject*>(Py_TYPE(object)) == type.ptr();
 }
 
 }  // namespace subgrad

@@ -7,6 +7,23 @@ namespace subgrad {
 
 namespace py = pybind11;
 
+// torch.Tensor. Not a C++ static by itself: to import takes the GIL's turns, and a thread that
+// waits for the static with the GIL in hand would wait for ever.
+PyObject* tensor_type();
+
+// Whether it is a torch.Tensor, and of no other class.
+inline bool is_plain_tensor(PyObject* object) {
+  return reinterpret_cast<PyObject*>(Py_TYPE(object)) == tensor_type();
+}
+
+// The C function behind a tensor type's `grad`, or null where the type is not plain: its gradient
+// is then asked for like any attribute.
+PyGetSetDef* gradient_getter(PyTypeObject* type);
+
+// The C function that sets it, of torch.Tensor and torch.nn.Parameter themselves; null: any other
+// type, whose attribute may do more than torch's.
+PyGetSetDef* gradient_setter(PyTypeObject* type);
+
 // `tensor.grad`, where most tensors have the type of the one before.
 class GradientOf {
  public:
@@ -17,8 +34,5 @@ class GradientOf {
   PyTypeObject* type_ = nullptr;  // of the last tensor
   PyGetSetDef* grad_ = nullptr;   // its C function; null: the slow way
 };
-
-// Whether it is a torch.Tensor, and of no other class.
-bool is_plain_tensor(PyObject* object);
 
 }  // namespace subgrad

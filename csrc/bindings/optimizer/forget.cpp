@@ -4,7 +4,7 @@
 
 #include "bindings/border/extents.h"
 #include "bindings/border/gil.h"
-#include "bindings/optimizer/gradient.h"
+#include "bindings/border/gradient_of.h"
 #include "bindings/optimizer/group_dict.h"
 #include "bindings/optimizer/tensor_hints.h"
 #include "cpu/dense/zero.h"
@@ -50,9 +50,9 @@ void hint_ahead(const TensorHints& hints, PyTypeObject* type, const py::object& 
 // Whether zeros over the memory of a gradient are all that torch would write; if so, its memory. A
 // gradient that wants one itself is to be detached, and torch refuses those of inference mode.
 bool only_memory(const py::object& grad, Run& run) {
-  if (reinterpret_cast<PyObject*>(Py_TYPE(grad.ptr())) != tensor_type()) return false;
+  if (!is_plain_tensor(grad.ptr())) return false;
   if (!has_strided_layout(grad) || has_negation(grad)) return false;
-  if (py::bool_(grad.attr("requires_grad")) || py::bool_(grad.attr("is_inference")())) return false;
+  if (requires_grad(grad) || is_inference(grad)) return false;
   const DLPackExchangeAPI* api = exchange_api(Py_TYPE(grad.ptr()));
   ArrayView view;
   if (api == nullptr || quick_view(api, grad.ptr(), view) != Quick::ok) return false;
@@ -87,12 +87,13 @@ void forget_gradients(const py::object& param_groups, Turns& turns) {
 }
 
 py::list zero_gradients(const py::object& param_groups) {
-  static PyObject* const name = interned("grad");
   py::list zeroed, others;
   std::vector<Run> runs;
   std::int64_t bytes = 0;
+  GradientOf gradient_of;
   each_param(param_groups, [&](const py::object& param, const py::object&, Py_ssize_t) {
-    const py::object grad = py::getattr(param, name);
+    const auto grad = py::reinterpret_steal<py::object>(gradient_of(param.ptr()));
+    if (!grad) throw py::error_already_set();
     if (grad.is_none()) return;
     Run run;
     if (!only_memory(grad, run)) return others.append(grad);

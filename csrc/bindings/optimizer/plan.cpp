@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "bindings/border/buffers.h"
-#include "bindings/optimizer/gradient.h"
+#include "bindings/border/gradient_of.h"
 #include "bindings/optimizer/group_dict.h"
 #include "rules/table.h"
 
@@ -151,7 +151,7 @@ bool OptimizerPlan::has_average(const Entry& e) const {
 bool OptimizerPlan::bind_usual(const Entry& e, PyObject* grad) {
   const auto group = static_cast<std::size_t>(e.group);
   if (!e.form || !state_.usual(group) || !has_average(e)) return false;
-  if (reinterpret_cast<PyObject*>(Py_TYPE(grad)) != tensor_type()) return false;
+  if (!is_plain_tensor(grad)) return false;
   DLTensor t;
   const auto tell = types_[static_cast<std::size_t>(e.type)].api->dltensor_from_py_object_no_sync;
   if (tell(e.param, &t) != 0) return PyErr_Clear(), false;
@@ -190,7 +190,7 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
   if (e.foreign && !same_slots(e)) return Bound::stale;
 
   // A gradient of a subclass may be anything; torch knows what.
-  if (reinterpret_cast<PyObject*>(Py_TYPE(grad)) != tensor_type()) return Bound::torch;
+  if (!is_plain_tensor(grad)) return Bound::torch;
   if (e.watch_layout && !has_strided_layout(grad)) return Bound::other_layout;
   bool same_layout;
   if (api != nullptr) {  // a parameter's type and torch.Tensor share their exchange table
@@ -243,7 +243,7 @@ void OptimizerPlan::take_gradients() {
     grads_[i] = py::reinterpret_steal<py::object>(grad);
     if (grad == Py_None) {
       grads_[i] = py::object();
-    } else if (reinterpret_cast<PyObject*>(Py_TYPE(grad)) == tensor_type()) {
+    } else if (is_plain_tensor(grad)) {
       TensorHints(type.known_layout).inside(grad);
     }
   }
