@@ -56,13 +56,48 @@ class HeldArrays {
   const Companions& momenta() const { return momenta_; }
   const Companions& averages() const { return averages_; }
 
-  // The norm of the gradients, or nothing where nobody asked. They are held until it is over,
-  // whatever else lets go of them. Null options: as the terms alone say.
-  std::optional<double> step(const py::object& grads, const SgdParams& params,
+  // Whether every array still is where it was: NumPy arrays can be resized, a tensor's data
+  // replaced.
+  bool unchanged() const {
+    for (std::size_t i = 0; i < params_.items.size(); ++i) {
+      const Where where = params_.where("params", i);
+      if (!plan_.param(i).same(view_array(params_.items[i], where, Memory::any))) return false;
+      if (momenta_ && !plan_.momentum(i).same(momenta_.view(i))) return false;
+      if (averages_ && !plan_.average(i).same(averages_.view(i))) return false;
+    }
+    return true;
+  }
+
+  // Looks anew where every array is.
+  void build() {
+    DensePlan plan;
+    py::list versioned;
+    const auto announce = [&](const py::object& array) {
+      if (has_version(array)) versioned.append(array);
+    };
+    for (std::size_t i = 0; i < params_.items.size(); ++i) {
+      const Where where = params_.where("params", i);
+      plan.add(view_array(params_.items[i], where, Memory::any), where, 0);
+      announce(params_.items[i]);
+      if (momenta_) {
+        plan.add_momentum(momenta_.view(i), momenta_.where(i));
+        announce(momenta_[i]);
+      }
+      if (averages_) {
+        plan.add_average(averages_.view(i), averages_.where(i), averages_.first());
+        announce(averages_[i]);
+      }
+    }
+    plan.seal();
+    plan_ = std::move(plan);
+    versioned_ = std::move(versioned);
+  }
+
+  // The norm of the gradients, or nothing where nobody asked. The caller holds the gradients and
+  // knows where the other arrays are. Null options: as the terms alone say.
+  std::optional<double> step(const ArrayList& list, const SgdParams& params,
                              const ClipOptions* given) {
-    const ArrayList list = array_list(grads, "grads");
     require_length(list, "grads", params_.items.size());
-    if (!unchanged()) build();
     const bool use_momentum = params.momentum != 0.0;
     plan_.begin();
     for (std::size_t i = 0; i < list.items.size(); ++i) {
@@ -96,42 +131,6 @@ class HeldArrays {
  private:
   static const ArrayList* optional(const Companions& all) { return all ? &*all.arrays : nullptr; }
 
-  // Whether every array still is where it was: NumPy arrays can be resized, a tensor's data
-  // replaced.
-  bool unchanged() const {
-    for (std::size_t i = 0; i < params_.items.size(); ++i) {
-      const Where where = params_.where("params", i);
-      if (!plan_.param(i).same(view_array(params_.items[i], where, Memory::any))) return false;
-      if (momenta_ && !plan_.momentum(i).same(momenta_.view(i))) return false;
-      if (averages_ && !plan_.average(i).same(averages_.view(i))) return false;
-    }
-    return true;
-  }
-
-  void build() {
-    DensePlan plan;
-    py::list versioned;
-    const auto announce = [&](const py::object& array) {
-      if (has_version(array)) versioned.append(array);
-    };
-    for (std::size_t i = 0; i < params_.items.size(); ++i) {
-      const Where where = params_.where("params", i);
-      plan.add(view_array(params_.items[i], where, Memory::any), where, 0);
-      announce(params_.items[i]);
-      if (momenta_) {
-        plan.add_momentum(momenta_.view(i), momenta_.where(i));
-        announce(momenta_[i]);
-      }
-      if (averages_) {
-        plan.add_average(averages_.view(i), averages_.where(i), averages_.first());
-        announce(averages_[i]);
-      }
-    }
-    plan.seal();
-    plan_ = std::move(plan);
-    versioned_ = std::move(versioned);
-  }
-
   ArrayList params_;
   Companions momenta_, averages_;
   DensePlan plan_;
@@ -160,7 +159,10 @@ class HeldPlan {
     const AtWork::Scope stepping(stepping_);
     need(params);
     const std::shared_ptr<HeldArrays> arrays = arrays_;  // whatever an array's own code does to us
-    return py::cast(arrays->step(grads, params, options_of(options)));
+    // Held until the step is over, whatever else lets go of them.
+    const ArrayList list = array_list(grads, "grads");
+    if (!arrays->unchanged()) arrays->build();
+    return py::cast(arrays->step(list, params, options_of(options)));
   }
 
   // Makes the arrays that a step with these terms needs.
@@ -218,7 +220,7 @@ py::object step_once(const py::object& params, const py::object& grads,
   const std::int64_t held = first ? 0 : 1;
   HeldArrays arrays(array_list(params, "params"), Companions(kMomenta, momentum_buffers, held),
                     Companions(kAverages, averages, held));
-  return py::cast(arrays.step(grads, hyper, options_of(options)));
+  return py::cast(arrays.step(array_list(grads, "grads"), hyper, options_of(options)));
 }
 
 }  // namespace
