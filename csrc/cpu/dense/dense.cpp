@@ -1,5 +1,6 @@
 #include "cpu/dense/dense.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "cpu/dense/staged.h"
@@ -69,25 +70,37 @@ void run_dense(const std::vector<DenseTensor>& tensors, const std::vector<DenseG
       });
 }
 
+// The last elements first, in pieces that the caches hold: the norm has just read the gradients
+// from first to last, so that their ends are still there. Within a piece upwards, as the processor
+// fetches ahead.
 void run_staged(const std::vector<DenseTensor>& tensors, const std::vector<DenseGroup>& groups,
                 const Stages& stages) {
+  constexpr std::int64_t kPiece = 256 << 10;  // elements
+  static_assert(kPiece % kSplitElements == 0);
   const std::vector<Group> all = with_kernels(kernels(), groups);
+  const auto step = [&](std::size_t i, std::int64_t begin, std::int64_t end) {
+    const DenseTensor& s = tensors[i];
+    if (stages[i].limit == kAbsent && s.average == nullptr) {
+      step_range(all, s, stages[i].scale, begin, end);
+      return;
+    }
+    const auto& [params, kernels] = all[static_cast<std::size_t>(s.group)];
+    StagedTensor{s, params, kernels[s.first ? 1 : 0], stages[i]}.step(begin, end);
+  };
   const std::size_t last = tensors.size() - 1;
   share_work(
       tensors.size(), [&](std::size_t i) { return load_of(tensors[last - i]); },
       [&](std::size_t i, std::int64_t begin, std::int64_t end) {
-        const DenseTensor& s = tensors[last - i];
+        const std::int64_t n = tensors[last - i].n;
         const auto from_end = [&](std::int64_t at) {
-          return at == 0 ? s.n : (s.n - at) / kSplitElements * kSplitElements;
+          return at == 0 ? n : (n - at) / kSplitElements * kSplitElements;
         };
         begin = from_end(std::exchange(end, from_end(begin)));
-        const GradientStage& stage = stages[last - i];
-        if (stage.limit == kAbsent && s.average == nullptr) {
-          step_range(all, s, stage.scale, begin, end);
-          return;
+        while (begin < end) {
+          const std::int64_t piece = std::max(begin, (end - 1) / kPiece * kPiece);
+          step(last - i, piece, end);
+          end = piece;
         }
-        const auto& [params, kernels] = all[static_cast<std::size_t>(s.group)];
-        StagedTensor{s, params, kernels[s.first ? 1 : 0], stage}.step(begin, end);
       });
 }
 

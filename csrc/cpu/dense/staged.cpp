@@ -8,7 +8,7 @@
 namespace subgrad {
 namespace {
 
-constexpr std::int64_t kChunk = 1024;  // elements
+constexpr std::int64_t kChunk = 256;  // elements
 constexpr std::int64_t kChunkBytes = kChunk * std::int64_t{sizeof(double)};
 
 std::int64_t bytes_of(DType t) { return static_cast<std::int64_t>(size_of(t)); }
