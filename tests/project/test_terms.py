@@ -85,6 +85,7 @@ OWN_PLACES = {
         "csrc/bindings/optimizer/plan.cpp",
         "csrc/cpu/dense/staged.cpp",  # what the rule of the average is made from
         "python/subgrad_fast/optim/averages.py",  # a function that gives it
+        "python/subgrad_fast/optim/planned_step.py",  # whether averages are needed, and made
         "python/subgrad_fast/optim/stages.py",
     },
 }
