@@ -1,4 +1,4 @@
-"""The build's options: what cannot be had fails loudly, at configure time."""
+"""The build's options: what cannot be had is said at configure time, and fails where it was asked for."""
 
 from __future__ import annotations
 
@@ -44,3 +44,61 @@ def test_an_unknown_cuda_value_fails(tmp_path: Path) -> None:
 def test_without_cuda_the_build_goes_on(value: str, tmp_path: Path) -> None:
     done = configure(tmp_path, f"-DSUBGRAD_CUDA={value}", CUDACXX=str(tmp_path / "no-nvcc"))
     assert done.returncode == 0, done.stderr
+    assert "for the CPU" in line_of(done)
+
+
+def test_the_environment_says_what_no_option_does(tmp_path: Path) -> None:
+    done = configure(tmp_path / "a", SUBGRAD_CUDA="OFF")
+    assert "CUDA is off" in line_of(done)
+    done = configure(tmp_path / "b", SUBGRAD_CUDA="perhaps")
+    assert "SUBGRAD_CUDA is 'perhaps'" in done.stderr
+    nowhere = str(tmp_path / "no-nvcc")
+    done = configure(tmp_path / "c", "-DSUBGRAD_CUDA=AUTO", SUBGRAD_CUDA="ON", CUDACXX=nowhere)
+    assert done.returncode == 0, done.stderr
+    # What the environment said last time is not remembered.
+    done = configure(tmp_path / "a", SUBGRAD_CUDA="ON", CUDACXX=nowhere)
+    assert done.returncode != 0
+
+
+# What stands in for nvcc: a toolkit that is too old, and one without an architecture that will do.
+OLD = 'echo "Cuda compilation tools, release 12.0, V12.0.140"'
+BROKEN = """case "$1" in
+--version) echo "Cuda compilation tools, release 12.4, V12.4.1" ;;
+--list-gpu-arch) echo compute_50; echo compute_70; echo compute_86 ;;
+*) echo "error: no host compiler will do" >&2; exit 1 ;;
+esac"""
+
+
+@pytest.mark.parametrize(
+    ("nvcc", "cards", "reason"),
+    [
+        (OLD, "exit 9", "is of CUDA 12.0, and 12.1 is the oldest that will do"),
+        ("exit 1", "exit 9", "no working nvcc was found"),
+        (BROKEN, "echo 6.1", "architecture 61: they need 70 or newer"),
+        (BROKEN, "exit 9", "architecture 80, 90, 120: they need 70 or newer"),
+        (BROKEN, "echo 8.6; echo 6.1; echo 7.0; echo 8.6", "does not compile for 70-real;86: error"),
+    ],
+)
+def test_what_cannot_work_is_one_line(nvcc: str, cards: str, reason: str, tmp_path: Path) -> None:
+    for name, text in (("nvcc", nvcc), ("nvidia-smi", cards)):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    environment = {"CUDACXX": str(tmp_path / "nvcc"), "PATH": path, "CUDAARCHS": ""}
+    done = configure(tmp_path / "auto", "-DSUBGRAD_CUDA=AUTO", **environment)
+    assert done.returncode == 0, done.stderr
+    assert reason in line_of(done)
+    done = configure(tmp_path / "on", "-DSUBGRAD_CUDA=ON", **environment)
+    assert done.returncode != 0
+    # Without spaces: CMake breaks the lines of an error.
+    words = "".join(done.stderr.split())
+    assert "SUBGRAD_CUDA=ON,but" in words
+    assert "".join(reason.split()) in words
+
+
+def line_of(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that says what is built."""
+    lines = [line for line in done.stdout.splitlines() if line.startswith("-- subgrad_fast: ")]
+    [line] = [line for line in lines if "CUDA" in line]
+    return line
