@@ -9,11 +9,14 @@ import contextlib
 import time
 from pathlib import Path
 
+_MOST_SECONDS = 1.0  # that count from one question to the next
+
 
 class Patience:
     """Ends when a process had `seconds` for its work, by its own count.
 
-    Ask `over` again and again: what was waited for a core is known from one question to the next.
+    Ask `over` again and again, several times a second: what was waited for a core is known from one
+    question to the next, and who asks later was stopped himself.
     """
 
     def __init__(self, process: int, seconds: float) -> None:
@@ -27,7 +30,7 @@ class Patience:
         waited = {entry: ns for entry in _threads_of(self._process) if (ns := _waited(entry)) >= 0}
         # Of threads that take turns on a core all others wait: the longest wait is what was lost.
         lost = max((ns - self._waited.get(entry, ns) for entry, ns in waited.items()), default=0)
-        self._left -= max(0.0, now - self._asked - lost / 1e9)
+        self._left -= min(max(0.0, now - self._asked - lost / 1e9), _MOST_SECONDS)
         self._asked, self._waited = now, waited
         return self._left <= 0
 

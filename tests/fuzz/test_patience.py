@@ -46,6 +46,9 @@ def test_sleep_counts() -> None:
         assert not patience.over()
         time.sleep(1.0)
         assert patience.over()
+        patience = Patience(sleeping.pid, 1.5)
+        time.sleep(2.0)  # as if this process had been stopped
+        assert not patience.over()
     finally:
         sleeping.kill()
         sleeping.wait()
