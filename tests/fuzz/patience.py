@@ -23,16 +23,20 @@ class Patience:
         self._process = process
         self._left = seconds
         self._asked = time.monotonic()
-        self._waited: dict[Path, int] = {}
+        self._waited = self._look()
 
     def over(self) -> bool:
-        now = time.monotonic()
-        waited = {entry: ns for entry in _threads_of(self._process) if (ns := _waited(entry)) >= 0}
+        now, waited = time.monotonic(), self._look()
         # Of threads that take turns on a core all others wait: the longest wait is what was lost.
-        lost = max((ns - self._waited.get(entry, ns) for entry, ns in waited.items()), default=0)
+        lost = max((ns - self._waited.get(entry, 0) for entry, ns in waited.items()), default=0)
         self._left -= min(max(0.0, now - self._asked - lost / 1e9), _MOST_SECONDS)
         self._asked, self._waited = now, waited
         return self._left <= 0
+
+    def _look(self) -> dict[Path, int]:
+        """What each thread has waited so far."""
+        waited = {thread: _waited(thread) for thread in _threads_of(self._process)}
+        return {thread: ns for thread, ns in waited.items() if ns >= 0}
 
 
 def _threads_of(process: int) -> list[Path]:
