@@ -51,12 +51,8 @@ py::dict build_info() {
 #endif
   info["cuda"] = cuda_built();
   info["threads"] = num_threads();
+  info["threads_decided_by"] = threads_decided_by();
   return info;
-}
-
-void set_threads(int n) {
-  if (n < 0) throw py::value_error("n: expected a number of threads, or 0 to follow OpenMP's");
-  set_num_threads(n);
 }
 
 // `with turns:` by Python's own calling convention: an optimizer takes its turn at every step.
@@ -103,9 +99,10 @@ void register_runtime(py::module_& m) {
   using namespace py::literals;
   register_turns(m);
   m.attr("__version__") = SGF_VERSION;
+  m.attr("MAX_THREADS") = kMaxThreads;
   m.def("build_info", &build_info);
   m.def("available_isas", &available_isas);
-  m.def("set_num_threads", &set_threads, "n"_a);
+  m.def("set_num_threads", &set_num_threads, "n"_a);
   m.def("get_num_threads", &num_threads);
 }
 

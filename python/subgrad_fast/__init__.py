@@ -3,26 +3,28 @@
 The step costs the bytes it must move and nothing else, and gives the same bits on every instruction
 set, every thread count and every resume.
 
-``subgrad_fast.optim`` has the ``torch.optim`` optimizers, ``subgrad_fast.data`` torch's DataLoader;
-they are imported on their own, so that this package works without PyTorch.
+``subgrad_fast.optim`` has the ``torch.optim`` optimizers, ``subgrad_fast.data`` torch's DataLoader,
+``subgrad_fast.distributed`` a communication hook; each is imported when it is first asked for, so
+that this package works without PyTorch.
 """
 
 import importlib
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 try:
-    from subgrad_fast._core import (
-        __version__,
+    from subgrad_fast._core import __version__
+    from subgrad_fast.clip import clip_grad_norm_, clip_grad_value_, total_norm
+    from subgrad_fast.dense import FusedSGD, sgd_step
+    from subgrad_fast.loading.loader import BatchLoader
+    from subgrad_fast.rows import row_step
+    from subgrad_fast.runtime import (
         available_isas,
         build_info,
         get_num_threads,
         set_num_threads,
     )
-    from subgrad_fast.clip import clip_grad_norm_, clip_grad_value_, total_norm
-    from subgrad_fast.dense import FusedSGD, sgd_step
-    from subgrad_fast.loading.loader import BatchLoader
-    from subgrad_fast.rows import row_step
     from subgrad_fast.sampling import (
         BatchSampler,
         ClassBalancedSampler,
@@ -91,9 +93,18 @@ __all__ = [
 
 _TORCHS_FACES = ("data", "distributed", "optim")
 
+if TYPE_CHECKING:
+    from subgrad_fast import data as data
+    from subgrad_fast import distributed as distributed
+    from subgrad_fast import optim as optim
+
 
 def __getattr__(name: str) -> ModuleType:
     """Imports what needs torch at the first use."""
     if name in _TORCHS_FACES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_TORCHS_FACES})

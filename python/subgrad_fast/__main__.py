@@ -14,8 +14,15 @@ from types import ModuleType
 from typing import Any
 
 Facts = Iterator[tuple[str, object]]
-SAID_ABOVE = {"version", "isa", "isas", "threads", "cuda"}
+SAID_ABOVE = {"version", "isa", "isas", "threads", "threads_decided_by", "cuda"}
 """What `info` says of `build_info()` in its own words; the rest it prints as it is."""
+
+DECIDED_BY = {
+    "OpenMP": "OpenMP's setting (OMP_NUM_THREADS, torch.set_num_threads)",
+    "set_num_threads": "subgrad_fast.set_num_threads",
+    "fork": "fork(): a child has no threads of its parent",
+}
+"""Who decides on the number of threads, in words."""
 
 
 def attempt(name: str) -> ModuleType | str:
@@ -44,7 +51,7 @@ def library_facts() -> Facts:
     forced = " (forced by SUBGRAD_FAST_ISA)" if "SUBGRAD_FAST_ISA" in os.environ else ""
     yield "subgrad_fast", f"{sf.__version__} ({Path(core.__file__ or '').parent})"
     yield "ISA", f"{build['isa']}{forced}; available: {', '.join(sf.available_isas())}"
-    yield "threads", sf.get_num_threads()
+    yield "threads", f"{build['threads']}, decided by {DECIDED_BY[build['threads_decided_by']]}"
     yield "CUDA", cuda_text(core.cuda.info())
     yield from ((key, value) for key, value in build.items() if key not in SAID_ABOVE)
 

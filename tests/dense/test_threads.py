@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,14 +54,54 @@ def test_many_random_splits_cover_every_element_once(threads: Callable[[int], No
             assert (x == -1).all()
 
 
-def test_set_num_threads() -> None:
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("follow", [None, 0])
+def test_set_num_threads(follow: int | None) -> None:
     default = sf.get_num_threads()
     sf.set_num_threads(3)
     assert sf.get_num_threads() == 3
-    sf.set_num_threads(0)
+    assert sf.build_info()["threads_decided_by"] == "set_num_threads"
+    sf.set_num_threads(follow)
     assert sf.get_num_threads() == default
-    with pytest.raises(ValueError, match="n: expected a number of threads"):
-        sf.set_num_threads(-1)
+    assert sf.build_info()["threads_decided_by"] == "OpenMP"
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(
+    ("n", "error"),
+    [
+        (-1, ValueError),
+        (10**6, ValueError),
+        (1025, ValueError),
+        (10**30, ValueError),
+        (2.0, TypeError),
+        ("2", TypeError),
+        (True, TypeError),
+        ([2], TypeError),
+        (np.ones(1), TypeError),
+    ],
+)
+def test_what_is_no_number_of_threads(n: Any, error: type[Exception]) -> None:
+    sf.set_num_threads(2)
+    with pytest.raises(error, match=r"^n: expected an integer from 0 to 1024, got "):
+        sf.set_num_threads(n)
+    assert sf.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("threads")
+def test_none_follows_torch_again() -> None:
+    torch = pytest.importorskip("torch")
+    old = torch.get_num_threads()
+    try:
+        sf.set_num_threads(2)
+        torch.set_num_threads(3)
+        assert sf.get_num_threads() == 2
+        sf.set_num_threads(None)
+        assert sf.get_num_threads() == 3
+        torch.set_num_threads(1)
+        assert sf.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(old)
 
 
 def test_torch_set_num_threads_is_respected() -> None:

@@ -117,7 +117,7 @@ PYTHON_LAYERS = [
     {"_core"},
     {"_arrays"},
     {"_arguments"},
-    {"clip", "dense", "rows", "select", "sparsify", "threshold", "sampling", "loading"},
+    {"clip", "dense", "rows", "runtime", "select", "sparsify", "threshold", "sampling", "loading"},
     {"data", "optim", "distributed"},
     {"__init__"},
     {"__main__", "_demo"},

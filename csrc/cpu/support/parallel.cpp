@@ -32,4 +32,9 @@ int num_threads() {
 #endif
 }
 
+const char* threads_decided_by() {
+  if (forked()) return "fork";
+  return requested.load(std::memory_order_relaxed) > 0 ? "set_num_threads" : "OpenMP";
+}
+
 }  // namespace subgrad

@@ -22,6 +22,13 @@ inline bool forked() { return forks() > 0; }
 // made by fork(), because libgomp's pool does not survive a fork and a region there would hang.
 int num_threads();
 
+// Beyond any machine's cores: as many threads as a typing error asks for would be the process's
+// end, since OpenMP aborts where the system gives it no thread.
+inline constexpr int kMaxThreads = 1024;
+
+// Who says so: "set_num_threads", "OpenMP" (and so torch), or "fork".
+const char* threads_decided_by();
+
 // Calls body(slot) for every slot in [0, slots), slots handed out in ascending order, at most
 // `threads` at a time. The body must not throw. Which thread takes which slot is left open, so
 // results must not depend on it.
