@@ -99,6 +99,7 @@ void register_runtime(py::module_& m) {
   using namespace py::literals;
   register_turns(m);
   m.attr("__version__") = SGF_VERSION;
+  m.attr("MASKED_ARRAY") = kMaskedArray;
   m.attr("MAX_THREADS") = kMaxThreads;
   m.def("build_info", &build_info);
   m.def("available_isas", &available_isas);

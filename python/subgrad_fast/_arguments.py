@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import index
 from typing import Any
 
 import numpy as np
 
+from subgrad_fast import _core
 from subgrad_fast._arrays import is_torch, require_storage
 
 _PLAIN = (str, bytes, int, float, complex, type(None), np.number, np.bool_)
@@ -44,26 +44,38 @@ def _text(limit: int) -> str:
 
 
 def number(name: str, value: Any) -> float:
-    """`value` as a float; one that is too large for it is infinite."""
+    """`value` as a float; one that is too large for it is infinite. Raises TypeError."""
     if is_torch(value):
         require_storage(value, name)
-    try:
-        if not isinstance(value, str | bytes | bytearray):
-            return float(value)
-    except OverflowError:
-        return -math.inf if value < 0 else math.inf
-    except (TypeError, ValueError, RuntimeError):  # the last is torch's
-        pass
-    raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    return _core.read_number(name, value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value` as a bool: True, False, NumPy's, or 0 and 1. Raises TypeError."""
+    return value if isinstance(value, bool) else _core.read_flag(name, value)
+
+
+def one_of(name: str, value: Any, *wanted: str | None) -> Any:
+    """`value`, which is one of these. Raises TypeError for no text, ValueError for another."""
+    if (value is None or isinstance(value, str)) and value in wanted:
+        return value
+    *most, last = (repr(each) for each in wanted)
+    kind = ValueError if isinstance(value, str) else TypeError
+    raise kind(f"{name}: expected {', '.join(most)} or {last}, got {quoted(value)}")
+
+
+def check_names(state: Any, names: Iterable[str], name: str = "state") -> None:
+    """Raises TypeError or ValueError unless `state` is a dict that has these names."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{name}: expected a dict, got {type(state).__name__}")
+    missing = [wanted for wanted in names if wanted not in state]
+    if missing:
+        raise ValueError(f"{name}: {', '.join(missing)} missing")
 
 
 def check_state(state: Any, version: int, names: set[str]) -> None:
     """Raises TypeError or ValueError unless `state` is a dict of that version, with these names."""
-    if not isinstance(state, Mapping):
-        raise TypeError(f"state: expected a dict, got {type(state).__name__}")
-    missing = {"version", *names} - set(state)
-    if missing:
-        raise ValueError(f"state: {', '.join(sorted(missing))} missing")
+    check_names(state, sorted({"version", *names}))
     given = state["version"]
     if not isinstance(given, int) or given != version:
         raise ValueError(f"state['version']: expected {version}, got {quoted(given)}")

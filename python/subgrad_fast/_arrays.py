@@ -9,6 +9,8 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from subgrad_fast import _core
+
 # A NumPy array, a torch tensor or another DLPack producer. torch is optional, so it cannot be named
 # here.
 Array: TypeAlias = Any
@@ -58,6 +60,8 @@ def fill(array: Array, values: Array, name: str) -> None:
     shape = getattr(values, "shape", None)
     if shape is None:
         raise TypeError(f"{name}: expected an array, got {type(values).__name__}")
+    if isinstance(values, np.ndarray):
+        refuse_masked(values, name)
     if tuple(shape) != tuple(array.shape):
         raise ValueError(f"{name}: expected shape {tuple(array.shape)}, got {tuple(shape)}")
     try:
@@ -78,6 +82,21 @@ def fill(array: Array, values: Array, name: str) -> None:
         raise TypeError(f"{name}: cannot be copied to {array.dtype}: {error}") from None
 
 
+def refuse_masked(array: npt.NDArray[Any], name: str) -> None:
+    """Raises TypeError for an array that has a mask: its memory alone is not what it holds."""
+    if type(array) is not np.ndarray and hasattr(type(array), "mask"):
+        raise TypeError(f"{name}: {_core.MASKED_ARRAY}")
+
+
+def require_array(array: Array, name: str) -> None:
+    """Raises TypeError unless it is an array of a library that shows its memory."""
+    if isinstance(array, np.ndarray):
+        refuse_masked(array, name)
+    elif not hasattr(type(array), "__dlpack__"):
+        kind = type(array).__name__
+        raise TypeError(f"{name}: expected a NumPy array or torch tensor, got {kind}")
+
+
 def raw_view(array: Array, name: str) -> npt.NDArray[Any]:
     """The memory of `array` as a NumPy array of the same shape.
 
@@ -88,9 +107,8 @@ def raw_view(array: Array, name: str) -> npt.NDArray[Any]:
         TypeError: neither a NumPy array nor a dense torch tensor.
         ValueError: a tensor on another device, or a view that conjugates or negates.
     """
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name}: masked arrays lose their mask; pass the data and the mask")
     if isinstance(array, np.ndarray):
+        refuse_masked(array, name)
         return array.view(np.ndarray)
     if not is_torch(array):
         raise TypeError(

@@ -6,14 +6,14 @@ import math
 from typing import Any
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import number
+from subgrad_fast._arguments import number, quoted
 from subgrad_fast._arrays import Arrays
 
 
 def _at_least_zero(name: str, value: Any) -> float:
     x = number(name, value)
     if not x >= 0.0:  # so that NaN is refused too
-        raise ValueError(f"{name}: expected a number >= 0, got {value!r}")
+        raise ValueError(f"{name}: expected a number >= 0, got {quoted(value)}")
     return x
 
 
@@ -25,7 +25,7 @@ def _is_largest(p: Any) -> bool:
     """
     order = number("p", p)
     if order not in (2.0, math.inf):
-        raise ValueError(f"p: expected 2 or inf, got {p!r}")
+        raise ValueError(f"p: expected 2 or inf, got {quoted(p)}")
     return order == math.inf
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import integer, quoted
+from subgrad_fast._arguments import check_names, integer, one_of, quoted
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, fill, is_torch, zeros_like
 
 SgdParams = _core.SgdParams
@@ -20,6 +20,14 @@ _SETTINGS = frozenset(
     (*_core.SGD_TERMS, "grad_scale", "max_norm_scope", "skip_nonfinite", "measure_norm")
 )
 _PLAIN = frozenset((float, int, bool, str, type(None)))
+# What they are by default, in the order of `sgd_step`; a learning rate is always given.
+_DEFAULTS: dict[str, Any] = {
+    **{name: getattr(SgdParams(0.0), name) for name in _core.SGD_TERMS if name != "lr"},
+    "grad_scale": 1.0,
+    "max_norm_scope": "global",
+    "skip_nonfinite": False,
+    "measure_norm": False,
+}
 # Defaults that are told by their identity: a small step is over before they were compared.
 _ONE = 1.0
 _GLOBAL: NormScope = "global"
@@ -78,10 +86,15 @@ def sgd_step(
         params: one array or a sequence of arrays, NumPy arrays or torch tensors or both, of dtype
             float32, float64, float16 or bfloat16 (torch's, or ml_dtypes' for NumPy). Any shape and
             strides; a tensor that requires a gradient is updated as under ``torch.no_grad()``.
+            Masked arrays are refused, here and everywhere; of other subclasses of NumPy's array the
+            memory counts.
             CUDA tensors are stepped on their device, in torch's current stream there; they must be
             contiguous or dense in any order of dimensions that their gradients share.
         grads: as many arrays of the same shapes, each of its parameter's dtype or float32, bfloat16
-            or float16. Any strides, zero included (broadcast gradients).
+            or float16. Any strides, zero included (broadcast gradients). float64 gradients of other
+            parameters, which NumPy makes unless it is told the dtype, are taken as
+            ``gradient.astype(float32)``: converted to four more bytes an element before the step,
+            which costs about half a step more. NumPy's numbers are arrays without dimensions.
         momentum_buffers: as many arrays of the same shapes, each of its parameter's dtype or
             float32. Needed if `momentum` is not 0, else neither read nor written.
         lr: learning rate, >= 0.
@@ -185,9 +198,19 @@ class FusedSGD:
         ema_decay: as in `sgd_step`, or a function that gives it: it is called with the number of
             steps that have been averaged so far (``lambda n: min(0.999, (1 + n) / (10 + n))``).
 
+    A pickle, and a copy by ``copy.deepcopy``, goes on where this one stands, with parameters,
+    momentum buffers and averages of its own; ``copy.copy`` makes one that shares all of them.
+
     Raises:
         TypeError, ValueError: as `sgd_step` does.
     """
+
+    # So that a misspelt hyper-parameter is an error, and not an attribute that nothing reads.
+    __slots__ = (
+        *sorted(_SETTINGS),
+        *("_grad_norm", "_momentum_dtype", "_new_averages", "_new_buffers"),
+        *("_params", "_plan", "_single", "_terms", "__weakref__"),
+    )
 
     def __init__(
         self,
@@ -210,10 +233,7 @@ class FusedSGD:
         measure_norm: bool = False,
         ema_decay: float | Callable[[int], float] | None = None,
     ) -> None:
-        if momentum_dtype not in (None, "float32"):
-            raise ValueError(
-                f"momentum_dtype: expected None or 'float32', got {quoted(momentum_dtype)}"
-            )
+        one_of("momentum_dtype", momentum_dtype, None, "float32")
         self.lr = lr
         self.momentum = momentum
         self.dampening = dampening
@@ -229,16 +249,64 @@ class FusedSGD:
         self.skip_nonfinite = skip_nonfinite
         self.measure_norm = measure_norm
         self.ema_decay = ema_decay
-        self._terms: _Terms | None = None
         self._grad_norm: float | None = None
         params = as_sequence(params)
-        self._params = as_list(params)
-        # Not methods of ours: the plan and this object would hold each other.
-        self._new_buffers = partial(_zeros_like_all, self._params, momentum_dtype)
-        self._new_averages = partial(_averages_like_all, self._params)
-        self._plan = _core.dense.Plan(params, self._new_buffers, self._new_averages)
+        self._plan_for(as_list(params), not isinstance(params, list | tuple), momentum_dtype)
         hyper, _ = self._read_terms()  # so that wrong numbers are errors here
         self._plan.need(hyper)
+
+    def _plan_for(self, params: list[Array], single: bool, momentum_dtype: str | None) -> None:
+        self._terms: _Terms | None = None
+        self._params = params
+        self._single = single
+        self._momentum_dtype = momentum_dtype
+        # Not methods of ours: the plan and this object would hold each other.
+        self._new_buffers = partial(_zeros_like_all, params, momentum_dtype)
+        self._new_averages = partial(_averages_like_all, params)
+        given = params[0] if single else params
+        self._plan = _core.dense.Plan(given, self._new_buffers, self._new_averages)
+
+    def __repr__(self) -> str:
+        settings = [f"lr={self.lr!r}"]
+        settings += [
+            f"{name}={value!r}"
+            for name, absent in _DEFAULTS.items()
+            if (value := getattr(self, name)) is not absent and value != absent
+        ]
+        arrays = "1 array" if len(self._params) == 1 else f"{len(self._params)} arrays"
+        return f"<FusedSGD of {arrays}, {', '.join(settings)}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which go on where this one stands."""
+        return self._plan.alone(self._whole)
+
+    def _whole(self) -> dict[str, Any]:
+        return {
+            "settings": {name: getattr(self, name) for name in sorted(_SETTINGS)},
+            "params": self._params,
+            "single": self._single,
+            "momentum_dtype": self._momentum_dtype,
+            "momentum_buffers": self.momentum_buffers,
+            "first_step": self._plan.first_step,
+            "ema": self.ema,
+            "ema_steps": self._plan.averaged,
+            "grad_norm": self._grad_norm,
+            "own": dict(getattr(self, "__dict__", {})),  # a subclass's
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state["settings"].items():
+            setattr(self, name, value)
+        for name, value in state["own"].items():
+            object.__setattr__(self, name, value)
+        self._grad_norm = state["grad_norm"]
+        self._plan_for(state["params"], state["single"], state["momentum_dtype"])
+        self._plan.hold(
+            state["momentum_buffers"] or None,
+            0 if state["first_step"] else 1,
+            state["ema"] or None,
+            state["ema_steps"],
+        )
 
     @property
     def params(self) -> list[Array]:
@@ -320,14 +388,17 @@ class FusedSGD:
         """Takes over what `state_dict` returned; the next step has the bits it would have had.
 
         Raises:
-            KeyError, TypeError, ValueError: the state is incomplete, or the number, a shape or the
-                elements of its arrays do not fit the parameters. Nothing has changed then.
+            TypeError, ValueError: the state is incomplete, or the number, a shape or the elements
+                of its arrays do not fit the parameters. Nothing has changed then.
         """
+        check_names(state, ("momentum_buffers", "first_step"))
         first = state["first_step"]
         if not isinstance(first, bool | np.bool_):
             raise TypeError(f"state['first_step']: expected True or False, got {quoted(first)}")
         buffers = _filled(self._new_buffers, state["momentum_buffers"], "momentum_buffers")
         averages = _filled(self._new_averages, state.get("ema", []), "ema")
+        if averages:
+            check_names(state, ("ema_steps",))
         steps = integer("state['ema_steps']", state["ema_steps"]) if averages else 0
         self._plan.hold(buffers, 0 if first else 1, averages, steps)
 

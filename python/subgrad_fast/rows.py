@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import flag
 from subgrad_fast._arrays import (
     Array,
     Arrays,
@@ -155,7 +156,7 @@ def row_step(
         grads: for each parameter a tuple ``(rows, values)`` or a torch COO tensor with one sparse
             dimension, coalesced or not. `rows`: n row numbers, int32 or int64, in any order and
             with repetition. `values`: an array of shape ``(n, *param.shape[1:])``, of the
-            parameter's dtype or float32, bfloat16 or float16.
+            parameter's dtype or float32, bfloat16 or float16; float64 is taken as in `sgd_step`.
         momentum_buffers: as many dense arrays of the parameters' shapes, each of its parameter's
             dtype or float32, zero where nothing is held. Needed if `momentum` is not 0, else
             neither read nor written.
@@ -207,6 +208,11 @@ def row_step(
         if (name == "grads" or momentum != 0.0) and len(given) != len(param_list):
             raise ValueError(f"{name}: expected {len(param_list)} like params, got {len(given)}")
     step = make_row_step(
-        param_list, grad_list, buffer_list, hyper, single=single, first_step=first_step
+        param_list,
+        grad_list,
+        buffer_list,
+        hyper,
+        single=single,
+        first_step=flag("first_step", first_step),
     )
     return step.run(options)

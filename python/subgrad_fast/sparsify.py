@@ -8,14 +8,22 @@ from typing import Any
 import numpy as np
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import integer, number
-from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence, is_torch, raw_view
+from subgrad_fast._arguments import check_names, integer, number, quoted
+from subgrad_fast._arrays import (
+    Array,
+    Arrays,
+    as_list,
+    as_sequence,
+    is_torch,
+    raw_view,
+    require_array,
+)
 from subgrad_fast.select.magnitudes import check_amount, is_together
 
 
 def _penalty(name: str, value: float) -> float:
     if not 0.0 <= (penalty := number(name, value)) < float("inf"):  # so that NaN is refused too
-        raise ValueError(f"{name}: expected a finite number >= 0, got {value!r}")
+        raise ValueError(f"{name}: expected a finite number >= 0, got {quoted(value)}")
     return penalty
 
 
@@ -152,6 +160,8 @@ def apply_mask_(x: Arrays, mask: Arrays) -> None:
     x = as_sequence(x)
     single = not isinstance(x, list | tuple)
     masks = as_list(mask)
+    if len(masks) != (count := len(as_list(x))):
+        raise ValueError(f"mask: expected {count} arrays like x, got {len(masks)}")
     names = ["mask" if single else f"mask[{i}]" for i in range(len(masks))]
     _core.sparsify.apply_masks(x, [raw_view(m, name) for m, name in zip(masks, names, strict=True)])
 
@@ -191,6 +201,8 @@ class Mask:
 
     def __init__(self, params: Arrays, masks: Arrays | None = None) -> None:
         self._params = as_list(params)
+        for i, param in enumerate(self._params):
+            require_array(param, f"params[{i}]" if isinstance(params, list | tuple) else "params")
         self._masks = [_support(p) for p in self._params] if masks is None else as_list(masks)
         self.apply()
 
@@ -254,6 +266,7 @@ class Mask:
         Raises:
             TypeError, ValueError: as `apply_mask_` does; then the masks are as before.
         """
+        check_names(state, ("masks",))
         given = as_list(state["masks"])
         for i, mask in enumerate(given):
             raw_view(mask, f"mask[{i}]")  # what can be copied at all

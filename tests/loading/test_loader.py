@@ -217,7 +217,7 @@ GOOD = np.zeros((10, 2), np.float32)
         ({}, {}, ValueError, "arrays: expected at least one array"),
         ([[1.0, 2.0]], {}, TypeError, r"arrays\[0\]: expected a NumPy array or torch tensor"),
         ("text", {}, TypeError, "arrays: expected a NumPy array or torch tensor, got str"),
-        (np.ma.masked_array(GOOD, GOOD == 0), {}, TypeError, "arrays: masked arrays"),
+        (np.ma.masked_array(GOOD, GOOD == 0), {}, TypeError, "arrays: is a masked array"),
         (GOOD, {"prefetch": 0}, ValueError, "prefetch: expected an integer from 1 to 65536, got 0"),
         (GOOD, {"prefetch": 1.5}, TypeError, "prefetch: expected an integer .* got 1.5"),
         (GOOD, {"prefetch": "2"}, TypeError, "prefetch: expected an integer .* got '2'"),

@@ -150,7 +150,7 @@ def test_classes_go_round(classes: int, per_batch: int) -> None:
             lambda: sf.GroupSampler([0, 0, 2], 3, 2, short="repeat"),
             "classes_per_batch: 3, but only 2 classes have rows",
         ),
-        (lambda: sf.GroupSampler([0, 0], 1, 1, short="no"), "short: expected one of error, rep"),  # type: ignore[arg-type]
+        (lambda: sf.GroupSampler([0, 0], 1, 1, short="no"), "short: expected 'error', 'rep"),  # type: ignore[arg-type]
         (lambda: sf.StratifiedSampler(["a"], 1, num_classes=2), "num_classes: text has as many"),
         (lambda: sf.GroupSampler([0, 0, 1], 0, 2), "classes_per_batch: "),
         (lambda: sf.GroupSampler([0, 0, 1], 1, 0), "rows_per_class: "),

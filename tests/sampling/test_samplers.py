@@ -223,7 +223,7 @@ def test_bad_states_change_nothing(state: dict[str, int], message: str) -> None:
             ValueError,
             "batch_size: expected at least one row for each of 5 ranks",
         ),
-        ({"tail": "keep"}, ValueError, "tail: expected one of partial, drop, pad, got 'keep'"),
+        ({"tail": "keep"}, ValueError, "tail: expected 'partial', 'drop' or 'pad', got 'keep'"),
         ({"seed": "a"}, TypeError, "seed: "),
         ({"replacement": True, "shuffle": False}, ValueError, "replacement: "),
         ({"replacement": True, "block_size": 2}, ValueError, "block_size"),

@@ -172,7 +172,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "expected one of threshold, density and k, got none"),
+        ({}, "threshold, density, k: expected exactly one of them, got none"),
         ({"density": 0.1, "threshold": 1.0}, "got threshold and density"),
         ({"density": 1.5}, "density: expected a number from 0 to 1, got 1.5"),
         ({"density": float("nan")}, "density: expected a number from 0 to 1"),
@@ -183,12 +183,12 @@ def test_a_killed_run_goes_on_with_the_same_bits(
         ({"density": 0.1, "scope": "layer"}, "scope: expected 'tensor' or 'global', got 'layer'"),
         ({"density": 0.1, "lr": -1.0}, "lr: expected a number >= 0, got -1.0"),
         ({"density": 0.1, "nesterov": True}, "nesterov: needs momentum > 0"),
-        ({"density": 0.1, "warmup": -1}, "warmup: expected a number of steps >= 0, got -1"),
+        ({"density": 0.1, "warmup": -1}, "warmup: expected an integer from 0 to"),
         (
             {"density": 0.1, "warmup": [0.2, 3]},
             r"warmup\[1\]: expected a number from 0 to 1, got 3",
         ),
-        ({"density": 0.1, "warmup": 5, "warmup_steps": 0}, "warmup_steps: expected a number >= 1"),
+        ({"density": 0.1, "warmup": 5, "warmup_steps": 0}, "warmup_steps: expected an inte"),
         ({"threshold": 0.1, "warmup": 5}, "warmup: needs a density to end at"),
         ({"density": 0.1, "emit": "int16"}, "emit: expected None, 'int32' or 'int64', got 'int16'"),
     ],
@@ -206,7 +206,7 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 def test_a_step_that_raises_changes_nothing() -> None:
     for bad, error, message in (
         (torch.zeros(3, 3).to_sparse(), TypeError, r"grads\[1\]: expected a dense tensor"),
-        (torch.zeros(3, 3, dtype=torch.float64), TypeError, r"grads\[1\]: expected float32"),
+        (torch.zeros(3, 3, dtype=torch.int64), TypeError, r"grads\[1\]: expected float32"),
     ):
         params = parameters((3, 3), (3, 3))
         optimizer = ThresholdSGD(params, lr=0.1, momentum=0.9, density=0.5)

@@ -12,6 +12,8 @@ struct TypeInfo {
   Source source;
   const DLPackExchangeAPI* api;
   bool versioned;
+  bool masked;  // a NumPy array's subclass with a mask
+  bool scalar;  // NumPy's
   // The C functions behind these methods and attributes; null: they are none, or others.
   PyCFunction is_neg, is_inference, storage_offset;
   PyGetSetDef *layout, *requires_grad;
@@ -61,17 +63,25 @@ PyObject* get(const PyGetSetDef* attribute, PyObject* self, PyObject* name) {
                               : PyObject_GetAttr(self, name);
 }
 
+// Whether it is a subclass of a class of NumPy's, which has been imported where there are such.
+bool is_numpys(py::handle type, const char* name) {
+  const py::object numpy = py::module_::import("sys").attr("modules").attr("get")("numpy");
+  if (numpy.is_none()) return false;
+  return PyObject_IsSubclass(type.ptr(), numpy.attr(name).ptr()) == 1;
+}
+
 TypeInfo inspect_type(PyTypeObject* type) {
   const auto handle = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type));
-  const bool versioned = py::hasattr(handle, "_version");
-  TypeInfo info{Source::unknown,
-                nullptr,
-                versioned,
-                function_behind(type, "is_neg"),
-                function_behind(type, "is_inference"),
-                function_behind(type, "storage_offset"),
-                attribute_behind(type, "layout"),
-                attribute_behind(type, "requires_grad")};
+  TypeInfo info{};
+  info.source = Source::unknown;
+  info.versioned = py::hasattr(handle, "_version");
+  info.masked = py::hasattr(handle, "mask");
+  info.scalar = is_numpys(handle, "generic");
+  info.is_neg = function_behind(type, "is_neg");
+  info.is_inference = function_behind(type, "is_inference");
+  info.storage_offset = function_behind(type, "storage_offset");
+  info.layout = attribute_behind(type, "layout");
+  info.requires_grad = attribute_behind(type, "requires_grad");
   info.api = find_exchange_api(handle);
   if (info.api != nullptr) {
     info.source = Source::exchange;
@@ -117,6 +127,12 @@ Source source_of(py::handle object) {
   if (py::isinstance<py::array>(object)) return Source::numpy;
   const TypeInfo& info = type_info(Py_TYPE(object.ptr()));
   return info.source == Source::exchange && !exchange_on ? Source::attributes : info.source;
+}
+
+bool has_mask(py::handle array) {
+  PyTypeObject* const type = Py_TYPE(array.ptr());
+  if (type == py::detail::npy_api::get().PyArray_Type_) return false;
+  return py::isinstance<py::array>(array) && type_info(type).masked;
 }
 
 bool has_version(py::handle object) {
@@ -174,6 +190,18 @@ bool is_freed(py::handle tensor, const void* data, std::int64_t itemsize) {
   return address == static_cast<std::uintptr_t>(offset) * static_cast<std::uintptr_t>(itemsize);
 }
 
+// A number of NumPy's is an array without dimensions that cannot be written: what NumPy makes of
+// sums. Anything else as it is.
+static py::object as_array(py::handle object) {
+  if (py::isinstance<py::array>(object) || !type_info(Py_TYPE(object.ptr())).scalar) {
+    return py::reinterpret_borrow<py::object>(object);
+  }
+  py::array array = py::array::ensure(object);
+  if (!array) throw py::error_already_set();
+  array.attr("flags").attr("writeable") = false;
+  return std::move(array);
+}
+
 ArrayList array_list(py::handle argument, const char* name) {
   ArrayList list;
   // An iterator, such as model.parameters(), is read once.
@@ -186,10 +214,10 @@ ArrayList array_list(py::handle argument, const char* name) {
     const auto n = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(sequence.ptr()));
     list.items.reserve(n);
     for (std::size_t i = 0; i < n; ++i) {
-      list.items.push_back(py::reinterpret_borrow<py::object>(items[i]));
+      list.items.push_back(as_array(items[i]));
     }
-  } else if (source_of(argument) != Source::unknown) {
-    list.items = {py::reinterpret_borrow<py::object>(argument)};
+  } else if (source_of(argument) != Source::unknown || type_info(Py_TYPE(argument.ptr())).scalar) {
+    list.items = {as_array(argument)};
     list.single = true;
   } else {
     throw py::type_error(std::string(name) + ": expected an array or a sequence of arrays, got " +

@@ -59,6 +59,7 @@ void own_extents(ArrayView& view, std::vector<std::int64_t> shape,
 // --- NumPy ---------------------------------------------------------------------------------------
 
 ArrayView view_numpy(py::handle object, const Where& where) {
+  if (has_mask(object)) type_error(where, kMaskedArray);
   const auto array = py::reinterpret_borrow<py::array>(object);
   const py::dtype dtype = array.dtype();
   ArrayView view;
@@ -186,6 +187,20 @@ void check_capsule(const DLTensor& t, std::uint32_t major, const Where& where) {
   if (t.device.device_type != kDLCPU) value_error(where, "expected CPU memory");
 }
 
+// Whether an object that shows its memory by Python's buffer protocol as well shows it read-only
+// there, as libraries whose arrays do not change do.
+bool shows_read_only(py::handle object) {
+  if (PyObject_CheckBuffer(object.ptr()) == 0) return false;
+  Py_buffer buffer;
+  if (PyObject_GetBuffer(object.ptr(), &buffer, PyBUF_FULL_RO) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  const bool read_only = buffer.readonly != 0;
+  PyBuffer_Release(&buffer);
+  return read_only;
+}
+
 ArrayView view_capsule(py::handle object, const Where& where) {
   if (object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>() != kDLCPU) {
     value_error(where, "expected CPU memory");
@@ -211,7 +226,7 @@ ArrayView view_capsule(py::handle object, const Where& where) {
                  static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"))) {
     t = &old->dl_tensor;
     check_capsule(*t, 1, where);
-    view.writable = false;  // this version cannot say so: look, but do not touch
+    view.writable = !shows_read_only(object);  // this version does not say so
   } else {
     throw py::error_already_set();
   }

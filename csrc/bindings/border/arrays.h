@@ -51,6 +51,14 @@ struct ArrayView {
   std::string describe() const;  // "float32 of shape (3, 4)"
 };
 
+// What is said of a NumPy array with a mask, wherever it comes in.
+inline constexpr const char* kMaskedArray =
+    "is a masked array, and its mask would be lost; pass its data or what filled() makes of it";
+
+// Whether an array of a subclass of NumPy's has a mask: memory alone does not say what it holds.
+// (Of other subclasses, such as numpy.matrix, the elements are those in memory.)
+bool has_mask(py::handle array);
+
 Source source_of(py::handle object);
 inline bool is_torch(Source s) { return s == Source::exchange || s == Source::attributes; }
 bool has_version(py::handle object);  // torch's tensors: writes to them are to be announced

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bindings/border/collected.h"
+#include "bindings/border/narrowed.h"
 #include "bindings/border/registrars.h"
 #include "bindings/border/turns.h"
 #include "bindings/clip/options.h"
@@ -99,10 +100,16 @@ class HeldArrays {
                              const ClipOptions* given) {
     require_length(list, "grads", params_.items.size());
     const bool use_momentum = params.momentum != 0.0;
+    std::vector<std::shared_ptr<void>> loans;  // memory that nothing else keeps
     plan_.begin();
     for (std::size_t i = 0; i < list.items.size(); ++i) {
       const Where where = list.where("grads", i);
-      const ArrayView grad = view_array(list.items[i], where, Memory::any);
+      ArrayView grad = view_array(list.items[i], where, Memory::any);
+      if (needs_narrowing(grad, plan_.param(i).dtype)) {
+        require_shape_of(plan_.param(i), params_.where("params", i), grad, where);
+        grad = narrowed(grad, &plan_.param(i));
+      }
+      if (grad.owned != nullptr) loans.push_back(grad.owned);
       plan_.bind(i, grad, plan_.param(i).same_layout(grad), where, use_momentum, momenta_.first());
     }
     const std::vector<DenseGroup> groups = {{params}};
@@ -215,9 +222,10 @@ class HeldPlan {
 };
 
 py::object step_once(const py::object& params, const py::object& grads,
-                     const py::object& momentum_buffers, const SgdParams& hyper, bool first,
-                     const py::object& averages, const py::object& options) {
-  const std::int64_t held = first ? 0 : 1;
+                     const py::object& momentum_buffers, const SgdParams& hyper,
+                     const py::object& first, const py::object& averages,
+                     const py::object& options) {
+  const std::int64_t held = read_flag("first_step", first.ptr()) ? 0 : 1;
   HeldArrays arrays(array_list(params, "params"), Companions(kMomenta, momentum_buffers, held),
                     Companions(kAverages, averages, held));
   return py::cast(arrays.step(array_list(grads, "grads"), hyper, options_of(options)));

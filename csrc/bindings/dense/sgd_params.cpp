@@ -1,6 +1,9 @@
 #include "bindings/dense/sgd_params.h"
 
+#include <pybind11/numpy.h>
+
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 namespace subgrad {
@@ -16,6 +19,28 @@ PyObject* names[kSgdFieldCount];  // interned, so that keywords are most often t
 Object* as_object(PyObject* self) { return reinterpret_cast<Object*>(self); }
 
 std::string repr_of(PyObject* value) { return std::string(py::repr(value)); }
+
+// For a message: of what may hold others, as of tensors, only the type.
+std::string shown(PyObject* value) {
+  const bool plain = value == Py_None || PyBool_Check(value) || PyLong_Check(value) ||
+                     PyFloat_Check(value) || PyUnicode_Check(value) || PyBytes_Check(value) ||
+                     PyComplex_Check(value);
+  return plain ? repr_of(value) : std::string(Py_TYPE(value)->tp_name);
+}
+
+bool is_numpys(PyObject* value, const char* kind) {
+  return py::isinstance(value, py::module_::import("numpy").attr(kind));
+}
+
+// NumPy would warn, and go on with the real part.
+bool is_complex(PyObject* value) {
+  return PyComplex_Check(value) || is_numpys(value, "complexfloating");
+}
+
+// Whether it is an array of NumPy's with dimensions: of one element NumPy makes a number still.
+bool has_elements(PyObject* value) {
+  return py::isinstance<py::array>(value) && py::reinterpret_borrow<py::array>(value).ndim() > 0;
+}
 
 // The number of the field of that name, or -1.
 int field_named(PyObject* name) {
@@ -197,24 +222,33 @@ py::object make_sgd_params(const SgdParams& params) {
 }
 
 bool read_flag(const char* name, PyObject* value) {
-  const auto* numbers = Py_TYPE(value)->tp_as_number;
-  if (value != Py_None && (numbers == nullptr || numbers->nb_bool == nullptr)) {
-    throw py::type_error(std::string(name) + ": expected True or False, got " +
-                         Py_TYPE(value)->tp_name);
+  if (PyBool_Check(value)) return value == Py_True;
+  if (is_numpys(value, "bool_")) return PyObject_IsTrue(value) == 1;
+  if (PyLong_Check(value) || is_numpys(value, "integer")) {
+    const Py_ssize_t number = PyNumber_AsSsize_t(value, nullptr);
+    if (number == 0 || number == 1) return number == 1;
   }
-  const int truth = PyObject_IsTrue(value);
-  if (truth < 0) throw py::error_already_set();
-  return truth != 0;
+  throw py::type_error(std::string(name) + ": expected True or False, got " + shown(value));
 }
 
 double read_number(const char* name, PyObject* value) {
-  const double number = PyFloat_AsDouble(value);
-  if (number == -1.0 && PyErr_Occurred()) {
-    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
-    PyErr_Clear();
+  if (PyFloat_Check(value)) return PyFloat_AS_DOUBLE(value);
+  const auto refuse = [&] {
     throw py::type_error(std::string(name) + ": expected a number, got " + Py_TYPE(value)->tp_name);
+  };
+  if (!PyLong_Check(value) && (is_complex(value) || has_elements(value))) refuse();
+  const double number = PyFloat_AsDouble(value);
+  if (number != -1.0 || !PyErr_Occurred()) return number;
+  if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+    PyErr_Clear();
+    return py::handle(value) < py::int_(0) ? -HUGE_VAL : HUGE_VAL;
   }
-  return number;
+  for (PyObject* wrong : {PyExc_TypeError, PyExc_ValueError, PyExc_RuntimeError}) {
+    if (!PyErr_ExceptionMatches(wrong)) continue;
+    PyErr_Clear();
+    refuse();
+  }
+  throw py::error_already_set();
 }
 
 void set_sgd_field(SgdParams& params, const SgdField& field, PyObject* value) {
@@ -243,6 +277,14 @@ void check_sgd_params(const SgdParams& p) {
 }
 
 void register_sgd_params(py::module_& m) {
+  using namespace py::literals;
+  m.def(
+      "read_flag", [](const char* name, py::handle value) { return read_flag(name, value.ptr()); },
+      "name"_a, "value"_a);
+  m.def(
+      "read_number",
+      [](const char* name, py::handle value) { return read_number(name, value.ptr()); }, "name"_a,
+      "value"_a);
   type = make_type();
   m.add_object("SgdParams", py::handle(reinterpret_cast<PyObject*>(type)));
   py::tuple terms(kSgdFieldCount);

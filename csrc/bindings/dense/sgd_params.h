@@ -19,7 +19,9 @@ void register_sgd_params(py::module_& m);
 const SgdParams* find_sgd_params(PyObject* object);
 py::object make_sgd_params(const SgdParams& params);
 
-// Python's truth or number. Throws TypeError naming the argument.
+// True or False, of NumPy's too, or 0 or 1; a number, or what one element of torch's makes one. A
+// number beyond float64 is infinite. Throws TypeError naming the argument for anything else: text
+// has a truth and a list has one, but whoever gives such means something else.
 bool read_flag(const char* name, PyObject* value);
 double read_number(const char* name, PyObject* value);
 

@@ -11,6 +11,7 @@ namespace subgrad {
 namespace {
 
 IndexArray as_indices(const py::object& given) {
+  if (has_mask(given)) throw py::type_error(std::string("sampler: ") + kMaskedArray);
   if (IndexArray::check_(given)) {
     auto indices = py::reinterpret_borrow<IndexArray>(given);
     if (indices.ndim() == 1) return indices;

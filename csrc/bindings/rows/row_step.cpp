@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bindings/border/gil.h"
+#include "bindings/border/narrowed.h"
 #include "cpu/loading/gather.h"
 #include "rules/table.h"
 
@@ -128,8 +129,10 @@ void RowStep::add_momentum(const py::handle& array, const Where& where) {
 void RowStep::add_gradient(const py::handle& rows, const py::handle& array, const Where& where,
                            const Where& param_where) {
   const auto numbers = py::cast<RowNumbers>(rows);
-  const ArrayView view = view_array(array, where);
+  const ArrayView given = view_array(array, where);
   const Extents& param = plan_.param(plan_.size() - 1);
+  const ArrayView view = needs_narrowing(given, param.dtype) ? narrowed(given) : given;
+  if (view.owned != nullptr) loans_.push_back(view.owned);
   RowSegment& s = segments_.back();
   rows_.emplace_back(numbers.data(), numbers.data() + numbers.size());
   s.n = numbers.size();

@@ -50,8 +50,9 @@ class RowStep {
   std::vector<std::vector<std::int64_t>> rows_;  // by segment
   std::unique_ptr<RowWork> work_;                // null: nobody has needed it yet
   Stages stages_;
-  py::list held_;       // what the segments point into
-  py::list versioned_;  // the torch tensors that the step writes
+  py::list held_;                             // what the segments point into
+  std::vector<std::shared_ptr<void>> loans_;  // and what is ours of it
+  py::list versioned_;                        // the torch tensors that the step writes
 };
 
 }  // namespace subgrad

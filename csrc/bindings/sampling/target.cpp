@@ -24,6 +24,7 @@ namespace {
 IndexTarget::IndexTarget(const py::object& object, const Where& where) : where_(where) {
   using Int64 = py::array_t<std::int64_t, py::array::c_style>;
   const Source source = source_of(object);
+  if (has_mask(object)) throw py::type_error(where.text() + ": " + kMaskedArray);
   if (source == Source::exchange) {
     const auto found = generic_array(object, where);
     const DLDataType& dtype = found.tensor.dtype;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "bindings/border/narrowed.h"
 #include "bindings/cuda/backend.h"
 #include "rules/table.h"
 
@@ -96,8 +97,10 @@ void ThresholdPlan::add(const py::object& param, const py::object& grad, const p
 
   t.grad.where = {"grads", index};
   t.grad_view = view_array(grad, t.grad.where, Memory::any);
+  const bool narrow = needs_narrowing(t.grad_view, view.dtype);
   require_device_of(t.param.extents, t.param.where, t.grad_view, t.grad.where);
   require_shape_of(t.param.extents, t.param.where, t.grad_view, t.grad.where);
+  if (narrow) t.grad_view = narrowed(t.grad_view, &t.param.extents);
   t.grad.extents = Extents(t.grad_view);
   t.types = dense_types_row(view.dtype, t.grad_view.dtype, compute_dtype(view.dtype));
   if (t.types < 0) {

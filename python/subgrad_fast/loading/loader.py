@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, cast
 
-from subgrad_fast._arguments import check_state, integer
+from subgrad_fast._arguments import check_state, flag, integer
 from subgrad_fast.loading.fields import Fields
 from subgrad_fast.loading.gathering import Batch, Gatherer
 from subgrad_fast.loading.sources import START, At, Counted, Foreign, Source
@@ -90,7 +90,7 @@ class BatchLoader(Generic[Batch]):
             raise TypeError("sampler: an iterator ends after one epoch; pass what it was made from")
         self.arrays = arrays
         self.sampler = sampler
-        self.pin = bool(pin)
+        self.pin = flag("pin", pin)
         self._set_up(START)
         rows = self._fields.rows
         if isinstance(sampler, Sampler) and sampler.n != rows and sampler._of_this_library:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from subgrad_fast import _core
 from subgrad_fast._arguments import integer
-from subgrad_fast._arrays import Array, is_torch, require_storage
+from subgrad_fast._arrays import Array, is_torch, refuse_masked, require_storage
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 
@@ -21,8 +21,8 @@ def as_numpy(name: str, values: Array) -> npt.NDArray[Any]:
     Raises TypeError or ValueError naming the argument for what NumPy cannot read: a tensor without
     memory, lists of unequal lengths; and for masked arrays, whose masked values would count.
     """
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{name}: masked arrays lose their mask; pass the data and the mask")
+    if isinstance(values, np.ndarray):
+        refuse_masked(values, name)
     tensor = is_torch(values)
     if tensor:
         require_storage(values, name)
@@ -54,6 +54,18 @@ def drawn_seed() -> int:
     if torch is not None:
         return int(torch.empty((), dtype=torch.int64, device="cpu").random_().item())
     return int(np.random.randint(2**63 - 1, dtype=np.int64))  # noqa: NPY002  the global one
+
+
+def stretch(epoch: Any, start: Any, count: Any) -> tuple[int, int, int]:
+    """An epoch, a position in it and how many follow, as ints. Raises TypeError or ValueError."""
+    if (
+        type(epoch) is type(start) is type(count) is int
+        and 0 <= epoch < 2**64
+        and 0 <= start < 2**63
+        and 0 <= count < 2**63
+    ):
+        return epoch, start, count
+    return seed_or_epoch("epoch", epoch), integer("start", start), integer("count", count)
 
 
 def row_count(name: str, value: Any) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Sized
 import numpy as np
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import flag
 from subgrad_fast._arrays import Array
-from subgrad_fast.sampling._checks import Indices, row_count
+from subgrad_fast.sampling._checks import Indices, row_count, seed_or_epoch, stretch
 from subgrad_fast.sampling.permutation import Permutation
 from subgrad_fast.sampling.sampler import Sampler, Tail
 
@@ -65,22 +66,27 @@ class BatchSampler(Sampler):
             kind = type(n).__name__
             raise TypeError(f"n: expected a number of rows, got {kind}; did you mean its len()?")
         self.n = row_count("n", n)
+        self.shuffle = flag("shuffle", shuffle)
+        self.replacement = replacement = flag("replacement", replacement)
+        reverse_pairs = flag("reverse_pairs", reverse_pairs)
         if replacement and not shuffle:
             raise ValueError("replacement: needs shuffle=True")
         if (reverse_pairs or block_size is not None) and (replacement or not shuffle):
             raise ValueError("reverse_pairs, block_size: need shuffle=True without replacement")
+        if num_samples is not None:
+            num_samples = row_count("num_samples", num_samples)
         if num_samples is not None and not replacement:
             raise ValueError("num_samples: needs replacement=True")
-        length = self.n if num_samples is None else row_count("num_samples", num_samples)
+        length = self.n if num_samples is None else num_samples
         super().__init__(length, batch_size, seed=seed, rank=rank, world_size=world_size, tail=tail)
-        self.shuffle = bool(shuffle)
-        self.replacement = bool(replacement)
         self._options = (reverse_pairs, block_size, blocks_together)
         self._order: tuple[tuple[int, int], Permutation] | None = None  # of (seed, epoch)
         self.order(0)  # so that wrong options are errors here
 
     def order(self, epoch: int) -> Permutation:
         """The shuffled order of an epoch."""
+        if type(epoch) is not int:
+            epoch = seed_or_epoch("epoch", epoch)
         known, key = self._order, (self.seed, epoch)  # another thread may put another order there
         if known is None or known[0] != key:
             reverse_pairs, block_size, together = self._options
@@ -96,6 +102,7 @@ class BatchSampler(Sampler):
         return known[1]
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
+        epoch, start, count = stretch(epoch, start, count)
         if not self.shuffle:
             return np.arange(start, start + count)
         if not self.replacement:

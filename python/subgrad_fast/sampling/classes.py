@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import integer, quoted
+from subgrad_fast._arguments import flag, integer, one_of
 from subgrad_fast._arrays import Array
-from subgrad_fast.sampling._checks import Indices, as_numpy, reals
+from subgrad_fast.sampling._checks import Indices, as_numpy, reals, stretch
 from subgrad_fast.sampling.labels import LabelSampler, RowsByClass
 from subgrad_fast.sampling.sampler import Tail
 
@@ -68,6 +68,7 @@ class ClassBalancedSampler(LabelSampler):
         return array
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
+        epoch, start, count = stretch(epoch, start, count)
         classes = np.empty(count, np.int64)
         places = np.empty(count, np.int64)
         self._classes.draw(self.seed, epoch, start, True, classes)
@@ -165,6 +166,7 @@ class StratifiedSampler(LabelSampler):
         return self._data.rows[places]
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
+        epoch, start, count = stretch(epoch, start, count)
         if self._quotas is None:
             return self._planned(epoch)[start : start + count].copy()
         positions = np.empty(count, np.int64)
@@ -224,7 +226,7 @@ class GroupSampler(LabelSampler):
     ) -> None:
         self._data = RowsByClass(labels, num_classes)
         self.n = self._data.n
-        self.go_round = bool(go_round)
+        self.go_round = flag("go_round", go_round)
         self._per_batch = integer("classes_per_batch", classes_per_batch, 1)
         self._per_class = integer("rows_per_class", rows_per_class, 1)
         self._listed = self._check(short)
@@ -248,10 +250,7 @@ class GroupSampler(LabelSampler):
 
     def _check(self, short: Short) -> Indices:
         """The classes that are drawn."""
-        if short not in get_args(Short):
-            raise ValueError(
-                f"short: expected one of {', '.join(get_args(Short))}, got {quoted(short)}"
-            )
+        one_of("short", short, *get_args(Short))
         counts = self._data.counts
         fewer = np.flatnonzero((counts > 0) & (counts < self._per_class))
         if short == "error" and fewer.size > 0:
@@ -278,6 +277,7 @@ class GroupSampler(LabelSampler):
         return self._listed[chosen]
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
+        epoch, start, count = stretch(epoch, start, count)
         size = self._per_batch * self._per_class
         first, skipped = divmod(start, size)
         batches = -(-(skipped + count) // size)

@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import integer
+from subgrad_fast._arguments import flag, integer
 from subgrad_fast._arrays import Array, is_torch
 from subgrad_fast.sampling._checks import (
     Indices,
@@ -72,7 +72,14 @@ class Permutation:
         together = min(integer("blocks_together", blocks_together, 1), self.n)
         seed = seed_or_epoch("seed", seed)
         epoch = seed_or_epoch("epoch", epoch)
-        self._arguments = (self.n, seed, epoch, bool(reverse_pairs), size, together)
+        self._arguments = (
+            self.n,
+            seed,
+            epoch,
+            flag("reverse_pairs", reverse_pairs),
+            size,
+            together,
+        )
         self._order = _core.sampling.Order(*self._arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -104,6 +111,12 @@ class Permutation:
         A CUDA tensor as `out` is filled on the device, in torch's current stream.
         Positions must be in range: nothing is cut or counted from the end here.
         """
+        if not type(start) is type(stop) is type(step) is int:
+            start = integer("start", start, -(2**63))
+            stop = integer("stop", stop, -(2**63), 2**63)
+            step = integer("step", step, -(2**63))
+        if step == 0:
+            raise ValueError("step: expected an integer other than 0")
         positions = range(start, stop, step)
         if len(positions) > 0 and not (0 <= positions[0] < self.n and 0 <= positions[-1] < self.n):
             raise IndexError(f"{positions} is out of range for {self.n} rows")
@@ -172,9 +185,11 @@ def choose(n: int, k: int, *, seed: int = 0, draw: int = 0, out: Array | None = 
         n = row_count("n", n)
     if not (type(k) is int and 0 <= k <= n):
         k = integer("k", k, 0, n)
+    if not type(seed) is type(draw) is int:
+        seed, draw = seed_or_epoch("seed", seed), seed_or_epoch("draw", draw)
     rows = output(out, k)
     try:
         _choose(n, seed, draw, rows)
-    except TypeError:
+    except TypeError:  # beyond 64 bits
         _choose(n, seed_or_epoch("seed", seed), seed_or_epoch("draw", draw), rows)
     return rows  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from subgrad_fast._arguments import integer, quoted
+from subgrad_fast._arguments import integer, one_of
 from subgrad_fast._arrays import Array
 from subgrad_fast.sampling._checks import Indices, seed_or_epoch
 from subgrad_fast.sampling.passes import Pass, Span
@@ -66,10 +66,7 @@ class Sampler(Stateful):
         self.tail: Tail = self._check_tail(tail)
 
     def _check_tail(self, tail: Tail) -> Tail:
-        if tail not in get_args(Tail):
-            raise ValueError(
-                f"tail: expected one of {', '.join(get_args(Tail))}, got {quoted(tail)}"
-            )
+        one_of("tail", tail, *get_args(Tail))
         if tail == "drop" and self._rows_per_batch > self.length:
             raise ValueError(
                 f"batch_size: {self.batch_size} is larger than an epoch of {self.length} rows, and "

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import integer
+from subgrad_fast._arguments import flag, integer
 from subgrad_fast._arrays import Array
-from subgrad_fast.sampling._checks import Indices, indices, output, reals
+from subgrad_fast.sampling._checks import Indices, indices, output, reals, stretch
 from subgrad_fast.sampling.sampler import Sampler, Tail
 
 
@@ -65,9 +65,9 @@ class WeightedSampler(Sampler):
                 f"weights: expected one a row (1-d, not empty), got shape {array.shape}"
             )
         self.n = array.size
-        self.replacement = bool(replacement)
+        self.replacement = flag("replacement", replacement)
         self._weights = _core.sampling.Weights(array, None)
-        most = None if replacement else self._weights.positive
+        most = None if self.replacement else self._weights.positive
         if num_samples is None:
             num_samples = self.n if most is None else most
         length = integer("num_samples", num_samples, 1, most)
@@ -77,6 +77,7 @@ class WeightedSampler(Sampler):
         self._updates = 0
 
     def rows(self, epoch: int, start: int, count: int) -> Indices:
+        epoch, start, count = stretch(epoch, start, count)
         if not self.replacement:
             return self._whole_epoch(epoch)[start : start + count].copy()
         out = np.empty(count, np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import integer, number, quoted
+from subgrad_fast._arguments import integer, one_of
 from subgrad_fast._arrays import Array, Arrays, as_sequence
 from subgrad_fast.select.selectors import check_density, check_threshold
 
@@ -23,23 +23,22 @@ class Selection(NamedTuple):
 
 
 def is_together(scope: str) -> bool:
-    """Whether a scope is "global". Raises ValueError unless it is that or "tensor"."""
-    if scope not in ("tensor", "global"):
-        raise ValueError(f"scope: expected 'tensor' or 'global', got {quoted(scope)}")
-    return scope == "global"
+    """Whether a scope is "global". Raises TypeError or ValueError if it is not "tensor" either."""
+    return bool(one_of("scope", scope, "tensor", "global") == "global")
 
 
 def check_amount(
     caller: str, threshold: float | None, density: float | None, k: int | None
 ) -> tuple[float | None, float | None, int | None]:
     """The three as numbers, of which one and no more is given, and is in range."""
-    if sum(argument is not None for argument in (threshold, density, k)) != 1:
+    amount = (
+        None if threshold is None else check_threshold(threshold),
+        None if density is None else check_density(density),
+        None if k is None else integer("k", k),
+    )
+    if amount.count(None) != 2:
         raise ValueError(f"{caller}: expected exactly one of threshold, density and k")
-    if threshold is not None:
-        check_threshold(threshold := number("threshold", threshold))
-    if density is not None:
-        check_density(density := number("density", density))
-    return threshold, density, None if k is None else integer("k", k)
+    return amount
 
 
 def select(
@@ -92,8 +91,7 @@ def select(
             or int32 cannot number an array's elements.
     """
     threshold, density, k = check_amount("select", threshold, density, k)
-    if index_dtype not in ("int64", "int32"):
-        raise ValueError(f"index_dtype: expected 'int64' or 'int32', got {quoted(index_dtype)}")
+    one_of("index_dtype", index_dtype, "int64", "int32")
     together = is_together(scope)
     x = as_sequence(x)
     found = [

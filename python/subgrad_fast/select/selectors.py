@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from operator import index
+from typing import Any, ClassVar, TypeAlias
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import integer, number, quoted
 
 
-def check_density(density: float, name: str = "density") -> None:
-    """Raises ValueError unless 0 <= density <= 1."""
-    if not 0.0 <= density <= 1.0:  # so that NaN is refused too
-        raise ValueError(f"{name}: expected a number from 0 to 1, got {density!r}")
+def check_density(density: Any, name: str = "density") -> float:
+    """`density` as a float of [0, 1]. Raises TypeError or ValueError."""
+    if not 0.0 <= (share := number(name, density)) <= 1.0:  # so that NaN is refused too
+        raise ValueError(f"{name}: expected a number from 0 to 1, got {quoted(density)}")
+    return share
 
 
-def check_threshold(threshold: float) -> None:
-    """Raises ValueError unless 0 <= threshold."""
-    if not threshold >= 0.0:
-        raise ValueError(f"threshold: expected a number >= 0, got {threshold!r}")
+def check_threshold(threshold: Any) -> float:
+    """`threshold` as a float >= 0. Raises TypeError or ValueError."""
+    if not (least := number("threshold", threshold)) >= 0.0:
+        raise ValueError(f"threshold: expected a number >= 0, got {quoted(threshold)}")
+    return least
 
 
 @dataclass(frozen=True)
@@ -49,17 +53,19 @@ class Exact:
     k: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.density is None) == (self.k is None):
-            raise ValueError("Exact: expected one of density and k")
         if self.density is not None:
             check_density(self.density)
-        if self.k is not None and not self.k >= 0:
-            raise ValueError(f"k: expected a number >= 0, got {self.k!r}")
+        if self.k is not None:
+            integer("k", self.k)
+        if (self.density is None) == (self.k is None):
+            raise ValueError("Exact: expected one of density and k")
 
     @property
     def choice(self) -> _core.threshold.Choice:
         """The same as the kernels take it."""
-        return _core.threshold.Choice("exact", None, self.density, self.k)
+        density = None if self.density is None else float(self.density)
+        k = None if self.k is None else index(self.k)
+        return _core.threshold.Choice("exact", None, density, k)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class Sampled:
     @property
     def choice(self) -> _core.threshold.Choice:
         """The same as the kernels take it."""
-        return _core.threshold.Choice("sampled", None, self.density, None)
+        return _core.threshold.Choice("sampled", None, float(self.density), None)
 
 
 @dataclass(frozen=True)
@@ -100,11 +106,13 @@ class Reused:
 
     def __post_init__(self) -> None:
         check_density(self.density)
+        if not isinstance(self.thresholds, list):
+            raise TypeError(f"thresholds: expected a list, got {type(self.thresholds).__name__}")
 
     @property
     def choice(self) -> _core.threshold.Choice:
         """The same as the kernels take it."""
-        return _core.threshold.Choice("reused", None, self.density, None)
+        return _core.threshold.Choice("reused", None, float(self.density), None)
 
 
 Selector: TypeAlias = Absolute | Exact | Sampled | Reused
@@ -122,6 +130,12 @@ def make_selector(
         ValueError: not exactly one of the numbers, or one that the named selector has no use for.
         TypeError: `selector` is neither a selector nor a name.
     """
+    if threshold is not None:
+        check_threshold(threshold)
+    if density is not None:
+        check_density(density)
+    if k is not None:
+        integer("k", k)
     numbers = [
         n for n, x in (("threshold", threshold), ("density", density), ("k", k)) if x is not None
     ]
@@ -133,7 +147,7 @@ def make_selector(
         raise TypeError(f"selector: expected a selector or its name, got {type(selector).__name__}")
     if len(numbers) != 1:
         given = " and ".join(numbers) or "none"
-        raise ValueError(f"expected one of threshold, density and k, got {given}")
+        raise ValueError(f"threshold, density, k: expected exactly one of them, got {given}")
     wanted = {
         "absolute": ["threshold"],
         "exact": ["density", "k"],

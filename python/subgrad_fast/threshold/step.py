@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import quoted
+from subgrad_fast._arguments import flag, integer, one_of
 from subgrad_fast._arrays import Array, Arrays, as_list, as_sequence
 from subgrad_fast.dense import NormScope, clip_options
 from subgrad_fast.rows import any_row_sparse
@@ -15,10 +15,8 @@ _INDEX_BYTES = {None: 0, "int32": 4, "int64": 8}
 
 
 def index_bytes_of(emit: str | None) -> int:
-    """The size of the indices that are reported; 0 for none. Raises ValueError for other names."""
-    if emit not in _INDEX_BYTES:
-        raise ValueError(f"emit: expected None, 'int32' or 'int64', got {quoted(emit)}")
-    return _INDEX_BYTES[emit]
+    """The size of the indices that are reported; 0 for none. Raises TypeError or ValueError."""
+    return _INDEX_BYTES[one_of("emit", emit, *_INDEX_BYTES)]
 
 
 def _number_or_array(threshold: float | Array | None) -> tuple[float | None, Array | None]:
@@ -160,23 +158,27 @@ def threshold_step(
     chosen = make_selector(selector, threshold, density, k)
     together = is_together(scope)
     index_bytes = index_bytes_of(emit)
+    error_feedback = flag("error_feedback", error_feedback)
     if error_feedback and residuals is None:
         raise ValueError("residuals: needed, unless error_feedback is False")
     if momentum != 0.0 and momentum_buffers is None:
         raise ValueError("momentum_buffers: needed, since momentum is not 0")
-    if capacity is not None and (emit is None or not capacity >= 0):
-        raise ValueError(f"capacity: expected a number >= 0 beside emit, got {capacity!r}")
+    if capacity is not None:
+        capacity = integer("capacity", capacity)
+        if emit is None:
+            raise ValueError("capacity: has a meaning beside emit only")
 
     count = len(params) if isinstance(params, list | tuple) else 1
-    call = _core.threshold.Call(index_bytes, measure, clip)
+    first_step = flag("first_step", first_step)
+    call = _core.threshold.Call(index_bytes, flag("measure", measure), clip)
     call.add(
         params,
         grads,
         as_sequence(residuals) if error_feedback else None,
         as_sequence(momentum_buffers) if momentum != 0.0 else None,
         hyper,
-        momentum_correction=momentum_correction,
-        momentum_masking=momentum_masking,
+        momentum_correction=flag("momentum_correction", momentum_correction),
+        momentum_masking=flag("momentum_masking", momentum_masking),
         choice=chosen.choice,
         together=together,
         first=[first_step] * count,
