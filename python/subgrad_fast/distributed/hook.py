@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch._C._distributed_c10d import GradBucket
 
+from subgrad_fast._arguments import check_names
 from subgrad_fast.distributed.state import SparseState
 
 __all__ = ["SparseState", "mean_state", "sparse_hook"]
@@ -66,6 +67,9 @@ def mean_state(state_dicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Raises:
         ValueError: these are not the states of all ranks after the same step.
     """
+    state_dicts = list(state_dicts)
+    for i, state in enumerate(state_dicts):
+        check_names(state, ("rank", "world_size", "step", "residuals"), f"state_dicts[{i}]")
     states = sorted(state_dicts, key=lambda state: int(state["rank"]))
     ranks = [state["rank"] for state in states]
     if not states or ranks != list(range(states[0]["world_size"])):

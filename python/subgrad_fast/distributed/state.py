@@ -11,7 +11,7 @@ from torch._C._distributed_c10d import GradBucket
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
-from subgrad_fast._arguments import integer, quoted
+from subgrad_fast._arguments import check_names, flag, integer, one_of, quoted
 from subgrad_fast._arrays import raw_view
 from subgrad_fast._core.select import select
 from subgrad_fast.dense import sgd_step
@@ -26,6 +26,7 @@ from subgrad_fast.distributed.exchange import (
 from subgrad_fast.select.selectors import check_density, check_threshold
 
 _INT32_MAX = 2**31 - 1
+_STATE = ("version", "rank", "world_size", "step", "residuals")
 
 
 class SparseState:
@@ -138,8 +139,9 @@ class SparseState:
             ValueError: the state is of another rank or world size, or holds residuals of
                 parameters or shapes that the model does not have. Nothing is loaded then.
         """
-        if state_dict.get("version") != 1:
-            raise ValueError(f"state_dict: unknown version {quoted(state_dict.get('version'))}")
+        check_names(state_dict, _STATE, "state_dict")
+        if state_dict["version"] != 1:
+            raise ValueError(f"state_dict: unknown version {quoted(state_dict['version'])}")
         if state_dict["rank"] is not None:
             saved = (state_dict["rank"], state_dict["world_size"])
             here = (dist.get_rank(self.process_group), dist.get_world_size(self.process_group))
@@ -167,22 +169,21 @@ class SparseState:
 
     def _check_choices(self) -> None:
         """Raises ValueError unless the settings, which may have been changed, make sense."""
+        if self.threshold is not None:
+            check_threshold(self.threshold)
+        if self.density is not None:
+            check_density(self.density)
+        if self.k is not None:
+            integer("k", self.k)
         given = [n for n in ("threshold", "density", "k") if getattr(self, n) is not None]
         if len(given) != 1:
             raise ValueError(
                 "threshold, density, k: expected exactly one of them, "
                 f"got {' and '.join(given) or 'none'}"
             )
-        if self.threshold is not None:
-            check_threshold(self.threshold)
-        if self.density is not None:
-            check_density(self.density)
-        if self.k is not None and not self.k >= 0:
-            raise ValueError(f"k: expected a number >= 0, got {self.k!r}")
-        if self.scope not in ("tensor", "bucket"):
-            raise ValueError(f"scope: expected 'tensor' or 'bucket', got {quoted(self.scope)}")
-        if not self.start_step >= 0:
-            raise ValueError(f"start_step: expected a number >= 0, got {self.start_step!r}")
+        one_of("scope", self.scope, "tensor", "bucket")
+        flag("error_feedback", self.error_feedback)
+        integer("start_step", self.start_step)
 
     def _bound(self) -> None:
         if not self._parameters:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
+from subgrad_fast._arguments import check_names
 from subgrad_fast.optim.tensors import average_dtype, new_buffer
 
 if TYPE_CHECKING:
@@ -138,14 +139,14 @@ class Averaging(_Base):
             state: by name, as ``averaged_model.module.state_dict()`` gives it.
 
         Raises:
-            KeyError, ValueError: a parameter is missing or has another shape. Nothing has changed
+            TypeError, ValueError: a parameter is missing or has another shape. Nothing has changed
                 then.
         """
         ours = {p for group in self.param_groups for p in group["params"]}
+        stepped = [(name, param) for name, param in model.named_parameters() if param in ours]
+        check_names(state, [name for name, _ in stepped])
         averages: dict[Tensor, Tensor] = {}
-        for name, param in model.named_parameters():
-            if param not in ours:
-                continue
+        for name, param in stepped:
             if state[name].shape != param.shape:
                 raise ValueError(
                     f"state[{name!r}]: expected shape {tuple(param.shape)}, "

@@ -12,19 +12,40 @@ import torch
 from torch import Tensor
 
 from subgrad_fast import _core
+from subgrad_fast._arguments import flag, number
 
 Tensors: TypeAlias = "Tensor | Iterable[Tensor]"
 
 
-def _as_list(tensors: Tensors) -> list[Tensor]:
+def _as_list(tensors: Tensors, name: str) -> list[Tensor]:
     if isinstance(tensors, Tensor):
         return [tensors]
+    if not isinstance(tensors, Iterable):
+        raise TypeError(
+            f"{name}: expected a tensor or an iterable of tensors, got {type(tensors).__name__}"
+        )
     return tensors if type(tensors) is list else list(tensors)
+
+
+def _require_tensors(tensors: list[Tensor], name: str) -> None:
+    """Raises TypeError for what is none: torch's own code would say so in words of its own."""
+    for i, tensor in enumerate(tensors):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}[{i}]: expected a tensor, got {type(tensor).__name__}")
 
 
 def _as_norm(found: tuple[float, str]) -> Tensor:
     norm, dtype = found
     return torch.tensor(norm, dtype=getattr(torch, dtype), device="cpu")
+
+
+def _order(norm_type: Any) -> float:
+    """The order of a norm; by its name infinity, as in torch."""
+    return (
+        math.inf
+        if isinstance(norm_type, str) and norm_type == "inf"
+        else number("norm_type", norm_type)
+    )
 
 
 def _has_loop(norm_type: float) -> bool:
@@ -69,18 +90,18 @@ def clip_grad_norm_(
         RuntimeError: `error_if_nonfinite`, and the norm is. Nothing has been written then.
         ValueError: a gradient's memory has been freed.
     """
-    params = _as_list(parameters)
+    params = _as_list(parameters, "parameters")
     if not params and isinstance(parameters, types.GeneratorType):
         warnings.warn(
             "`parameters` is an empty generator, no gradient clipping will occur.", stacklevel=2
         )
-    bound, order = float(max_norm), float(norm_type)
+    bound, order = number("max_norm", max_norm), _order(norm_type)
+    nonfinite = flag("error_if_nonfinite", error_if_nonfinite)
     if foreach is None and _has_loop(order):
-        found = _core.clip.clip_torch_norm(
-            params, bound, order == math.inf, bool(error_if_nonfinite)
-        )
+        found = _core.clip.clip_torch_norm(params, bound, order == math.inf, nonfinite)
         if found is not None:
             return _as_norm(found)
+    _require_tensors(params, "parameters")
     return torch.nn.utils.clip_grad_norm_(params, bound, order, error_if_nonfinite, foreach)
 
 
@@ -102,12 +123,14 @@ def get_total_norm(
     Raises:
         RuntimeError, ValueError: as `clip_grad_norm_` does.
     """
-    tensors = _as_list(tensors)
-    order = float(norm_type)
+    tensors = _as_list(tensors, "tensors")
+    order = _order(norm_type)
+    nonfinite = flag("error_if_nonfinite", error_if_nonfinite)
     if foreach is None and _has_loop(order):
         found = _core.clip.torch_norm(tensors, order == math.inf)
-        if found is not None and (math.isfinite(found[0]) or not error_if_nonfinite):
+        if found is not None and (math.isfinite(found[0]) or not nonfinite):
             return _as_norm(found)
+    _require_tensors(tensors, "tensors")
     return torch.nn.utils.get_total_norm(tensors, order, error_if_nonfinite, foreach)
 
 
@@ -123,12 +146,16 @@ def clip_grads_with_norm_(
     Raises:
         ValueError: as `clip_grad_norm_` does.
     """
-    params = _as_list(parameters)
+    params = _as_list(parameters, "parameters")
+    bound = number("max_norm", max_norm)
+    if not isinstance(total_norm, Tensor):
+        raise TypeError(f"total_norm: expected a tensor, got {type(total_norm).__name__}")
     if foreach is None and _is_number(total_norm):
         with torch.no_grad():
-            coefficient = torch.clamp(float(max_norm) / (total_norm + 1e-6), max=1.0)
+            coefficient = torch.clamp(bound / (total_norm + 1e-6), max=1.0)
         if _core.clip.change_torch(params, scale=coefficient.item()):
             return
+    _require_tensors(params, "parameters")
     torch.nn.utils.clip_grads_with_norm_(params, max_norm, total_norm, foreach)
 
 
@@ -142,8 +169,9 @@ def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | Non
     Raises:
         ValueError: as `clip_grad_norm_` does.
     """
-    params = _as_list(parameters)
-    limit = float(clip_value)
+    params = _as_list(parameters, "parameters")
+    limit = number("clip_value", clip_value)
     covered = foreach is None and limit >= 0.0
     if not (covered and _core.clip.change_torch(params, limit=limit)):
+        _require_tensors(params, "parameters")
         torch.nn.utils.clip_grad_value_(params, limit, foreach)

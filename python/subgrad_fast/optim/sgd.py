@@ -13,12 +13,13 @@ from torch.optim.optimizer import (
     _global_optimizer_pre_hooks,
 )
 
+from subgrad_fast._arguments import check_names
 from subgrad_fast._core import Turns
 from subgrad_fast._core import optimizer as core
 from subgrad_fast.dense import NormScope
 from subgrad_fast.optim.averages import Schedule, restore_averages
 from subgrad_fast.optim.planned_step import PlannedStep
-from subgrad_fast.optim.stages import GROUP_TERMS, Judging, check_terms
+from subgrad_fast.optim.stages import GROUP_TERMS, Judging, check_terms, check_types
 from subgrad_fast.optim.tensors import (
     Group,
     check_buffers,
@@ -106,21 +107,23 @@ class SGD(PlannedStep, torch.optim.SGD):
     ) -> None:
         self._turns = Turns()
         self._schedules, self._averaged_buffers = {}, {}
-        self._judging = Judging(max_norm_scope, bool(skip_nonfinite), bool(measure_norm))
+        self._judging = Judging.of(max_norm_scope, skip_nonfinite, measure_norm)
         self._options = self._judging.options()
-        super().__init__(
-            params,
-            lr,
-            momentum,
-            dampening,
-            weight_decay,
-            nesterov,
-            maximize=maximize,
-            foreach=foreach,
-            differentiable=differentiable,
-            fused=fused,
-        )
+        terms: dict[str, Any] = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        check_types(terms)
+        super().__init__(params, **terms)
         own = {"l1": l1, "max_norm": max_norm, "clip_value": clip_value, "ema_decay": ema_decay}
+        check_terms({name: value for name, value in own.items() if not callable(value)})
         for name, value in own.items():
             absent = 0.0 if name == "l1" else None
             if value != absent or any(name in group for group in self.param_groups):
@@ -133,6 +136,8 @@ class SGD(PlannedStep, torch.optim.SGD):
 
     def add_param_group(self, param_group: Group) -> None:
         """Adds a group, as torch's does; terms that it lacks are the optimizer's own."""
+        if isinstance(param_group, dict):  # else torch says what it is not
+            check_types(param_group)
         super().add_param_group(param_group)
         self._take_schedule(len(self.param_groups) - 1)
 
@@ -216,8 +221,8 @@ class SGD(PlannedStep, torch.optim.SGD):
 
         Raises:
             TypeError: a momentum buffer is no tensor.
-            ValueError: groups or parameters are others in number, or a momentum buffer has another
-                shape than its parameter.
+            ValueError: the state is incomplete, groups or parameters are others in number, or a
+                momentum buffer has another shape than its parameter.
 
         Nothing has changed then.
         """
@@ -225,10 +230,12 @@ class SGD(PlannedStep, torch.optim.SGD):
         seen: dict[str, Any] = {}
 
         def check(_: Optimizer, hooked: dict[str, Any]) -> None:
+            check_names(hooked, ("state", "param_groups"), "state_dict")
             for group, mine in zip(hooked["param_groups"], self.param_groups, strict=False):
                 check_buffers(hooked["state"], group["params"], mine["params"])
             seen.update(hooked)
 
+        check_names(state_dict, (), "state_dict")
         with self._turns:
             # The last of the pre-hooks sees what the others have made of it.
             handle = self.register_load_state_dict_pre_hook(check)

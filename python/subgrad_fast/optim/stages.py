@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import number
+from subgrad_fast._arguments import flag, number, one_of
 from subgrad_fast.dense import NormScope
 from subgrad_fast.optim.tensors import Group, l1_of
 
@@ -23,6 +23,15 @@ class Judging(NamedTuple):
     max_norm_scope: NormScope = "global"
     skip_nonfinite: bool = False
     measure_norm: bool = False
+
+    @classmethod
+    def of(cls, max_norm_scope: NormScope, skip_nonfinite: bool, measure_norm: bool) -> Judging:
+        """That which these arguments ask for. Raises TypeError or ValueError by their names."""
+        return cls(
+            one_of("max_norm_scope", max_norm_scope, "global", "group", "tensor"),
+            flag("skip_nonfinite", skip_nonfinite),
+            flag("measure_norm", measure_norm),
+        )
 
     def options(
         self, grad_scale: Tensor | None = None, found_inf: Tensor | None = None
@@ -50,8 +59,26 @@ class Judging(NamedTuple):
 _PLAIN = Judging()
 
 
+_NUMBERS = ("lr", "momentum", "dampening", "weight_decay")
+_FLAGS = ("nesterov", "maximize", "differentiable")
+_CHOICES = ("foreach", "fused")  # None: as torch sees fit
+
+
+def check_types(terms: Mapping[str, Any]) -> None:
+    """Raises TypeError, by its name, for a term of torch's that is neither a number nor a flag
+    where it should be one. (What range it is of, and tensors, torch looks at.)"""
+    for name in _NUMBERS:
+        if name in terms and not isinstance(terms[name], Tensor):
+            number(name, terms[name])
+    for name in (*_FLAGS, *_CHOICES):
+        if name in terms and not (name in _CHOICES and terms[name] is None):
+            flag(name, terms[name])
+
+
 def check_terms(group: Group) -> None:
     """Raises TypeError or ValueError, by its name, for a term of ours that no step can have."""
+    if not isinstance(l1 := group.get("l1", 0.0), Tensor):
+        number("l1", l1)
     l1_of(group)
     for name in GROUP_TERMS:
         if (value := group.get(name)) is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import quoted
+from subgrad_fast._arguments import flag, integer
 from subgrad_fast._core import SgdParams
 from subgrad_fast.select.magnitudes import is_together
 from subgrad_fast.select.selectors import Absolute, Selector, check_density, make_selector
@@ -81,18 +82,15 @@ def check_group(group: Group) -> None:
 def check_choice(group: Group) -> None:
     """Raises TypeError or ValueError for a scope, a warm-up or a number of steps that is none."""
     is_together(group["scope"])
-    steps = group["steps"]
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        kind = ValueError if isinstance(steps, int) else TypeError
-        raise kind(f"steps: expected a number of steps >= 0, got {quoted(steps)}")
+    for name in ("error_feedback", "momentum_correction", "momentum_masking"):
+        flag(name, group[name])
+    integer("steps", group["steps"])
     warmup = group["warmup"]
-    if isinstance(warmup, int):
-        if warmup < 0:
-            raise ValueError(f"warmup: expected a number of steps >= 0, got {warmup}")
-    else:
+    if isinstance(warmup, Sequence) and not isinstance(warmup, str | bytes):
         for i, density in enumerate(warmup):
             check_density(density, f"warmup[{i}]")
-    if group["warmup_steps"] < 1:
-        raise ValueError(f"warmup_steps: expected a number >= 1, got {group['warmup_steps']}")
+    else:
+        integer("warmup", warmup)
+    integer("warmup_steps", group["warmup_steps"], 1)
     if warmup and group["density"] is None:
         raise ValueError("warmup: needs a density to end at")

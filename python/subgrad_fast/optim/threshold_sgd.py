@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from subgrad_fast._arguments import check_names, flag
 from subgrad_fast._core import Turns
 from subgrad_fast.dense import NormScope
 from subgrad_fast.optim.stages import GROUP_TERMS, Judging
@@ -111,12 +112,11 @@ class ThresholdSGD(Optimizer):
         measure_norm: bool = False,
     ) -> None:
         index_bytes_of(emit)
-        self._judging = Judging(max_norm_scope, bool(skip_nonfinite), bool(measure_norm))
-        self._judging.options()  # so that a wrong scope is an error here
+        self._judging = Judging.of(max_norm_scope, skip_nonfinite, measure_norm)
         bounds = {"max_norm": max_norm, "clip_value": clip_value}
         self._turns = Turns()
         self.emit = emit
-        self.measure = measure
+        self.measure = flag("measure", measure)
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -129,7 +129,7 @@ class ThresholdSGD(Optimizer):
             "error_feedback": error_feedback,
             "momentum_correction": momentum_correction,
             "momentum_masking": momentum_masking,
-            "warmup": warmup if isinstance(warmup, int) else list(warmup),
+            "warmup": list(warmup) if isinstance(warmup, Sequence) else warmup,
             "warmup_steps": warmup_steps,
             "steps": 0,
             **settings(make_selector(selector, threshold, density)),
@@ -197,6 +197,7 @@ class ThresholdSGD(Optimizer):
             TypeError, ValueError: a hyper-parameter is out of range, or a buffer has another shape
                 than its parameter. Nothing has changed then.
         """
+        check_names(state_dict, (), "state_dict")
         with self._turns:
             self._load(state_dict)
 
@@ -205,6 +206,7 @@ class ThresholdSGD(Optimizer):
 
         def note(_: Optimizer, hooked: Group) -> None:
             nonlocal loaded
+            check_names(hooked, ("state", "param_groups"), "state_dict")
             loaded = hooked
             self._check_state(hooked)
 
