@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 
 #include <unordered_map>
+#include <utility>
 
 #include "bindings/border/arrays.h"
 
@@ -130,9 +131,9 @@ Source source_of(py::handle object) {
 }
 
 bool has_mask(py::handle array) {
+  static const PyTypeObject* const plain = py::detail::npy_api::get().PyArray_Type_;
   PyTypeObject* const type = Py_TYPE(array.ptr());
-  if (type == py::detail::npy_api::get().PyArray_Type_) return false;
-  return py::isinstance<py::array>(array) && type_info(type).masked;
+  return type != plain && py::isinstance<py::array>(array) && type_info(type).masked;
 }
 
 bool has_version(py::handle object) {
@@ -214,9 +215,24 @@ ArrayList array_list(py::handle argument, const char* name) {
     const auto n = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(sequence.ptr()));
     list.items.reserve(n);
     for (std::size_t i = 0; i < n; ++i) {
-      list.items.push_back(as_array(items[i]));
+      list.items.push_back(py::reinterpret_borrow<py::object>(items[i]));
     }
-  } else if (source_of(argument) != Source::unknown || type_info(Py_TYPE(argument.ptr())).scalar) {
+    // Only now, when all are held: another thread may change the sequence meanwhile.
+    const PyTypeObject* plain = nullptr;  // the last type whose objects are taken as they are
+    for (py::object& item : list.items) {
+      const PyTypeObject* const type = Py_TYPE(item.ptr());
+      if (type == plain) continue;
+      py::object array = as_array(item);
+      if (array.is(item)) {
+        plain = type;
+      } else {
+        item = std::move(array);
+      }
+    }
+  } else if (source_of(argument) != Source::unknown) {
+    list.items = {py::reinterpret_borrow<py::object>(argument)};
+    list.single = true;
+  } else if (type_info(Py_TYPE(argument.ptr())).scalar) {
     list.items = {as_array(argument)};
     list.single = true;
   } else {
