@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/macros.h"
 #include "core/sgd_params.h"
 #include "core/types.h"
 
@@ -20,6 +21,12 @@ struct Layout;  // cpu/support/layout.h
 
 // Which gradients share a norm, and so a coefficient for each bound that they are clipped to.
 enum class NormScope : std::uint8_t { global, group, tensor };
+
+// Squares are added in blocks of so many elements, within a block in so many sums: element i goes
+// to sum i % kSquareSums, and the sums are folded in halves.
+inline constexpr std::int64_t kNormBlock = 4096;
+inline constexpr int kSquareSums = 32;
+SGF_HD std::int64_t norm_blocks(std::int64_t n) { return (n + kNormBlock - 1) / kNormBlock; }
 
 // A gradient whose elements are measured, or changed in place.
 struct Gradient {
@@ -35,7 +42,7 @@ struct GradientStage {
   double scale = 1.0;
   double limit = kAbsent;
 
-  bool changes_nothing() const { return scale == 1.0 && limit == kAbsent; }
+  SGF_HD bool changes_nothing() const { return scale == 1.0 && limit == kAbsent; }
 };
 
 // The moving average of a parameter: of its type, or of f32 for 16-bit ones.

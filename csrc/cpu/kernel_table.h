@@ -80,7 +80,6 @@ using SumSquaresKernel = Energy (*)(const void* x, std::int64_t n, std::uint64_t
 
 // Gradients measured: the sum of squares, in kSquareSums sums that are folded in one order; the
 // largest of the magnitudes' bits.
-inline constexpr int kSquareSums = 32;
 using SquaresKernel = double (*)(const void* x, std::int64_t n);
 using LargestBitsKernel = std::uint64_t (*)(const void* x, std::int64_t n);
 

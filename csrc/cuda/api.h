@@ -10,15 +10,34 @@
 #include <cstdint>
 
 #include "core/work.h"
+#include "rules/norm.h"
 #include "samplers/order.h"
 #include "samplers/weighted.h"
 
 namespace subgrad {
 
-// What a whole step may read from device memory. Null: not used.
+// What becomes of a whole step's gradients. Addresses are of device memory, read when the step
+// runs.
+struct CudaClip {
+  double grad_scale = 1.0;                      // what they have been multiplied by,
+  const float* grad_scale_on_device = nullptr;  // or where that lies
+  const float* found_inf = nullptr;             // unless it is 0, nothing is written
+  bool skip_nonfinite = false;                  // nothing is where a sum of squares is not finite
+  const SquareSum* sums = nullptr;              // as clip_measure leaves them
+};
+
+// How many steps a tensor's momentum and average hold, counted on the device, where a step may be
+// skipped without the host being told; `before`: before the step that runs.
+struct CudaStepCounts {
+  std::int32_t momentum_before, momentum, average_before, average;
+};
+
 struct CudaDenseOptions {
-  const float* grad_scale;  // gradients are multiplied by 1 / *grad_scale
-  const float* found_inf;   // unless it is 0, nothing is written
+  CudaClip clip;
+  NormScope scope = NormScope::global;
+  int groups = 0;  // as clip_measure was told
+  // By tensor. Null: the host knows, and says it by `first`.
+  CudaStepCounts* const* counts = nullptr;
 };
 
 // In device memory; each may be null.

@@ -10,9 +10,31 @@ SGF_LAUNCHER(int, device_info, (int device, CudaDeviceInfo* info))
 SGF_LAUNCHER(int, check_device, (int device))
 SGF_LAUNCHER(const char*, error_text, (int error))
 
+// A step with stages has options; null: gradients are taken as they are. Averages are kept by
+// groups that have a decay.
 SGF_LAUNCHER(int, dense_step,
              (int device, void* stream, const DenseTensor* tensors, std::size_t count,
               const DenseGroup* groups, const CudaDenseOptions* options))
+SGF_LAUNCHER(int, set_step_counts,
+             (int device, void* stream, CudaStepCounts* counts, int momentum, int average))
+
+// Gradients measured: scratch memory begins with the sums of squares of all, of each group and of
+// each gradient. `group_of`, by gradient, ascends. The norm is that of all, unscaled; null: it is
+// not wanted.
+SGF_LAUNCHER(int, clip_bytes,
+             (const Gradient* gradients, std::size_t count, int groups, std::size_t* bytes))
+SGF_LAUNCHER(int, clip_measure,
+             (int device, void* stream, const Gradient* gradients, std::size_t count,
+              const int* group_of, int groups, const CudaClip* clip, void* scratch, double* norm))
+// The largest magnitude of all in place of the norm.
+SGF_LAUNCHER(int, clip_largest,
+             (int device, void* stream, const Gradient* gradients, std::size_t count, void* scratch,
+              double* norm))
+// Changes gradients in place: they are brought within max_norm by that norm, where it is not null,
+// and held within [-limit, limit]. `wide` as in rules/norm.h.
+SGF_LAUNCHER(int, clip_change,
+             (int device, void* stream, const Gradient* gradients, std::size_t count,
+              const double* norm, double max_norm, bool wide, double limit))
 
 // Sampling. Indices are int64, aligned to 8 bytes.
 

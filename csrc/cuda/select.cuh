@@ -13,6 +13,7 @@
 
 #include "cuda/api.h"
 #include "cuda/blocks.cuh"
+#include "cuda/carver.cuh"
 #include "rules/select.h"
 
 namespace subgrad {
@@ -42,24 +43,6 @@ struct SelectScratch {
   TileCounts* counts;        // by tile
   std::int64_t* through;     // by tile: what the scope keeps up to its end
   int* ties;                 // by tile: how many of those with the scope's key are kept, at most
-};
-
-// Cuts scratch memory into arrays; from null it only adds up their bytes.
-class Carver {
- public:
-  explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
-
-  template <class T>
-  T* take(std::int64_t count) {
-    void* const at = base_ == nullptr ? nullptr : base_ + bytes_;
-    bytes_ += (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
-    return static_cast<T*>(at);
-  }
-  std::size_t bytes() const { return bytes_; }
-
- private:
-  char* base_;
-  std::size_t bytes_ = 0;
 };
 
 // An array in a list of tiles.

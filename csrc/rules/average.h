@@ -13,6 +13,7 @@ struct Lerp {
   C factor;  // of w - e
   bool from_end;
 
+  Lerp() = default;
   SGF_HD explicit Lerp(double decay) {
     const C share = static_cast<C>(1.0 - decay);
     from_end = share >= C(0.5);

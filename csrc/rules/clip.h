@@ -24,6 +24,7 @@ template <class C>
 struct Clip {
   C scale, limit;
 
+  Clip() = default;
   SGF_HD explicit Clip(const GradientStage& stage)
       : scale(static_cast<C>(stage.scale)), limit(static_cast<C>(stage.limit)) {}
 

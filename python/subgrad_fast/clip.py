@@ -29,7 +29,7 @@ def _is_largest(p: Any) -> bool:
     return order == math.inf
 
 
-def total_norm(arrays: Arrays, p: float = 2.0) -> float:
+def total_norm(arrays: Arrays, p: float = 2.0) -> Any:
     """The norm of all elements of all arrays together, as if they were one vector.
 
     Squares are added in float64, in fixed blocks of fixed lanes: the result has the same bits on
@@ -39,17 +39,24 @@ def total_norm(arrays: Arrays, p: float = 2.0) -> float:
 
     Args:
         arrays: one array or a sequence of arrays, NumPy arrays or torch tensors or both, of dtype
-            float32, float64, float16 or bfloat16, of any shapes and strides.
+            float32, float64, float16 or bfloat16, of any shapes and strides. All may be CUDA
+            tensors of one device, each one run of memory.
         p: 2, or infinity for the largest magnitude.
+
+    Returns:
+        The norm as a float. On a device, a float64 array without dimensions there, of the same
+        bits, for which nothing waits.
 
     Raises:
         TypeError: an argument is not an array or its dtype is not supported.
-        ValueError: `p` is another, or an array's memory is not there.
+        ValueError: `p` is another, an array's memory is not there, arrays are in several places,
+            or there are no kernels for a device.
+        RuntimeError: CUDA reports an error.
     """
     return _core.clip.total_norm(arrays, _is_largest(p))
 
 
-def clip_grad_norm_(grads: Arrays, max_norm: float, p: float = 2.0) -> float:
+def clip_grad_norm_(grads: Arrays, max_norm: float, p: float = 2.0) -> Any:
     """Multiplies all gradients, in place, so that their norm is at most `max_norm`.
 
     The coefficient is ``min(1, max_norm / (norm + 1e-6))``, as in
@@ -62,7 +69,7 @@ def clip_grad_norm_(grads: Arrays, max_norm: float, p: float = 2.0) -> float:
         p: as in `total_norm`.
 
     Returns:
-        The norm before clipping.
+        The norm before clipping, as `total_norm` does.
 
     Raises:
         TypeError, ValueError: as `total_norm` does, for arrays that cannot be written or share

@@ -55,7 +55,7 @@ def sgd_step(
     skip_nonfinite: bool = False,
     ema: Arrays | None = None,
     ema_decay: float | None = None,
-) -> float | None:
+) -> Any:
     """Updates `params`, and `momentum_buffers` if there are any, in place by one SGD step.
 
     One pass over memory: each parameter and momentum is read and written once, each gradient read
@@ -89,7 +89,8 @@ def sgd_step(
             Masked arrays are refused, here and everywhere; of other subclasses of NumPy's array the
             memory counts.
             CUDA tensors are stepped on their device, in torch's current stream there; they must be
-            contiguous or dense in any order of dimensions that their gradients share.
+            contiguous or dense in any order of dimensions that their gradients (and averages)
+            share. A norm, or a step that may be skipped, needs all of them on one device.
         grads: as many arrays of the same shapes, each of its parameter's dtype or float32, bfloat16
             or float16. Any strides, zero included (broadcast gradients). float64 gradients of other
             parameters, which NumPy makes unless it is told the dtype, are taken as
@@ -123,7 +124,9 @@ def sgd_step(
 
     Returns:
         The norm of all gradients together, divided by `grad_scale`, where `max_norm` or
-        `skip_nonfinite` asks for it (it is not finite where the step was skipped); else None.
+        `skip_nonfinite` asks for it (it is not finite where the step was skipped); else None. On a
+        device it is a float64 array without dimensions there, for which nothing waits: a step that
+        is skipped is skipped there, and only this number tells of it.
 
     Raises:
         TypeError: an argument is not an array, or its dtype or layout is not supported.
@@ -197,6 +200,7 @@ class FusedSGD:
         measure_norm: `grad_norm` is found also where nothing else needs it.
         ema_decay: as in `sgd_step`, or a function that gives it: it is called with the number of
             steps that have been averaged so far (``lambda n: min(0.999, (1 + n) / (10 + n))``).
+            Steps that a device may skip are counted there: the function's number waits for it.
 
     A pickle, and a copy by ``copy.deepcopy``, goes on where this one stands, with parameters,
     momentum buffers and averages of its own; ``copy.copy`` makes one that shares all of them.
@@ -249,7 +253,7 @@ class FusedSGD:
         self.skip_nonfinite = skip_nonfinite
         self.measure_norm = measure_norm
         self.ema_decay = ema_decay
-        self._grad_norm: float | None = None
+        self._grad_norm: Any = None
         params = as_sequence(params)
         self._plan_for(as_list(params), not isinstance(params, list | tuple), momentum_dtype)
         hyper, _ = self._read_terms()  # so that wrong numbers are errors here
@@ -324,8 +328,8 @@ class FusedSGD:
         return self._plan.averages
 
     @property
-    def grad_norm(self) -> float | None:
-        """The norm that the last step found; None before one that looked for it."""
+    def grad_norm(self) -> Any:
+        """The norm that the last step found, as `sgd_step` returns it; None before one did."""
         return self._grad_norm
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -320,9 +320,9 @@ def test_torchs_own_code_takes_devices_without_kernels() -> None:
 
     if _core.cuda.problem(0) is None:
         pytest.skip("there is a GPU")
-    assert tensors._has_kernels(torch.device("cpu"))
-    assert not tensors._has_kernels(torch.device("cuda", 0))
-    assert not tensors._has_kernels(torch.device("meta"))
+    assert tensors.has_kernels(torch.device("cpu"))
+    assert not tensors.has_kernels(torch.device("cuda", 0))
+    assert not tensors.has_kernels(torch.device("meta"))
 
 
 THRESHOLD = """

@@ -39,7 +39,9 @@ def test_kernels(module: Path, arch: str, order: str) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("name", "skipped"), [("optim", 1), ("threshold_sgd", 1), ("loader", 2)])
+@pytest.mark.parametrize(
+    ("name", "skipped"), [("optim", 1), ("optim_stages", 1), ("threshold_sgd", 1), ("loader", 2)]
+)
 def test_torchs_tensors(module: Path, name: str, skipped: int) -> None:
     pytest.importorskip("torch")
     # torch's memory is not known to the interpreter, so addresses are not checked.
@@ -65,5 +67,5 @@ def test_a_fault_ends_a_session(module: Path, tmp_path: Path) -> None:
     )
     ran = session(module, "90", "forward", str(test))
     assert ran.returncode != 0
-    said = r"ptxemu: kernel .*dense_step.* dense\.cu:\d+\).* access outside every allocation"
+    said = r"ptxemu: kernel .*dense_step.* dense_step\.cuh:\d+\).* access outside every allocation"
     assert re.search(said, ran.stderr), ran.stderr

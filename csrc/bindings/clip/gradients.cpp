@@ -4,12 +4,25 @@
 
 #include "bindings/border/gradient_of.h"
 #include "bindings/border/written_memory.h"
+#include "bindings/cuda/backend.h"
 
 namespace subgrad {
+namespace {
 
-void GradientList::add(py::object array, const Extents& x) {
+// Whether the elements are one run of memory, in whatever order of dimensions.
+bool one_run(const Extents& x) { return x.row_major() || (x.aligned() && x.dense()); }
+
+bool has_kernels(const ArrayView& view) {
+  return view.api != nullptr && view.api->current_work_stream != nullptr &&
+         cuda_problem(view.device).empty();
+}
+
+}  // namespace
+
+void GradientList::add(py::object array, const ArrayView& view, const Extents& x) {
+  if (arrays_.empty()) place_ = Place(view);
   const Layout* layout = nullptr;
-  if (!x.row_major() && !(x.aligned() && x.dense())) {
+  if (!one_run(x)) {
     layouts_.push_back(std::make_unique<const Layout>(x.ndim(), x.shape.data(), x.strides.data(),
                                                       x.strides.data(), x.strides.data()));
     layout = layouts_.back().get();
@@ -45,10 +58,19 @@ ArrayGradients::ArrayGradients(const py::object& argument, const char* name, boo
   std::vector<Extents> extents;
   for (std::size_t i = 0; i < count; ++i) {
     wheres.push_back(arrays.where(name, i));
-    const ArrayView view = view_array(arrays.items[i], wheres[i]);
+    const ArrayView view = view_array(arrays.items[i], wheres[i], Memory::any);
     extents.emplace_back(view);
+    if (!in_place(view)) {
+      throw py::value_error(wheres[i].text() + ": expected memory on " +
+                            device_text(place().device) + " like " + wheres[0].text() + ", got " +
+                            device_text(view.device));
+    }
+    if (view.device != kHost) {
+      require_cuda(Place(view), wheres[i]);
+      if (!one_run(extents[i])) refuse_strides(wheres[i], view.device);
+    }
     if (written) require_writable(view, extents[i], wheres[i]);
-    add(arrays.items[i], extents[i]);
+    add(arrays.items[i], view, extents[i]);
   }
   if (!written) return;
   WrittenMemory memory;
@@ -81,18 +103,20 @@ bool TorchGradients::take(py::object tensor) {
   const DLPackExchangeAPI* const api = exchange_api(Py_TYPE(tensor.ptr()));
   if (api == nullptr || !is_plain_tensor(tensor.ptr())) return false;
   ArrayView view;
-  const Quick quick = quick_view(api, tensor.ptr(), view);
+  const Quick quick = quick_view(api, tensor.ptr(), view, Memory::any);
   if (quick == Quick::no_memory) {
     view_array(tensor, {"grads", static_cast<std::ptrdiff_t>(gradients().size())});  // raises
   }
   if (quick != Quick::ok) return false;
   const Extents extents(view);
+  if (!in_place(view)) return false;
+  if (view.device != kHost && (!has_kernels(view) || !one_run(extents))) return false;
   // Negated views are the imaginary parts of conjugates: in one run there is one element at most.
-  const bool one_run = extents.row_major();
-  if ((!one_run || extents.size <= 1) && has_negation(tensor)) return false;
-  overlaps_ = overlaps_ || (!one_run && extents.may_overlap_itself());
+  const bool row_major = extents.row_major();
+  if ((!row_major || extents.size <= 1) && has_negation(tensor)) return false;
+  overlaps_ = overlaps_ || (!row_major && extents.may_overlap_itself());
   if (extents.size > 0) ranges_.push_back(extents.byte_range());
-  add(std::move(tensor), extents);
+  add(std::move(tensor), view, extents);
   return true;
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bindings/border/extents.h"
+#include "bindings/border/place.h"
 #include "core/work.h"
 #include "cpu/support/layout.h"
 
@@ -15,6 +16,8 @@ class GradientList {
  public:
   const std::vector<Gradient>& gradients() const { return gradients_; }
   std::int64_t elements() const { return elements_; }
+  // Where all of them are; the host's if there are none.
+  const Place& place() const { return place_; }
 
   // The type that torch's norm of these gradients has.
   DType norm_dtype() const;
@@ -24,9 +27,15 @@ class GradientList {
 
  protected:
   GradientList() = default;
-  void add(py::object array, const Extents& extents);
+  void add(py::object array, const ArrayView& view, const Extents& extents);
+
+  // Whether an array of this view can join those that there are.
+  bool in_place(const ArrayView& view) const {
+    return arrays_.empty() || view.device == place_.device;
+  }
 
  private:
+  Place place_;
   std::vector<py::object> arrays_;
   std::vector<std::unique_ptr<const Layout>> layouts_;  // of those that are not one run
   std::vector<Gradient> gradients_;
@@ -36,8 +45,8 @@ class GradientList {
 // Arrays of any library.
 class ArrayGradients : public GradientList {
  public:
-  // Throws TypeError or ValueError naming the array. `written`: they are to be changed in place, so
-  // that none may share memory with another.
+  // Throws TypeError or ValueError naming the array. All are in one place. `written`: they are to
+  // be changed in place, so that none may share memory with another.
   ArrayGradients(const py::object& argument, const char* name, bool written);
 };
 
@@ -45,7 +54,7 @@ class ArrayGradients : public GradientList {
 class TorchGradients : public GradientList {
  public:
   // The gradients of those parameters that have one. Nothing where one of them is not for our
-  // loops: of a subclass, sparse, complex, on a device ... Throws ValueError for one without
+  // loops: of a subclass, sparse, complex, in several places ... Throws ValueError for one without
   // memory.
   static std::optional<TorchGradients> of_parameters(const py::list& params);
 

@@ -136,34 +136,4 @@ void launch_cuda(const Place& place,
   }
 }
 
-void CudaSteps::require(const ArrayView& view, const Where& where) {
-  for (const Device& d : devices_) {
-    if (d.place.device == view.device) return;
-  }
-  const Place place(view);
-  require_cuda(place, where);
-  devices_.push_back({place, {}});
-}
-
-void CudaSteps::begin() {
-  for (Device& d : devices_) d.tensors.clear();
-}
-
-void CudaSteps::add(int device, const DenseTensor& tensor) {
-  for (Device& d : devices_) {
-    if (d.place.device == device) return d.tensors.push_back(tensor);
-  }
-}
-
-void CudaSteps::run(const std::vector<DenseGroup>& groups) {
-  for (const Device& d : devices_) {
-    if (d.tensors.empty()) continue;
-    launch_cuda(d.place, [&](const CudaApi& api, void* stream) {
-      const CudaDenseOptions options{};
-      return api.dense_step(d.place.device, stream, d.tensors.data(), d.tensors.size(),
-                            groups.data(), &options);
-    });
-  }
-}
-
 }  // namespace subgrad

@@ -1,11 +1,9 @@
-// The way to the GPU: the launchers of the module _cuda, looked up at the first need, and the part
-// of a step that runs on devices.
+// The way to the GPU: the launchers of the module _cuda, looked up at the first need.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <vector>
 
 #include "bindings/border/place.h"
 #include "cuda/api.h"
@@ -29,27 +27,5 @@ void require_cuda(const Place& place, const Where& where);
 // queue makes a launch wait. Throws RuntimeError if CUDA reports an error.
 void launch_cuda(const Place& place,
                  const std::function<int(const CudaApi&, void* stream)>& launch);
-
-// The tensors of a dense step, by device. Each device's part goes to the stream that its tensors'
-// library is working in.
-class CudaSteps {
- public:
-  // Registers a device; throws ValueError naming the argument if kernels cannot run there.
-  void require(const ArrayView& view, const Where& where);
-
-  bool any() const { return !devices_.empty(); }
-  void begin();
-  void add(int device, const DenseTensor& tensor);
-
-  // Launches everything. Throws RuntimeError if CUDA reports an error.
-  void run(const std::vector<DenseGroup>& groups);
-
- private:
-  struct Device {
-    Place place;
-    std::vector<DenseTensor> tensors;
-  };
-  std::vector<Device> devices_;
-};
 
 }  // namespace subgrad

@@ -1,6 +1,4 @@
 // The dense step's doors: a step on arrays as they come, and a plan that holds them.
-#include <pybind11/stl.h>
-
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -8,6 +6,7 @@
 
 #include "bindings/border/collected.h"
 #include "bindings/border/narrowed.h"
+#include "bindings/border/new_arrays.h"
 #include "bindings/border/registrars.h"
 #include "bindings/border/turns.h"
 #include "bindings/clip/options.h"
@@ -94,10 +93,11 @@ class HeldArrays {
     versioned_ = std::move(versioned);
   }
 
-  // The norm of the gradients, or nothing where nobody asked. The caller holds the gradients and
-  // knows where the other arrays are. Null options: as the terms alone say.
-  std::optional<double> step(const ArrayList& list, const SgdParams& params,
-                             const ClipOptions* given) {
+  // The norm of the gradients, or None where nobody asked. The caller holds the gradients and knows
+  // where the other arrays are. Null options: as the terms alone say. `lives`: there may be more
+  // steps after this one.
+  py::object step(const ArrayList& list, const SgdParams& params, const GivenOptions* given,
+                  bool lives) {
     require_length(list, "grads", params_.items.size());
     const bool use_momentum = params.momentum != 0.0;
     std::vector<std::shared_ptr<void>> loans;  // memory that nothing else keeps
@@ -113,17 +113,30 @@ class HeldArrays {
       plan_.bind(i, grad, plan_.param(i).same_layout(grad), where, use_momentum, momenta_.first());
     }
     const std::vector<DenseGroup> groups = {{params}};
-    const ClipOptions options = given != nullptr ? *given : ClipOptions();
-    Clipping clipping;
-    if (clips(groups, options)) clipping = plan_.measure(groups, options);
-    std::optional<double> norm;
-    if (clipping.measured) norm = clipping.norm;
-    if (clipping.skip) return norm;
+    const GivenOptions none;
+    const GivenOptions& options = given != nullptr ? *given : none;
+    if (lives && options.may_skip()) count_on_device(groups, options);
+    if (counts_.data != nullptr) plan_.share_counts(counts_.data);
+    Found found;
+    if (clips(groups, options) || options.on_device() || plan_.counted()) {
+      found = plan_.measure(groups, options);
+    }
+    py::object norm = found.norm_or_array();
+    if (found.skip) return norm;
     if (versioned_.size() > 0) increment_versions(versioned_);
-    plan_.run(groups, clipping);
+    plan_.run(groups, found);
+    if (counts_.data != nullptr) return norm;  // the device counts
     if (use_momentum) ++momenta_.steps;
     if (params.ema_decay != kAbsent) ++averages_.steps;
     return norm;
+  }
+
+  // Takes over how many steps the memory holds, where the device has counted them. Waits for it.
+  void read_counts() {
+    if (counts_.data == nullptr) return;
+    const py::list counts = read_numbers(counts_.array);
+    momenta_.steps = counts[1].cast<std::int64_t>();
+    averages_.steps = counts[3].cast<std::int64_t>();
   }
 
   int traverse(visitproc visit, void* arg) const {
@@ -136,10 +149,20 @@ class HeldArrays {
   }
 
  private:
+  // A device alone knows whether a step was skipped there: it counts from now on.
+  void count_on_device(const std::vector<DenseGroup>& groups, const GivenOptions& options) {
+    if (counts_.data != nullptr || !plan_.any_on_device()) return;
+    plan_.require_together(groups, options);
+    if (const auto place = plan_.one_device()) {
+      counts_ = new_step_counts(*place, momenta_.steps, averages_.steps);
+    }
+  }
+
   static const ArrayList* optional(const Companions& all) { return all ? &*all.arrays : nullptr; }
 
   ArrayList params_;
   Companions momenta_, averages_;
+  StepCounts counts_;  // null: the host knows
   DensePlan plan_;
   py::list versioned_;  // the torch tensors that a step writes
 };
@@ -169,7 +192,7 @@ class HeldPlan {
     // Held until the step is over, whatever else lets go of them.
     const ArrayList list = array_list(grads, "grads");
     if (!arrays->unchanged()) arrays->build();
-    return py::cast(arrays->step(list, params, options_of(options)));
+    return arrays->step(list, params, options_of(options), true);
   }
 
   // Makes the arrays that a step with these terms needs.
@@ -178,6 +201,7 @@ class HeldPlan {
     const bool momenta = params.momentum != 0.0 && !arrays_->momenta();
     const bool averages = params.ema_decay != kAbsent && !arrays_->averages();
     if (!momenta && !averages) return;
+    arrays_->read_counts();
     Companions m = momenta ? Companions(kMomenta, make_momenta_(), 0) : arrays_->momenta();
     Companions e = averages ? Companions(kAverages, make_averages_(), 0) : arrays_->averages();
     arrays_ = std::make_shared<HeldArrays>(arrays_->params(), std::move(m), std::move(e));
@@ -199,8 +223,14 @@ class HeldPlan {
 
   py::list momentum_buffers() const { return arrays_->momenta().list(); }
   py::list averages() const { return arrays_->averages().list(); }
-  bool first_step() const { return arrays_->momenta().first(); }
-  std::int64_t averaged() const { return arrays_->averages().steps; }
+  bool first_step() const {
+    arrays_->read_counts();
+    return arrays_->momenta().first();
+  }
+  std::int64_t averaged() const {
+    arrays_->read_counts();
+    return arrays_->averages().steps;
+  }
 
   int traverse(visitproc visit, void* arg) const {
     Py_VISIT(make_momenta_.ptr());
@@ -228,7 +258,7 @@ py::object step_once(const py::object& params, const py::object& grads,
   const std::int64_t held = read_flag("first_step", first.ptr()) ? 0 : 1;
   HeldArrays arrays(array_list(params, "params"), Companions(kMomenta, momentum_buffers, held),
                     Companions(kAverages, averages, held));
-  return py::cast(arrays.step(array_list(grads, "grads"), hyper, options_of(options)));
+  return arrays.step(array_list(grads, "grads"), hyper, options_of(options), false);
 }
 
 }  // namespace

@@ -44,10 +44,6 @@ void DensePlan::add_momentum(const ArrayView& momentum, const Where& where) {
 void DensePlan::add_average(const ArrayView& average, const Where& where, bool first) {
   Tensor& t = tensors_.back();
   Details& details = details_.back();
-  if (average.device != kHost) {
-    throw py::value_error(where.text() + ": averages are kept in CPU memory, got a tensor on " +
-                          device_text(average.device));
-  }
   require_device_of(t.param, details.param_where, average, where);
   require_shape_of(t.param, details.param_where, average, where);
   const DType wanted = compute_dtype(t.param.dtype);
@@ -62,6 +58,7 @@ void DensePlan::add_average(const ArrayView& average, const Where& where, bool f
   // Its elements in the order of the parameter's, whichever way both lie.
   const bool alike = t.param.dense() && e.aligned() && e.alike(t.param);
   if (!alike) {
+    if (average.device != kHost) refuse_strides(where, average.device);
     details.average_layout = std::make_unique<const Layout>(
         e.ndim(), e.shape.data(), t.param.strides.data(), e.strides.data(), e.strides.data());
   }
@@ -69,7 +66,10 @@ void DensePlan::add_average(const ArrayView& average, const Where& where, bool f
   averages_.back() = {e.data, details.average_layout.get(), first};
 }
 
+void DensePlan::add_counts(CudaStepCounts* counts) { details_.back().counts = counts; }
+
 void DensePlan::seal() {
+  if (!averages_.empty()) averages_.resize(tensors_.size());
   written_.clear();
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     written_.add(tensors_[i].param, details_[i].param_where);
@@ -134,14 +134,18 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
   }
   require_device_of(t.param, details_[i].param_where, grad, grad_where);
   if (!same_layout) require_shape_of(t.param, details_[i].param_where, grad, grad_where);
-  if (t.param.size == 0) return;
+  if (t.param.size == 0 && details_[i].counts == nullptr) return;  // a step is counted all the same
 
   const bool alike = lies_alike(t, grad, same_layout);
   if (written_.meets(byte_range(grad))) written_.refuse(grad, grad_where, t.param);
   if (on_device(i)) {
     if (!alike && layout_for(i, grad) != nullptr) refuse_strides(grad_where, t.param.device);
-    cuda_.add(t.param.device, {t.param.data, grad.data, use_momentum ? t.momentum : nullptr,
-                               t.param.size, nullptr, t.group, types, first});
+    const bool averaged = !averages_.empty() && averages_[i].data != nullptr;
+    cuda_.add(t.param.device,
+              {t.param.data, grad.data, use_momentum ? t.momentum : nullptr, t.param.size, nullptr,
+               t.group, types, first, averaged ? &averages_[i] : nullptr},
+              details_[i].counts);
+    on_devices_.push_back(i);
     return;
   }
   work_[i] = {t.param.data,
@@ -192,11 +196,11 @@ void DensePlan::begin() {
   bound_ = 0;
   if (++steps_ == 2) written_.index();  // a plan that lives
   cuda_.begin();
+  on_devices_.clear();
 }
 
 // A group without a decay keeps no average, whatever its tensors have.
 void DensePlan::bind_averages(const std::vector<DenseGroup>& groups) {
-  averages_.resize(averages_.empty() ? 0 : tensors_.size());
   for (std::size_t i = 0; i < averages_.size(); ++i) {
     const SgdParams& params = groups[static_cast<std::size_t>(tensors_[i].group)].params;
     const bool kept = params.ema_decay != kAbsent && averages_[i].data != nullptr;
@@ -204,24 +208,68 @@ void DensePlan::bind_averages(const std::vector<DenseGroup>& groups) {
   }
 }
 
-Clipping DensePlan::measure(const std::vector<DenseGroup>& groups, const ClipOptions& options,
-                            const std::vector<Measured>& others) {
-  if (cuda_.any()) {
-    throw py::value_error(
-        "grads: on a device they are taken as they come: no bound, no scale, no norm; clip them "
-        "with torch before the step");
+bool DensePlan::together(const std::vector<DenseGroup>& groups, const GivenOptions& options) const {
+  const std::vector<Place> places = cuda_.places();
+  const bool shares = measures(groups, options) || options.on_device() || options.may_skip();
+  if (places.empty() || !shares) return true;
+  if (places.size() > 1 || bound_ > 0) return false;
+  for (const DeviceNumber* number : {&options.scale_there, &options.found_there}) {
+    if (*number && number->device != places[0].device) return false;
   }
+  return true;
+}
+
+void DensePlan::require_together(const std::vector<DenseGroup>& groups,
+                                 const GivenOptions& options) const {
+  if (together(groups, options)) return;
+  std::string where = bound_ > 0 ? "cpu" : "";
+  for (const Place& place : cuda_.places()) {
+    where += (where.empty() ? "" : " and ") + device_text(place.device);
+  }
+  throw py::value_error(
+      "grads: a norm, or a step that they may stop, needs all of them and what it is judged by in "
+      "one place; they are on " +
+      where);
+}
+
+std::optional<Place> DensePlan::one_device() const {
+  const std::vector<Place> places = cuda_.places();
+  return places.size() == 1 && bound_ == 0 ? std::optional(places[0]) : std::nullopt;
+}
+
+void DensePlan::judge_devices(const std::vector<DenseGroup>& groups, const GivenOptions& options,
+                              Found& found) {
+  CudaClip clip;
+  clip.grad_scale = options.grad_scale;
+  clip.grad_scale_on_device = options.scale_there.data;
+  clip.found_inf = options.found_there.data;
+  clip.skip_nonfinite = options.skip_nonfinite;
+  found.looked = true;
+  found.skip = options.found_inf;
+  found.given = options;
+  found.norm_there = cuda_.judge(groups, clip, options.scope, measures(groups, options));
+}
+
+Found DensePlan::measure(const std::vector<DenseGroup>& groups, const GivenOptions& options,
+                         const std::vector<Measured>& others) {
+  require_together(groups, options);
+  Found found;
+  if (!on_devices_.empty()) judge_devices(groups, options, found);
+  if (!on_devices_.empty() && bound_ == 0) return found;
+  const ClipOptions here = options.read();
   gradients_.clear();
   group_of_.clear();
   for (const DenseTensor& s : work_) {
-    const std::int64_t n = s.grad != nullptr ? s.n : 0;
-    gradients_.push_back({const_cast<void*>(s.grad), kDenseTypes[s.types].grad, n, s.layout});
+    // A tensor that takes no part has no say in the type of the norm.
+    const bool taken = s.grad != nullptr;
+    const DType dtype = taken ? kDenseTypes[s.types].grad : DType::f32;
+    gradients_.push_back({const_cast<void*>(s.grad), dtype, taken ? s.n : 0, s.layout});
     group_of_.push_back(s.group);
   }
-  Clipping clipping;
+  Clipping& clipping = found;
   without_gil(bound_, kStepElements,
-              [&] { clipping = clipping_of(gradients_, group_of_, groups, options, others); });
-  return clipping;
+              [&] { clipping = clipping_of(gradients_, group_of_, groups, here, others); });
+  return found;
 }
 
 void DensePlan::run(const std::vector<DenseGroup>& groups, const Clipping& clipping) {
@@ -236,6 +284,10 @@ void DensePlan::run(const std::vector<DenseGroup>& groups, const Clipping& clipp
   });
   for (std::size_t i = 0; i < averages_.size(); ++i) {
     if (work_[i].grad != nullptr && work_[i].average != nullptr) averages_[i].first = false;
+  }
+  for (const std::size_t i : on_devices_) {
+    const SgdParams& params = groups[static_cast<std::size_t>(tensors_[i].group)].params;
+    if (!averages_.empty() && params.ema_decay != kAbsent) averages_[i].first = false;
   }
 }
 

@@ -5,12 +5,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "bindings/border/extents.h"
 #include "bindings/border/written_memory.h"
-#include "bindings/cuda/backend.h"
-#include "cpu/clip/stages.h"
+#include "bindings/clip/options.h"
+#include "bindings/cuda/steps.h"
 #include "cpu/dense/dense.h"
 #include "cpu/support/layout.h"
 
@@ -28,6 +29,9 @@ class DensePlan {
   // Gives the tensor added last a moving average, which must have the parameter's shape and the
   // type that it is computed in. `first`: the average holds nothing yet.
   void add_average(const ArrayView& average, const Where& where, bool first);
+
+  // Gives the tensor added last, which is on a device, counts of what its memory holds.
+  void add_counts(CudaStepCounts* counts);
 
   // Call once after the last add: refuses tensors that share memory.
   void seal();
@@ -55,9 +59,20 @@ class DensePlan {
   // closer.
   bool bind_alike(std::size_t i, const char* param, const char* grad, bool use_momentum,
                   bool first);
-  // Looks at the bound gradients; nothing is written.
-  Clipping measure(const std::vector<DenseGroup>& groups, const ClipOptions& options,
-                   const std::vector<Measured>& others = {});
+  // Whether the bound gradients can be judged so: what they share lies in one place.
+  bool together(const std::vector<DenseGroup>& groups, const GivenOptions& options) const;
+  // Throws ValueError if they cannot.
+  void require_together(const std::vector<DenseGroup>& groups, const GivenOptions& options) const;
+  // Where the bound gradients are, if all are on one device.
+  std::optional<Place> one_device() const;
+  // Whether counts on a device say what memory holds, for one of the bound tensors.
+  bool counted() const { return cuda_.counted(); }
+  // Counts for all of them together.
+  void share_counts(CudaStepCounts* counts) { cuda_.share_counts(counts); }
+
+  // Looks at the bound gradients; nothing is written. Nothing waits for a device.
+  Found measure(const std::vector<DenseGroup>& groups, const GivenOptions& options,
+                const std::vector<Measured>& others = {});
 
   // Takes the step, with the gradients as they are or with their stages. Both release the GIL where
   // that pays. Of a learning rate in device memory only tensors on that device know.
@@ -87,11 +102,14 @@ class DensePlan {
     Extents average;
     Where average_where;
     std::unique_ptr<const Layout> average_layout;
+    CudaStepCounts* counts = nullptr;
   };
   bool lies_alike(const Tensor& tensor, const ArrayView& grad, bool same_layout) const;
   const Layout* layout_for(std::size_t i, const ArrayView& grad);
   void prepare_alike(std::size_t i);
   void bind_averages(const std::vector<DenseGroup>& groups);
+  void judge_devices(const std::vector<DenseGroup>& groups, const GivenOptions& options,
+                     Found& found);
 
   std::vector<Tensor> tensors_;
   std::vector<Details> details_;
@@ -107,6 +125,7 @@ class DensePlan {
   std::int64_t bound_ = 0;            // elements
   std::uint64_t steps_ = 0;
   CudaSteps cuda_;
+  std::vector<std::size_t> on_devices_;  // the tensors that are bound there
 };
 
 }  // namespace subgrad

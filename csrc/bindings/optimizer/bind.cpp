@@ -19,9 +19,9 @@ PyObject* optimizer_step(PyObject* self, PyObject* const* arguments, Py_ssize_t 
     if (count < 2 || count > 3 || !PyList_Check(arguments[0]) || !PyDict_Check(arguments[1])) {
       throw py::type_error("step: expected a list (param_groups), a dict (state) and options");
     }
-    const ClipOptions* options = nullptr;
+    const GivenOptions* options = nullptr;
     if (count == 3 && arguments[2] != Py_None) {
-      options = py::handle(arguments[2]).cast<const ClipOptions*>();
+      options = py::handle(arguments[2]).cast<const GivenOptions*>();
     }
     auto* const instance = reinterpret_cast<py::detail::instance*>(self);
     auto* const plan = instance->get_value_and_holder().value_ptr<OptimizerPlan>();

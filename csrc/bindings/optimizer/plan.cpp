@@ -17,9 +17,12 @@ void refuse_within(const AtWork& work) {
 }
 
 // Kernels on a GPU know no strides; torch's do.
-bool steppable(const py::object& param, const Where& where) {
-  const ArrayView view = view_array(param, where, Memory::any);
-  return view.device == kHost || Extents(view).dense();
+bool steppable(const py::object& param, const py::object& average, std::ptrdiff_t index) {
+  const ArrayView view = view_array(param, {"params", index}, Memory::any);
+  if (view.device == kHost) return true;
+  const Extents extents(view);
+  if (!extents.dense() || average.is_none()) return extents.dense();
+  return Extents(view_array(average, {"ema", index}, Memory::any)).alike(extents);
 }
 
 // Whether an element may be the imaginary part of a number: behind its real part, that is at an odd
@@ -54,7 +57,7 @@ void OptimizerPlan::add(const py::tuple& entry) {
   any_first_ = any_first_ || e.first || first_average;
   params_.append(param);
   const Where param_where{"params", index};
-  if (!entry[6].cast<bool>() || !steppable(param, param_where)) return;
+  if (!entry[6].cast<bool>() || !steppable(param, average, index)) return;
 
   e.tensor = static_cast<int>(plan_.size());
   plan_.add(view_array(param, param_where, Memory::any), param_where, e.group);
@@ -72,6 +75,11 @@ void OptimizerPlan::add(const py::tuple& entry) {
     averages_.back() = average;
     e.foreign = !held_by_us(average, where) || e.foreign;
     state_.watch_averages();
+  }
+  if (const py::object counts = entry[7]; !counts.is_none()) {
+    const auto address = counts.attr("data_ptr")().cast<std::uintptr_t>();
+    plan_.add_counts(reinterpret_cast<CudaStepCounts*>(address));
+    counts_.push_back(counts);
   }
   e.form = usual_form(e);
   e.one_element = plan_.param(static_cast<std::size_t>(e.tensor)).size == 1;
@@ -250,7 +258,7 @@ void OptimizerPlan::take_gradients() {
 }
 
 py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& state,
-                               const ClipOptions* options) {
+                               const GivenOptions* options) {
   refuse_within(work_);
   const AtWork::Scope working(work_);
   if (!state_.same(param_groups, state) || !same_buffers()) return stale_;
@@ -271,33 +279,41 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
       grads_[i] = py::object();
     }
   }
-  const bool looks = clips(state_.groups(), options != nullptr ? *options : ClipOptions());
-  if (looks && plan_.any_on_device()) return forget(), stale_;
+  const GivenOptions none;
+  const GivenOptions& given = options != nullptr ? *options : none;
+  // On a device gradients are judged all together, or all by torch's code.
+  if (plan_.any_on_device()) {
+    const bool apart = !remaining.empty() || !plan_.together(state_.groups(), given);
+    if (apart && (looks(given) || plan_.counted())) return forget(), stale_;
+  }
   if (!remaining.empty() || any_first_) {
     options_.reset();
     if (options != nullptr) options_ = *options;
     return py::cast(Outcome{Outcome::Kind::remaining, std::move(remaining)});
   }
-  look(options != nullptr ? *options : ClipOptions(), {});
+  look(given, {});
   if (clipping_.skip) return forget(), done_;
   announce();
   run();
   return done_;
 }
 
-void OptimizerPlan::look(const ClipOptions& options, const std::vector<Measured>& others) {
-  const std::vector<DenseGroup>& groups = state_.groups();
-  if (clips(groups, options)) {
-    clipping_ = plan_.measure(groups, options, others);
+bool OptimizerPlan::looks(const GivenOptions& options) const {
+  return options.on_device() || clips(state_.groups(), options);
+}
+
+void OptimizerPlan::look(const GivenOptions& options, const std::vector<Measured>& others) {
+  if (looks(options) || plan_.counted()) {
+    clipping_ = plan_.measure(state_.groups(), options, others);
   } else if (clipping_.looked) {
-    clipping_ = Clipping();
+    clipping_ = Found();
   }
 }
 
-const Clipping& OptimizerPlan::judge(const std::vector<Measured>& others) {
+const Found& OptimizerPlan::judge(const std::vector<Measured>& others) {
   refuse_within(work_);
   const AtWork::Scope working(work_);
-  look(options_.value_or(ClipOptions()), others);
+  look(options_.value_or(GivenOptions()), others);
   if (clipping_.skip) forget();
   return clipping_;
 }
@@ -337,7 +353,7 @@ void OptimizerPlan::forget() {
 
 int OptimizerPlan::traverse(visitproc visit, void* arg) const {
   Py_VISIT(params_.ptr());
-  for (const auto* all : {&momenta_, &averages_, &grads_}) {
+  for (const auto* all : {&momenta_, &averages_, &counts_, &grads_}) {
     for (const py::object& tensor : *all) Py_VISIT(tensor.ptr());
   }
   return state_.traverse(visit, arg);
@@ -349,6 +365,7 @@ void OptimizerPlan::clear() {
   state_.clear();
   momenta_.clear();
   averages_.clear();
+  counts_.clear();
   grads_.clear();
   params_ = py::list();
 }

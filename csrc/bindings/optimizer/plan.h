@@ -35,18 +35,20 @@ struct Outcome {
 class OptimizerPlan {
  public:
   // `entries` lists (group index, param, momentum buffer or None, first, average or None, first
-  // average, covered) in the order of param_groups. An entry that is not covered belongs to torch's
-  // own code. `first`: the buffer or the average holds nothing yet. Raises what DensePlan raises.
+  // average, covered, counts) in the order of param_groups. An entry that is not covered belongs to
+  // torch's own code. `first`: the buffer or the average holds nothing yet. `counts`: a tensor of
+  // four int32 on the parameter's device, which say that in place of `first`, or None. Raises what
+  // DensePlan raises.
   OptimizerPlan(const py::list& param_groups, const py::dict& state, const py::list& entries);
 
   // One step; an Outcome. Where entries remain, or memory that holds nothing yet is to become
   // state, the plan's own wait for judge() and finish(), so that nothing is written if something
   // else raises. Null options: as the groups alone say.
-  py::object step(const py::list& param_groups, const py::dict& state, const ClipOptions* options);
+  py::object step(const py::list& param_groups, const py::dict& state, const GivenOptions* options);
 
   // Looks at all gradients of the step that has begun, those measured elsewhere included; what
   // becomes of the latter is in the last of the stages.
-  const Clipping& judge(const std::vector<Measured>& others);
+  const Found& judge(const std::vector<Measured>& others);
 
   // Takes the plan's part of the step and these on rows, then puts new tensors into their slots of
   // the optimizer's state: (slots, key, tensor). No code of Python's runs from the first weight
@@ -55,7 +57,7 @@ class OptimizerPlan {
   void finish(const std::vector<RowStep*>& row_steps, const std::vector<NewSlot>& slots);
 
   // What the last step that looked at its gradients found.
-  const Clipping& clipping() const { return clipping_; }
+  const Found& clipping() const { return clipping_; }
 
   // For Python's garbage collector: the plan holds parameters, which may hold their optimizer.
   int traverse(visitproc visit, void* arg) const;
@@ -93,7 +95,8 @@ class OptimizerPlan {
   bool bind_usual(const Entry& entry, PyObject* grad);
   Bound bind(std::size_t i, PyObject* grad);
   bool has_average(const Entry& entry) const;
-  void look(const ClipOptions& options, const std::vector<Measured>& others);
+  bool looks(const GivenOptions& options) const;
+  void look(const GivenOptions& options, const std::vector<Measured>& others);
   void announce() const;
   void run();
   void forget();
@@ -103,14 +106,15 @@ class OptimizerPlan {
   std::vector<Entry> entries_;
   std::vector<ParamType> types_;
   std::vector<py::object> momenta_, averages_;  // by tensor of plan_; null: none
+  std::vector<py::object> counts_;              // all there are
   std::vector<std::shared_ptr<void>> buffers_;  // shares in the memory that is ours
   std::uint64_t released_;                      // buffers_released() when all were in place
   std::vector<py::object> grads_;  // by entry, for the length of a step; null: not stepped
   py::list params_;                // of all entries
   py::object done_, stale_;        // made once, as nearly every step returns one of them
   bool any_first_ = false;
-  std::optional<ClipOptions> options_;  // of the step that has begun
-  Clipping clipping_;
+  std::optional<GivenOptions> options_;  // of the step that has begun
+  Found clipping_;
   AtWork work_;
 };
 

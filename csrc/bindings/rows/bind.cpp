@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "bindings/border/registrars.h"
+#include "bindings/clip/options.h"
 #include "bindings/dense/sgd_params.h"
 #include "bindings/rows/row_step.h"
 
@@ -12,9 +13,9 @@ namespace {
 
 // The step with nothing beside it; null options: as the terms alone say. The norm of its gradients,
 // or None where nobody asked.
-std::optional<double> run(RowStep& step, const ClipOptions* given) {
+std::optional<double> run(RowStep& step, const GivenOptions* given) {
   const std::vector<DenseGroup> groups = {{step.hyper()}};
-  const ClipOptions options = given != nullptr ? *given : ClipOptions();
+  const ClipOptions options = given != nullptr ? given->read() : ClipOptions();
   Clipping clipping;
   if (clips(groups, options)) {
     clipping = clipping_of({}, {}, groups, options, step.measured(0, measures(groups, options)));

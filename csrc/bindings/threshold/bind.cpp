@@ -45,7 +45,7 @@ void register_threshold(py::module_& m) {
       .def_readonly("following", &ThresholdReport::following);
 
   py::class_<ThresholdCall>(m, "Call")
-      .def(py::init<int, bool, const ClipOptions*>(), "index_bytes"_a, "measure"_a,
+      .def(py::init<int, bool, const GivenOptions*>(), "index_bytes"_a, "measure"_a,
            "clip"_a = py::none())
       .def("add", &ThresholdCall::add, "params"_a, "grads"_a, "residuals"_a, "momentum_buffers"_a,
            "hyper"_a, py::kw_only(), "lr"_a = py::none(), "momentum_correction"_a,

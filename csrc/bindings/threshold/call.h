@@ -6,9 +6,9 @@
 #include <tuple>
 #include <vector>
 
+#include "bindings/clip/options.h"
 #include "bindings/dense/sgd_params.h"
 #include "bindings/threshold/plan.h"
-#include "cpu/clip/stages.h"
 
 namespace subgrad {
 
@@ -49,8 +49,8 @@ struct ThresholdReport {
 class ThresholdCall {
  public:
   // Null `clip`: gradients are judged as the terms alone say.
-  ThresholdCall(int index_bytes, bool measure, const ClipOptions* clip)
-      : options_{index_bytes, measure}, clip_(clip != nullptr ? *clip : ClipOptions()) {}
+  ThresholdCall(int index_bytes, bool measure, const GivenOptions* clip)
+      : options_{index_bytes, measure}, clip_(clip != nullptr ? clip->read() : ClipOptions()) {}
 
   // Adds a group: arrays or lists of them, as many residuals and momentum buffers as parameters or
   // None. `lr`: an array of one float32 on a device, read there in place of the number, or None.

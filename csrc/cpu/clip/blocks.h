@@ -1,7 +1,6 @@
 // Sums of squares of gradients that are met block by block, whoever holds them.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "cpu/clip/norm.h"
@@ -19,9 +18,6 @@ struct InBlocks {
   DType dtype;
   std::int64_t blocks;
 };
-
-// The larger of two magnitudes; NaN if one is.
-inline double larger(double a, double b) { return std::isnan(a) || a > b ? a : b; }
 
 // What is found in the blocks of each gradient, put together in their order, by gradient.
 template <class Of, class Join>
@@ -53,9 +49,8 @@ SquareSums add_squares(std::size_t count, const Of& in_blocks, const ByBlock& by
     return table.squares[static_cast<int>(t)](data, n);
   };
   for (const double sum : by_gradient(count, in_blocks, by_block(plain), plus)) {
-    // Squares of f64 elements may have left the range of f64, or lost bits at its lower end.
     const auto [dtype, blocks] = in_blocks(sums.size());
-    again = again || (dtype == DType::f64 && blocks > 0 && !(sum > 0x1p-900 && sum < 0x1p1000));
+    again = again || (dtype == DType::f64 && blocks > 0 && is_out_of_range(sum));
     sums.push_back({sum, 0});
   }
   if (!again) return sums;
@@ -64,9 +59,7 @@ SquareSums add_squares(std::size_t count, const Of& in_blocks, const ByBlock& by
   };
   const auto largest = by_gradient(count, in_blocks, by_block(look), larger);
   for (std::size_t i = 0; i < count; ++i) {
-    const bool scaled =
-        in_blocks(i).dtype == DType::f64 && largest[i] > 0.0 && std::isfinite(largest[i]);
-    if (scaled) sums[i].exponent = std::ilogb(largest[i]);
+    if (in_blocks(i).dtype == DType::f64) sums[i].exponent = exponent_of(largest[i]);
   }
   const auto scaled = [&](std::size_t i, const char* data, std::int64_t n, DType t) {
     return block_squares(data, n, t, sums[i].exponent);

@@ -18,7 +18,7 @@ std::int64_t bytes_of(const Gradient& g) { return static_cast<std::int64_t>(size
 
 // Room for a block of a gradient that does not lie in one run.
 struct Packed {
-  alignas(64) char bytes[kBlockElements * sizeof(double)];
+  alignas(64) char bytes[kNormBlock * sizeof(double)];
 };
 
 Operand operand_of(const Gradient& g) { return {g.data, &Layout::Dim::grad_stride, g.dtype}; }
@@ -30,8 +30,6 @@ const char* run_of(const Gradient& g, std::int64_t begin, std::int64_t n, Packed
   return packed.bytes;
 }
 
-std::int64_t blocks_of(const Gradient& g) { return (g.n + kBlockElements - 1) / kBlockElements; }
-
 // What visit(i, data, n, dtype) gives for each block of each gradient i, in their order.
 template <class Visit>
 Recycled<double> by_block(const std::vector<Gradient>& gradients, const Visit& visit) {
@@ -39,18 +37,18 @@ Recycled<double> by_block(const std::vector<Gradient>& gradients, const Visit& v
   std::int64_t blocks = 0;
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     first[i] = blocks;
-    blocks += blocks_of(gradients[i]);
+    blocks += norm_blocks(gradients[i].n);
   }
   Recycled<double> found(static_cast<std::size_t>(blocks));
   const auto load_of = [&](std::size_t i) {
-    return Load{gradients[i].n, bytes_of(gradients[i]), kBlockElements};
+    return Load{gradients[i].n, bytes_of(gradients[i]), kNormBlock};
   };
   share_work(gradients.size(), load_of, [&](std::size_t i, std::int64_t begin, std::int64_t end) {
     const Gradient& g = gradients[i];
     Packed packed;
-    for (; begin < end; begin += kBlockElements) {
-      const std::int64_t n = std::min(kBlockElements, g.n - begin);
-      found[static_cast<std::size_t>(first[i] + begin / kBlockElements)] =
+    for (; begin < end; begin += kNormBlock) {
+      const std::int64_t n = std::min(kNormBlock, g.n - begin);
+      found[static_cast<std::size_t>(first[i] + begin / kNormBlock)] =
           visit(i, run_of(g, begin, n, packed), n, g.dtype);
     }
   });
@@ -86,23 +84,10 @@ double block_largest(const char* data, std::int64_t n, DType dtype) {
   return std::fabs(element(reinterpret_cast<const char*>(&bits), 0, dtype));
 }
 
-void SquareSum::add(const SquareSum& other) {
-  if (exponent == other.exponent || other.value == 0.0) {
-    value += other.value;
-    return;
-  }
-  const int common = value == 0.0 ? other.exponent : std::max(exponent, other.exponent);
-  value = std::ldexp(value, 2 * (exponent - common)) +
-          std::ldexp(other.value, 2 * (other.exponent - common));
-  exponent = common;
-}
-
-double SquareSum::norm() const { return std::ldexp(std::sqrt(value), exponent); }
-
 SquareSums square_sums(const std::vector<Gradient>& gradients) {
   return add_squares(
       gradients.size(),
-      [&](std::size_t i) { return InBlocks{gradients[i].dtype, blocks_of(gradients[i])}; },
+      [&](std::size_t i) { return InBlocks{gradients[i].dtype, norm_blocks(gradients[i].n)}; },
       [&](const auto& visit) { return by_block(gradients, visit); });
 }
 
@@ -119,7 +104,7 @@ void clip_gradients(const std::vector<Gradient>& gradients, const Stages& stages
   const KernelTable& table = kernels();
   const auto load_of = [&](std::size_t i) {
     const bool changed = !stages[i].changes_nothing();
-    return Load{changed ? gradients[i].n : 0, 2 * bytes_of(gradients[i]), kBlockElements};
+    return Load{changed ? gradients[i].n : 0, 2 * bytes_of(gradients[i]), kNormBlock};
   };
   share_work(gradients.size(), load_of, [&](std::size_t i, std::int64_t begin, std::int64_t end) {
     const Gradient& g = gradients[i];
@@ -130,8 +115,8 @@ void clip_gradients(const std::vector<Gradient>& gradients, const Stages& stages
       return;
     }
     Packed packed;
-    for (; begin < end; begin += kBlockElements) {
-      const std::int64_t n = std::min(kBlockElements, end - begin);
+    for (; begin < end; begin += kNormBlock) {
+      const std::int64_t n = std::min(kNormBlock, end - begin);
       pack(*g.layout, operand_of(g), begin, n, packed.bytes);
       kernel(packed.bytes, packed.bytes, n, stages[i]);
       unpack(*g.layout, operand_of(g), begin, n, packed.bytes);

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "cpu/clip/norm.h"
-#include "rules/clip.h"
 
 namespace subgrad {
 namespace {
@@ -49,12 +48,7 @@ Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<i
     for (const Measured& m : others) visit(static_cast<std::size_t>(m.group), m.sum, m.wide);
   };
   const auto stage_of = [&](const SgdParams& params, const Scope& scope) {
-    GradientStage stage{unscale, params.clip_value};
-    if (params.max_norm == kAbsent) return stage;
-    const double norm = scope.sum.norm() * std::fabs(unscale);
-    stage.scale *= scope.wide ? clip_coefficient<double>(norm, params.max_norm)
-                              : static_cast<double>(clip_coefficient<float>(norm, params.max_norm));
-    return stage;
+    return subgrad::stage_of(params, unscale, scope.sum, scope.wide);
   };
 
   Scope all;
@@ -65,7 +59,7 @@ Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<i
       scope->wide = scope->wide || wide;
     }
   });
-  if (clipping.measured) clipping.norm = all.sum.norm() * std::fabs(unscale);
+  if (clipping.measured) clipping.norm = norm_of(all.sum, unscale);
   clipping.skip = options.found_inf || (options.skip_nonfinite && !std::isfinite(all.sum.value));
 
   std::vector<GradientStage> stages;  // by group, where its tensors share one

@@ -14,7 +14,7 @@ def step(
     first: bool,
     averages: Any = None,
     options: Options | None = None,
-) -> float | None: ...
+) -> Any: ...
 
 class Plan:
     def __init__(
@@ -23,9 +23,7 @@ class Plan:
         make_momenta: Callable[[], list[Any]],
         make_averages: Callable[[], list[Any]],
     ) -> None: ...
-    def step(
-        self, grads: Any, hyper: SgdParams, options: Options | None = None
-    ) -> float | None: ...
+    def step(self, grads: Any, hyper: SgdParams, options: Options | None = None) -> Any: ...
     def need(self, hyper: SgdParams) -> None: ...
     def hold(
         self,

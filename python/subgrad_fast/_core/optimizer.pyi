@@ -27,8 +27,8 @@ class Outcome:
     @property
     def remaining(self) -> list[Remaining]: ...
 
-# Group, parameter, momentum, whether it holds nothing yet, average, likewise, covered.
-Entry: TypeAlias = tuple[int, Any, Any, bool, Any, bool, bool]
+# Group, parameter, momentum, whether it holds nothing yet, average, likewise, covered, counts.
+Entry: TypeAlias = tuple[int, Any, Any, bool, Any, bool, bool, Any]
 
 class Plan:
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +12,8 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from subgrad_fast._arguments import check_names
+from subgrad_fast.optim.counts import Counting
 from subgrad_fast.optim.tensors import average_dtype, new_buffer
-
-if TYPE_CHECKING:
-    _Base = Optimizer
-else:
-    _Base = object
 
 Schedule = Callable[[int], float]
 
@@ -35,16 +31,16 @@ def average_with_torch(average: Tensor | None, param: Tensor, decay: float) -> T
     return average.lerp_(weights, 1 - decay)
 
 
-class Averaging(_Base):
+class Averaging(Counting):
     """What an optimizer that keeps averages offers: a base of `SGD`."""
 
-    _plan: Any
     _swapped: bool = False
     _schedules: dict[int, Schedule]  # by number of the group
     _averaged_buffers: dict[str, Tensor]
 
     def _averages(self) -> dict[Tensor, Tensor]:
         """By parameter, those that there are."""
+        self._settle()
         return {p: slots["ema"] for p, slots in self.state.items() if "ema" in slots}
 
     def _schedule_decays(self) -> None:
@@ -154,6 +150,7 @@ class Averaging(_Base):
                 )
             averages[param] = new_average(param).copy_(state[name])
         buffers = {n: state[n].clone() for n, _ in model.named_buffers() if n in state}
+        self._settle()
         self._plan = None
         for weights, average in averages.items():
             self.state.setdefault(weights, {})["ema"] = average

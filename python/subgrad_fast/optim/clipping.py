@@ -34,9 +34,13 @@ def _require_tensors(tensors: list[Tensor], name: str) -> None:
             raise TypeError(f"{name}[{i}]: expected a tensor, got {type(tensor).__name__}")
 
 
-def _as_norm(found: tuple[float, str]) -> Tensor:
-    norm, dtype = found
-    return torch.tensor(norm, dtype=getattr(torch, dtype), device="cpu")
+def _as_norm(found: tuple[Any, str]) -> Tensor:
+    norm, name = found
+    dtype: torch.dtype = getattr(torch, name)
+    if not isinstance(norm, Tensor):
+        return torch.tensor(norm, dtype=dtype, device="cpu")
+    # On a device. Through float32, as all arithmetic of 16-bit numbers.
+    return norm if dtype is torch.float64 else norm.to(torch.float32).to(dtype)
 
 
 def _order(norm_type: Any) -> float:
@@ -66,6 +70,9 @@ def clip_grad_norm_(
 ) -> Tensor:
     """``torch.nn.utils.clip_grad_norm_``: scales gradients in place so that their norm is bounded.
 
+    On a CUDA device the norm and the coefficient stay there, and nothing waits for them (with
+    `error_if_nonfinite` the host does, as with torch's function).
+
     One pass over all gradients finds the norm (as `subgrad_fast.total_norm`, with squares added in
     float64), a second one multiplies them, and only where the norm is too large: gradients within
     the bound are not written, where torch multiplies them by 1. The coefficient has the bits of
@@ -73,7 +80,8 @@ def clip_grad_norm_(
     torch's has 16 bits too.
 
     torch's own code does the rest: other norms than 2 and infinity, gradients that are not plain
-    dense tensors of float32, float64, bfloat16 or float16 in CPU memory, or that share memory.
+    dense tensors of float32, float64, bfloat16 or float16 in CPU memory or on one CUDA device, or
+    that share memory.
 
     Args:
         parameters: one tensor or an iterable of tensors, whose ``grad`` is scaled if there is one.
@@ -128,8 +136,10 @@ def get_total_norm(
     nonfinite = flag("error_if_nonfinite", error_if_nonfinite)
     if foreach is None and _has_loop(order):
         found = _core.clip.torch_norm(tensors, order == math.inf)
-        if found is not None and (math.isfinite(found[0]) or not nonfinite):
-            return _as_norm(found)
+        if found is not None:
+            norm = _as_norm(found)
+            if not nonfinite or math.isfinite(norm.item()):
+                return norm
     _require_tensors(tensors, "tensors")
     return torch.nn.utils.get_total_norm(tensors, order, error_if_nonfinite, foreach)
 

@@ -16,7 +16,13 @@ from subgrad_fast._core.clip import Clipping, Options, judge
 from subgrad_fast._core.rows import RowStep
 from subgrad_fast.optim.averages import Averaging, new_average
 from subgrad_fast.optim.stages import Judging, check_terms, clips, measures
-from subgrad_fast.optim.tensors import has_row_gradient, is_covered, new_buffer, slots_for
+from subgrad_fast.optim.tensors import (
+    has_row_gradient,
+    is_covered,
+    is_on_device,
+    new_buffer,
+    slots_for,
+)
 from subgrad_fast.optim.torchs_step import (
     average_params,
     measured_of,
@@ -53,7 +59,7 @@ class PlannedStep(Averaging):
             outcome = self._try_plan(options)
             if outcome is None or not outcome.done:
                 self._step_further(outcome, options)
-            if self._schedules and not ((found := self._last_found()) and found.skip):
+            if self._schedules and not ((found := self._last_found()) and found.skipped()):
                 self._count_averaged()
         return loss
 
@@ -143,6 +149,7 @@ class PlannedStep(Averaging):
         """The step in torch's code; `by_group`: in the implementation that each group names."""
         for group in self.param_groups:
             check_terms(group)
+        self._settle()
         params = [
             (index, p)
             for index, group in enumerate(self.param_groups)
@@ -169,10 +176,9 @@ class PlannedStep(Averaging):
     ) -> tuple[core.Plan, dict[Tensor, Tensor], dict[Tensor, Tensor]]:
         """A plan for the optimizer as it is now, and the momentum and averages made for it.
 
-        On devices gradients are stepped as they come: what is more goes to torch's code there.
-
         Those are empty: the plan's first step sets them. As they become state afterwards, the plan
-        is then out of date and the next step makes the one that stays.
+        is then out of date and the next step makes the one that stays. Where a device may skip that
+        step, it counts what they hold (`Counting`).
 
         Raises:
             ValueError: parameters or buffers share memory, or a buffer's shape does not fit.
@@ -180,7 +186,7 @@ class PlannedStep(Averaging):
         momenta: dict[Tensor, Tensor] = {}
         averages: dict[Tensor, Tensor] = {}
         entries: list[core.Entry] = []
-        looks = options is not None or clips(self.param_groups)
+        may_skip = options is not None and options.may_skip
         for index, group in enumerate(self.param_groups):
             averages_kept = group.get("ema_decay") is not None
             for param in group["params"]:
@@ -188,8 +194,7 @@ class PlannedStep(Averaging):
                     slot_of(self, param, "momentum_buffer"),
                     slot_of(self, param, "ema"),
                 )
-                plain = not (looks or averages_kept) or param.device.type == "cpu"
-                covered = plain and is_covered(param, buffer, average if averages_kept else None)
+                covered = is_covered(param, buffer, average if averages_kept else None)
                 steps = covered and param.grad is not None
                 first = steps and buffer is None and group["momentum"] != 0
                 if first:
@@ -201,7 +206,18 @@ class PlannedStep(Averaging):
                     buffer = None
                 if not (covered and averages_kept):
                     average = None
-                entries.append((index, param, buffer, first, average, first_average, covered))
+                counts = None
+                unsure = may_skip and (first or first_average) and is_on_device(param)
+                if covered and (unsure or param in self._counts):
+                    # Until it is set, it holds what does no harm to whoever looks at it.
+                    if first:
+                        momenta[param].fill_(-0.0)
+                    if first_average:
+                        averages[param].copy_(param.detach())
+                    counts = self._counted(param, buffer, average, (first, first_average))
+                entries.append(
+                    (index, param, buffer, first, average, first_average, covered, counts)
+                )
         return core.Plan(self.param_groups, self.state, entries), momenta, averages
 
     def _row_step(self, index: int, params: list[Tensor], new: dict[Tensor, Tensor]) -> RowStep:

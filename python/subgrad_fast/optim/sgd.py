@@ -23,6 +23,7 @@ from subgrad_fast.optim.stages import GROUP_TERMS, Judging, check_terms, check_t
 from subgrad_fast.optim.tensors import (
     Group,
     check_buffers,
+    has_kernels,
     is_dense,
     new_buffer,
     zero_with_torch,
@@ -106,7 +107,7 @@ class SGD(PlannedStep, torch.optim.SGD):
         ema_decay: float | Schedule | None = None,
     ) -> None:
         self._turns = Turns()
-        self._schedules, self._averaged_buffers = {}, {}
+        self._schedules, self._averaged_buffers, self._counts = {}, {}, {}
         self._judging = Judging.of(max_norm_scope, skip_nonfinite, measure_norm)
         self._options = self._judging.options()
         terms: dict[str, Any] = {
@@ -155,9 +156,10 @@ class SGD(PlannedStep, torch.optim.SGD):
             or getattr(patched, "__func__", None) is SGD.step
             or hasattr(patched, "_wrapped_by_lr_sched")  # torch's schedulers count steps
         )
-        on_host = all(p.device.type == "cpu" for g in self.param_groups for p in g["params"])
+        devices = {p.device for g in self.param_groups for p in g["params"]}
+        in_one_place = len(devices) <= 1 and all(has_kernels(device) for device in devices)
         hooked = self._optimizer_step_pre_hooks or _global_optimizer_pre_hooks
-        return ours and on_host and not hooked
+        return ours and in_one_place and not hooked
 
     @_step_supports_amp_scaling.setter
     def _step_supports_amp_scaling(self, value: bool) -> None:
@@ -168,14 +170,17 @@ class SGD(PlannedStep, torch.optim.SGD):
         """The norm of all gradients that the last step found, before they were clipped.
 
         A float64 tensor without dimensions; of gradients that a GradScaler had scaled, unscaled.
-        None where the last step had no need of it (see `measure_norm`).
+        None where the last step had no need of it (see `measure_norm`). Of gradients on a device it
+        lies there, and nothing waits for it.
         """
         found = self._last_found()
-        if found is None or found.norm is None:
-            return None
-        return torch.tensor(found.norm, dtype=torch.float64)
+        norm = None if found is None else found.norm
+        if norm is None or isinstance(norm, Tensor):
+            return norm
+        return torch.tensor(norm, dtype=torch.float64)
 
     def __getstate__(self) -> dict[str, Any]:
+        self._settle()
         state: dict[str, Any] = super().__getstate__()
         for name in _OWN_STATE:
             if name in self.__dict__:
@@ -188,6 +193,7 @@ class SGD(PlannedStep, torch.optim.SGD):
         before = self.__dict__.get("param_groups", [])
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._plan = None
+        self._counts = {}
         for name in ("_schedules", "_averaged_buffers"):
             self.__dict__.setdefault(name, {})
         self._options = self._judging.options()
@@ -211,6 +217,7 @@ class SGD(PlannedStep, torch.optim.SGD):
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's; with averages of a model's buffers, if `ema_buffers` has made any."""
+        self._settle()
         state: dict[str, Any] = super().state_dict()
         if self._averaged_buffers:
             state["ema_buffers"] = dict(self._averaged_buffers)

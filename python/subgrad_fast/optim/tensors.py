@@ -22,17 +22,23 @@ _TELLS_STREAM = hasattr(Tensor, "__dlpack_c_exchange_api__")
 Group = dict[str, Any]
 
 
-def _has_kernels(device: torch.device) -> bool:
+def has_kernels(device: torch.device) -> bool:
+    """Whether ours can run there."""
     if device.type == "cuda":
         return _TELLS_STREAM and _core.cuda.problem(device.index) is None
     return device.type == "cpu"
+
+
+def is_on_device(tensor: Tensor) -> bool:
+    """Whether the host waits where it reads the tensor."""
+    return tensor.device.type != "cpu"
 
 
 def is_dense(tensor: Tensor) -> bool:
     return (
         type(tensor) in (Tensor, Parameter)
         and tensor.layout is torch.strided
-        and _has_kernels(tensor.device)
+        and has_kernels(tensor.device)
         and tensor.dtype in _DTYPES
         and not tensor.is_neg()
         and 0 not in tensor.stride()  # expanded

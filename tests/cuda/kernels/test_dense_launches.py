@@ -26,6 +26,8 @@ def text(api: Api, error: int) -> str:
 def row(gpu: Gpu, lr_on_device: Any = None, **hyper: Any) -> tuple[Any, ...]:
     """A CudaDenseRow."""
     made = np.zeros((), DENSE_ROW)
+    for name in ("max_norm", "clip_value", "ema_decay"):
+        made[f"params.{name}"] = np.inf  # not wanted
     for name, value in hyper.items():
         made[f"params.{name}"] = value
     if lr_on_device is not None:
@@ -33,9 +35,11 @@ def row(gpu: Gpu, lr_on_device: Any = None, **hyper: Any) -> tuple[Any, ...]:
     return made.item()
 
 
-def step(api: Api, device: int, tensors: np.ndarray, rows: np.ndarray, options: np.ndarray) -> int:
-    where = [x.ctypes.data for x in (tensors, rows, options)]
-    return api.dense_step(device, 0, where[0], len(tensors), *where[1:])
+def step(
+    api: Api, device: int, tensors: np.ndarray, rows: np.ndarray, options: np.ndarray | None
+) -> int:
+    where = 0 if options is None else options.ctypes.data
+    return api.dense_step(device, 0, tensors.ctypes.data, len(tensors), rows.ctypes.data, where)
 
 
 def launch(
@@ -51,9 +55,10 @@ def launch(
         (*(gpu.address(x) for x in t), gpu.numpy(t[0]).size, i % len(rows), types)
         for i, t in enumerate(tensors)
     ]
-    where = np.zeros((), DENSE_OPTIONS)
+    where = np.zeros((), DENSE_OPTIONS) if options else None
     for name, x in options.items():
-        where[name] = gpu.address(x)
+        where["clip.grad_scale"] = 1.0
+        where[f"clip.{name}"] = gpu.address(x)
     error = step(api, 0, structs(DENSE_TENSOR, *listed), structs(DENSE_ROW, *rows), where)
     assert error == 0, text(api, error)
 
@@ -107,7 +112,7 @@ def test_gradients_are_unscaled(gpu: Gpu, api: Api, scale: float) -> None:
     [(w, g, m)] = operands(3000)
     on = [gpu.array(x) for x in (w, g, m)]
     row_ = row(gpu, lr=0.1, momentum=0.9, weight_decay=0.1)
-    launch(gpu, api, [on], [row_], grad_scale=gpu.array(np.float32([scale])))
+    launch(gpu, api, [on], [row_], grad_scale_on_device=gpu.array(np.float32([scale])))
     with np.errstate(all="ignore"):
         unscaled = g * (np.float32(1) / np.float32(scale))  # as GradScaler.unscale_ does
     sf.sgd_step(w, unscaled, m, lr=0.1, momentum=0.9, weight_decay=0.1)
@@ -125,7 +130,7 @@ def test_what_lies_on_the_device_in_every_type(gpu: Gpu, api: Api, types: int) -
     on = [gpu.array(x) for x in (w, g, m)]
     found = gpu.array(np.float32([1.0]))
     rows = [row(gpu, gpu.array(lr), lr=1e9, **hyper)]
-    options = {"types": types, "grad_scale": gpu.array(scale)}
+    options = {"types": types, "grad_scale_on_device": gpu.array(scale)}
     launch(gpu, api, [on], rows, **options, found_inf=found)
     assert_same_bits(gpu.numpy(on[0]), w, "found_inf")
     launch(gpu, api, [on], rows, **options)
@@ -142,5 +147,5 @@ def test_errors_come_back(gpu: Gpu, api: Api) -> None:
     on = [gpu.array(x) for x in operands(5)[0]]
     tensors = structs(DENSE_TENSOR, (*(gpu.address(x) for x in on), 5, 0, F32))
     rows = structs(DENSE_ROW, row(gpu, lr=0.1))
-    error = step(api, 99, tensors, rows, np.zeros((), DENSE_OPTIONS))
+    error = step(api, 99, tensors, rows, None)
     assert error != 0 and "invalid" in text(api, error).lower()

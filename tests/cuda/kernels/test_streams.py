@@ -106,9 +106,29 @@ def sparse(gpu: Gpu) -> None:
             sf.threshold_step(w, g, v, m, lr=0.1, momentum=0.9, measure=True, **how)
 
 
+def clipped(gpu: Gpu) -> None:
+    """By both lists, in all types, with what is done anew for float64."""
+    for dtype in DTYPES.values():
+        for count in (1, 130):
+            x = [gpu.array(np.ones(9, dtype)) for _ in range(count)]
+            sf.clip_grad_norm_(x, 1.0)
+            sf.clip_grad_norm_(x, 1.0, np.inf)
+            sf.clip_grad_value_(x, 0.1)
+
+
+def staged(gpu: Gpu) -> None:
+    """All stages, by both lists, and steps that the device counts."""
+    for count in (1, 60):
+        w, g, m, e = ([gpu.array(np.ones(5, np.float32)) for _ in range(count)] for _ in range(4))
+        sf.FusedSGD(w, lr=0.1, max_norm=1.0, skip_nonfinite=True)(g)
+        sf.sgd_step(w, g, m, lr=0.1, momentum=0.9, clip_value=1.0, ema=e, ema_decay=0.5)
+
+
 # What to run, and how many launches and fills of memory that is at least: all launchers.
 WORK: dict[str, tuple[Callable[[Gpu], None], int, int]] = {
     "dense": (dense, 4, 0),
+    "clipped": (clipped, 60, 2),
+    "staged": (staged, 10, 0),
     "orders": (orders, 7, 0),
     "draws": (draws, 3, 0),
     "sent": (sent, 3, 0),
