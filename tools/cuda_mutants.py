@@ -18,7 +18,7 @@ from subprocess import CompletedProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from mutants import Mutant, dense, loading, sampling, threshold  # noqa: E402
+from mutants import Mutant, clip, dense, loading, sampling, stages, threshold  # noqa: E402
 
 from tests.cuda.sessions import INNER, session  # noqa: E402
 
@@ -26,7 +26,7 @@ from tests.cuda.sessions import INNER, session  # noqa: E402
 WORK = ROOT / "build" / "mutants" / "build"
 SOURCE = ROOT / "build" / "mutants" / "src"
 
-KERNELS = (dense, sampling, loading, threshold)  # the modules of tools/mutants/
+KERNELS = (dense, clip, stages, sampling, loading, threshold)  # the modules of tools/mutants/
 
 
 def run(*command: str | Path) -> None:

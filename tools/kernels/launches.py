@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import subgrad_fast as sf
+from kernels.launches_clip import kernels as clip_kernels
 from kernels.launches_sampling import SAMPLING
 from kernels.launches_selection import SELECTION
 from kernels.work import Kernel, Work, types_row
@@ -56,6 +57,7 @@ KERNELS = {
         dense=True,
         wide_stores=stores_the_widest,
     ),
+    **clip_kernels(dense_title),
     **SAMPLING,
     **SELECTION,
 }
