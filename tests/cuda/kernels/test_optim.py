@@ -9,12 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from subgrad_fast.optim import SGD, sgd, torchs_step  # noqa: E402
+from subgrad_fast.optim import SGD, planned_step, torchs_step  # noqa: E402
 from tests.cuda.disguise import DEVICE, DISGUISED  # noqa: E402
 from tests.cuda.twins import SHAPES, Twins  # noqa: E402
 
 if DISGUISED:
-    sgd.new_buffer = lambda like: torch.empty_like(like.detach())
+    planned_step.new_buffer = lambda like: torch.empty_like(like.detach())
 
 
 @pytest.fixture
