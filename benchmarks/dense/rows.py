@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
 
-from benchmarks.dense import clip, peers
+from benchmarks.dense import clip, odd, peers
 from benchmarks.dense.peers import CLIPPED, FORGETTING, NUMPY, TRAINING, TRIAD
 from benchmarks.dense.workloads import mixed_shapes
 from benchmarks.harness import OURS, Contender, Row, Subject, Target
@@ -219,5 +219,6 @@ def subject(threads: int) -> Subject:
         *hot_rows(),
         *large_rows(threads),
         *clip.rows(threads),
+        *odd.rows(threads),
     ]
     return Subject(rows=[row for row in rows if row.threads <= threads], reference=DEFAULT)

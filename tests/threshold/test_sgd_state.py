@@ -221,11 +221,44 @@ def test_a_step_that_raises_changes_nothing() -> None:
             train(optimizer, params, 1)
 
 
+def test_k_above_the_size_of_a_tensor_means_all_of_it() -> None:
+    def end(selector: sf.Exact) -> Any:
+        torch.manual_seed(0)
+        params = parameters((100,), (3,))
+        optimizer = ThresholdSGD(params, lr=0.1, momentum=0.9, selector=selector)
+        train(optimizer, params, 3)
+        assert optimizer.last_result is not None
+        return optimizer.last_result.kept, snapshot(params[1])
+
+    kept, small = end(sf.Exact(k=10))
+    assert kept == [10, 3]
+    assert_same(small, end(sf.Exact(density=1.0))[1])
+
+
+def test_a_model_made_double_in_mid_training_goes_on() -> None:
+    """As if its state had been double from then on."""
+    ends = []
+    for how in ("double()", "a loaded state"):
+        torch.manual_seed(0)
+        params = parameters((40,), (3, 5))
+        optimizer = ThresholdSGD(params, lr=0.1, momentum=0.9, density=0.5)
+        train(optimizer, params, 3)
+        state = copy.deepcopy(optimizer.state_dict())
+        for p in params:
+            p.grad = None
+            p.data = p.data.double()
+        if how == "a loaded state":
+            optimizer.load_state_dict(state)
+        train(optimizer, params, 3)
+        ends.append(snapshot(optimizer))
+        for p in params:
+            assert optimizer.state[p]["residual"].dtype == torch.float64
+    assert_same(*ends)
+
+
 def test_other_bad_steps() -> None:
     p = Parameter(torch.zeros(4))
     p.grad = torch.ones(4)
-    with pytest.raises(ValueError, match="k: expected at most the 4 elements"):
-        ThresholdSGD([p], lr=0.1, selector=sf.Exact(k=5)).step()
     half = Parameter(p.detach()[:2])
     half.grad = torch.ones(2)
     with pytest.raises(ValueError, match=r"params\[1\]: shares memory with params\[0\]"):

@@ -1,6 +1,5 @@
 #include "bindings/border/buffers.h"
 
-#include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -20,7 +19,6 @@ constexpr std::size_t kAlignment = 64;  // a cache line, a full register
 struct Registry {
   ForkMutex<std::mutex> mutex;
   std::unordered_map<const void*, std::weak_ptr<void>> memory;
-  std::atomic<std::uint64_t> released{0};
 };
 Registry& registry() {
   static auto* r = new Registry();  // never destroyed: tensors may outlive static objects
@@ -48,7 +46,6 @@ struct Loan {
     {
       const std::lock_guard<std::mutex> lock(r.mutex.get());
       r.memory.erase(loan->memory.get());
-      r.released.fetch_add(1, std::memory_order_release);
     }
     delete loan;
   }
@@ -98,7 +95,5 @@ std::shared_ptr<void> find_buffer(const void* data) {
   const auto it = r.memory.find(data);
   return it == r.memory.end() ? nullptr : it->second.lock();
 }
-
-std::uint64_t buffers_released() { return registry().released.load(std::memory_order_acquire); }
 
 }  // namespace subgrad

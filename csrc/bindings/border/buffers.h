@@ -1,7 +1,5 @@
-// Momentum memory of our own making. A tensor may change what lies beneath it without a trace on
-// its Python object: share_memory_() moves it (as sending it to another process does), set_() and
-// `.data = ...` replace it. Asking every momentum tensor at every step where it is would touch
-// memory the step has no other use for; memory that we made tells us when its tensor lets go of it.
+// Momentum memory of our own making, which whoever points into it can keep from being freed: a
+// tensor may let go of what lies beneath it while a kernel runs.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +16,5 @@ py::capsule new_buffer(py::handle like, bool zeros);
 // A share in the memory that begins at `data`, which keeps it from being freed; null if it is not
 // ours.
 std::shared_ptr<void> find_buffer(const void* data);
-
-// How many buffers have been let go so far. While it stays the same, each is where it was.
-std::uint64_t buffers_released();
 
 }  // namespace subgrad

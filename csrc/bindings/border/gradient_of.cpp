@@ -29,6 +29,13 @@ PyObject* tensor_type() {
 
 PyGetSetDef* gradient_getter(PyTypeObject* type) { return attribute_behind(type, "grad"); }
 
+bool stands_for_another(py::handle tensor) {
+  const py::module_ torch = py::module_::import("torch");
+  return py::bool_(tensor.attr("_is_zerotensor")()) ||
+         py::bool_(torch.attr("_is_functional_tensor")(tensor)) ||
+         py::bool_(torch.attr("_C").attr("_functorch").attr("is_functorch_wrapped_tensor")(tensor));
+}
+
 PyGetSetDef* gradient_setter(PyTypeObject* type) {
   auto* const object = reinterpret_cast<PyObject*>(type);
   if (object != parameter_type() && object != tensor_type()) return nullptr;

@@ -16,6 +16,10 @@ inline bool is_plain_tensor(PyObject* object) {
   return reinterpret_cast<PyObject*>(Py_TYPE(object)) == tensor_type();
 }
 
+// Whether a tensor of torch.Tensor itself has no memory because it stands for others: zeros that
+// are not there, or what a transform of functorch's, or torch.func.functionalize, sees.
+bool stands_for_another(py::handle tensor);
+
 // The C function behind a tensor type's `grad`, or null where the type is not plain: its gradient
 // is then asked for like any attribute.
 PyGetSetDef* gradient_getter(PyTypeObject* type);

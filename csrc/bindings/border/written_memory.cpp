@@ -32,6 +32,13 @@ void WrittenMemory::seal() {
   }
 }
 
+void WrittenMemory::reseal() {
+  for (Written& w : written_) w.range = w.array->byte_range();
+  small_.reset();
+  large_ = SortedRanges();
+  seal();
+}
+
 void WrittenMemory::index() {
   std::vector<Range> small, large;
   for (const auto& [range, array, where] : written_) {

@@ -29,6 +29,9 @@ class WrittenMemory {
   // Call once after the last add: throws Overlap if arrays share memory.
   void seal();
 
+  // After arrays have moved: takes their ranges anew, and throws as seal() does.
+  void reseal();
+
   // After seal(): pays for those who look up many ranges.
   void index();
 

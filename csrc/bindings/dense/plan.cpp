@@ -16,10 +16,10 @@ void DensePlan::add(const ArrayView& param, const Where& where, int group) {
     cuda_.require(param, where);
     if (!t.param.dense()) refuse_strides(where, param.device);
   }
-  t.one_run = t.param.dense() && t.param.aligned();
   tensors_.push_back(std::move(t));
   details_.emplace_back();
   details_.back().param_where = where;
+  tensors_.back().one_run = is_one_run(size() - 1);
 }
 
 void DensePlan::add_momentum(const ArrayView& momentum, const Where& where) {
@@ -38,7 +38,7 @@ void DensePlan::add_momentum(const ArrayView& momentum, const Where& where) {
   t.has_momentum = true;
   t.momentum = momentum.data;
   t.momentum_dtype = momentum.dtype;
-  t.one_run = t.one_run && details.momentum.aligned() && details.momentum.alike(t.param);
+  t.one_run = is_one_run(size() - 1);
 }
 
 void DensePlan::add_average(const ArrayView& average, const Where& where, bool first) {
@@ -81,6 +81,29 @@ void DensePlan::seal() {
   written_.seal();
   work_.resize(tensors_.size());
   alike_.assign(tensors_.size(), 0);
+}
+
+bool DensePlan::is_one_run(std::size_t i) const {
+  const Extents &param = tensors_[i].param, &momentum = details_[i].momentum;
+  return param.dense() && param.aligned() &&
+         (!has_momentum(i) || (momentum.aligned() && momentum.alike(param)));
+}
+
+void DensePlan::move_param(std::size_t i, char* data) {
+  tensors_[i].param.data = data;
+  tensors_[i].one_run = is_one_run(i);
+  alike_[i] = 0;
+}
+
+void DensePlan::move_momentum(std::size_t i, char* data) {
+  details_[i].momentum.data = tensors_[i].momentum = data;
+  tensors_[i].one_run = is_one_run(i);
+  alike_[i] = 0;
+}
+
+void DensePlan::reseal() {
+  written_.reseal();
+  steps_ = 0;
 }
 
 // Whether the gradient's elements lie in the order of the parameter's, which is one run of memory.
@@ -174,11 +197,10 @@ void DensePlan::prepare_alike(std::size_t i) {
   alike_[i] = 1;
 }
 
-bool DensePlan::bind_alike(std::size_t i, const char* param, const char* grad, bool use_momentum,
-                           bool first) {
+bool DensePlan::bind_alike(std::size_t i, const char* grad, bool use_momentum, bool first) {
   if (!alike_[i]) prepare_alike(i);
   DenseTensor& s = work_[i];
-  if (param != s.param || use_momentum != (s.momentum != nullptr)) return false;
+  if (use_momentum != (s.momentum != nullptr)) return false;
   SGF_PREFETCH(s.param);
   SGF_PREFETCH(grad);
   SGF_PREFETCH(s.momentum);
@@ -194,7 +216,7 @@ bool DensePlan::bind_alike(std::size_t i, const char* param, const char* grad, b
 void DensePlan::begin() {
   for (DenseTensor& s : work_) s.grad = nullptr;
   bound_ = 0;
-  if (++steps_ == 2) written_.index();  // a plan that lives
+  if (++steps_ == 3) written_.index();  // a plan that lives, and whose memory stays
   cuda_.begin();
   on_devices_.clear();
 }

@@ -36,6 +36,12 @@ class DensePlan {
   // Call once after the last add: refuses tensors that share memory.
   void seal();
 
+  // A parameter or momentum lies elsewhere now, in memory of the host, as it did: its type, shape
+  // and strides are what they were. After some of these, and before the next step, reseal().
+  void move_param(std::size_t i, char* data);
+  void move_momentum(std::size_t i, char* data);
+  void reseal();
+
   std::size_t size() const { return tensors_.size(); }
   const Extents& param(std::size_t i) const { return tensors_[i].param; }
   const Extents& momentum(std::size_t i) const { return details_[i].momentum; }
@@ -55,10 +61,8 @@ class DensePlan {
   void bind(std::size_t i, const ArrayView& grad, bool same_layout, const Where& where,
             bool use_momentum, bool first);
   // bind() for a gradient in CPU memory that has the dtype, shape and strides of its parameter,
-  // which is one run and lies at `param`. False, and nothing is bound, where bind() has to look
-  // closer.
-  bool bind_alike(std::size_t i, const char* param, const char* grad, bool use_momentum,
-                  bool first);
+  // which is one run. False, and nothing is bound, where bind() has to look closer.
+  bool bind_alike(std::size_t i, const char* grad, bool use_momentum, bool first);
   // Whether the bound gradients can be judged so: what they share lies in one place.
   bool together(const std::vector<DenseGroup>& groups, const GivenOptions& options) const;
   // Throws ValueError if they cannot.
@@ -104,6 +108,7 @@ class DensePlan {
     std::unique_ptr<const Layout> average_layout;
     CudaStepCounts* counts = nullptr;
   };
+  bool is_one_run(std::size_t i) const;
   bool lies_alike(const Tensor& tensor, const ArrayView& grad, bool same_layout) const;
   const Layout* layout_for(std::size_t i, const ArrayView& grad);
   void prepare_alike(std::size_t i);

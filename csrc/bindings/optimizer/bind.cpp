@@ -16,8 +16,8 @@ namespace {
 // pybind11's dispatch took some 3% of the step.
 PyObject* optimizer_step(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
   try {
-    if (count < 2 || count > 3 || !PyList_Check(arguments[0]) || !PyDict_Check(arguments[1])) {
-      throw py::type_error("step: expected a list (param_groups), a dict (state) and options");
+    if (count < 2 || count > 3) {
+      throw py::type_error("step: expected param_groups, state and options");
     }
     const GivenOptions* options = nullptr;
     if (count == 3 && arguments[2] != Py_None) {
@@ -26,6 +26,10 @@ PyObject* optimizer_step(PyObject* self, PyObject* const* arguments, Py_ssize_t 
     auto* const instance = reinterpret_cast<py::detail::instance*>(self);
     auto* const plan = instance->get_value_and_holder().value_ptr<OptimizerPlan>();
     if (plan == nullptr) throw py::type_error("step: __init__() was not called");
+    // Others than those that it was made for.
+    if (!PyList_Check(arguments[0]) || !PyDict_Check(arguments[1])) {
+      return plan->stale().release().ptr();
+    }
     return plan
         ->step(py::reinterpret_borrow<py::list>(arguments[0]),
                py::reinterpret_borrow<py::dict>(arguments[1]), options)
@@ -83,6 +87,7 @@ void register_optimizer(py::module_& m) {
            "state"_a, "entries"_a)
       .def("judge", &OptimizerPlan::judge, "others"_a, py::return_value_policy::copy)
       .def("finish", &OptimizerPlan::finish, "row_steps"_a, "slots"_a)
+      .def("forget", &OptimizerPlan::forget)
       .def_property_readonly("clipping", &OptimizerPlan::clipping, py::return_value_policy::copy);
   add_optimizer_step(plan);
 }

@@ -25,18 +25,28 @@ bool steppable(const py::object& param, const py::object& average, std::ptrdiff_
   return Extents(view_array(average, {"ema", index}, Memory::any)).alike(extents);
 }
 
-// Whether an element may be the imaginary part of a number: behind its real part, that is at an odd
-// multiple of its size, as long as complex memory is aligned to its numbers (torch's is).
-bool may_be_imaginary(const char* data, const DLDataType& dtype) {
-  return reinterpret_cast<std::uintptr_t>(data) % (2u * dtype.bits / 8) != 0;
-}
+py::object or_null(const py::object& object) { return object.is_none() ? py::object() : object; }
 
 }  // namespace
 
+// Lets go of the gradients of a step, however it ends, unless it is to go on.
+class OptimizerPlan::Forgetting {
+ public:
+  explicit Forgetting(OptimizerPlan& plan) : plan_(&plan) {}
+  ~Forgetting() {
+    if (plan_ != nullptr) plan_->forget();
+  }
+  Forgetting(const Forgetting&) = delete;
+  Forgetting& operator=(const Forgetting&) = delete;
+  void keep() { plan_ = nullptr; }
+
+ private:
+  OptimizerPlan* plan_;
+};
+
 OptimizerPlan::OptimizerPlan(const py::list& param_groups, const py::dict& state,
                              const py::list& entries)
-    : state_(param_groups, state),
-      released_(buffers_released()) {  // read before anything is looked at
+    : state_(param_groups, state), negation_(TensorMark::negation()) {
   for (const py::handle entry : entries) add(py::reinterpret_borrow<py::tuple>(entry));
   plan_.seal();
   grads_.resize(entries_.size());
@@ -61,19 +71,27 @@ void OptimizerPlan::add(const py::tuple& entry) {
 
   e.tensor = static_cast<int>(plan_.size());
   plan_.add(view_array(param, param_where, Memory::any), param_where, e.group);
-  momenta_.emplace_back();
-  averages_.emplace_back();
-  if (!momentum.is_none()) {
+  param_marks_.push_back(mark_of(param));
+  momenta_.push_back(or_null(momentum));
+  momentum_marks_.push_back(mark_of(momenta_.back()));
+  averages_.push_back(or_null(average));
+  average_marks_.push_back(mark_of(averages_.back()));
+  shares_.emplace_back();
+  average_shares_.emplace_back();
+  e.unmarked = !param_marks_.back();
+  if (momenta_.back()) {
     const Where where{"momentum_buffers", index};
-    plan_.add_momentum(view_array(momentum, where, Memory::any), where);
-    momenta_.back() = momentum;
-    e.foreign = !held_by_us(momentum, where);
+    const ArrayView view = view_array(momentum, where, Memory::any);
+    plan_.add_momentum(view, where);
+    shares_.back() = find_buffer(view.data);
+    e.unmarked = !momentum_marks_.back() || e.unmarked;
   }
-  if (!average.is_none()) {
+  if (averages_.back()) {
     const Where where{"ema", index};
-    plan_.add_average(view_array(average, where, Memory::any), where, first_average);
-    averages_.back() = average;
-    e.foreign = !held_by_us(average, where) || e.foreign;
+    const ArrayView view = view_array(average, where, Memory::any);
+    plan_.add_average(view, where, first_average);
+    average_shares_.back() = find_buffer(view.data);
+    e.unmarked = !average_marks_.back() || e.unmarked;
     state_.watch_averages();
   }
   if (const py::object counts = entry[7]; !counts.is_none()) {
@@ -82,15 +100,6 @@ void OptimizerPlan::add(const py::tuple& entry) {
     counts_.push_back(counts);
   }
   e.form = usual_form(e);
-  e.one_element = plan_.param(static_cast<std::size_t>(e.tensor)).size == 1;
-}
-
-// Whether memory of a state is of our making; a share in it is then taken.
-bool OptimizerPlan::held_by_us(const py::object& buffer, const Where& where) {
-  auto share = find_buffer(view_array(buffer, where, Memory::any).data);
-  if (share == nullptr) return false;
-  buffers_.push_back(std::move(share));
-  return true;
 }
 
 int OptimizerPlan::type_index(PyObject* param) {
@@ -108,44 +117,12 @@ int OptimizerPlan::type_index(PyObject* param) {
 TensorForm OptimizerPlan::usual_form(const Entry& e) const {
   const auto tensor = static_cast<std::size_t>(e.tensor);
   const DLPackExchangeAPI* api = types_[static_cast<std::size_t>(e.type)].api;
-  if (api == nullptr || e.foreign || !plan_.one_run(tensor) || plan_.param(tensor).size == 0) {
+  if (api == nullptr || e.unmarked || !plan_.one_run(tensor) || plan_.param(tensor).size == 0) {
     return {};
   }
   DLTensor t;
   if (api->dltensor_from_py_object_no_sync(e.param, &t) != 0) return PyErr_Clear(), TensorForm();
   return TensorForm(t);
-}
-
-namespace {
-
-bool lies_at(const Extents& extents, const py::object& tensor, const Where& where) {
-  if (!tensor) return true;
-  const DLPackExchangeAPI* api = exchange_api(Py_TYPE(tensor.ptr()));
-  ArrayView view;
-  if (api == nullptr) return extents.same(view_array(tensor, where, Memory::any));
-  return quick_view(api, tensor.ptr(), view, Memory::any) == Quick::ok && extents.same(view);
-}
-
-}  // namespace
-
-// Whether momentum and average lie where they did.
-bool OptimizerPlan::same_slots(const Entry& e) const {
-  const auto tensor = static_cast<std::size_t>(e.tensor);
-  return lies_at(plan_.momentum(tensor), momenta_[tensor], {"momentum_buffers"}) &&
-         lies_at(plan_.average(tensor), averages_[tensor], {"ema"});
-}
-
-// Whether all memory of ours is where it was. As long as no tensor anywhere has let go of
-// any such memory, it is.
-bool OptimizerPlan::same_buffers() {
-  const std::uint64_t released = buffers_released();
-  if (released == released_) return true;
-  for (const Entry& e : entries_) {
-    if (e.tensor < 0 || e.foreign) continue;
-    if (!same_slots(e)) return false;
-  }
-  released_ = released;
-  return true;
 }
 
 // Whether there is an average, if one is to be kept.
@@ -154,23 +131,20 @@ bool OptimizerPlan::has_average(const Entry& e) const {
          averages_[static_cast<std::size_t>(e.tensor)];
 }
 
-// The way that nearly every gradient of nearly every step takes: the parameter is where it was, and
-// the gradient is a plain tensor laid out like it. False: bind() is to look closer.
+// The way that nearly every gradient of nearly every step takes: the gradient is a plain tensor
+// laid out like its parameter. False: bind() is to look closer.
 bool OptimizerPlan::bind_usual(const Entry& e, PyObject* grad) {
   const auto group = static_cast<std::size_t>(e.group);
   if (!e.form || !state_.usual(group) || !has_average(e)) return false;
   if (!is_plain_tensor(grad)) return false;
   DLTensor t;
   const auto tell = types_[static_cast<std::size_t>(e.type)].api->dltensor_from_py_object_no_sync;
-  if (tell(e.param, &t) != 0) return PyErr_Clear(), false;
-  if (!e.form.fits(t)) return false;
-  const char* param = static_cast<char*>(t.data) + t.byte_offset;
   if (tell(grad, &t) != 0) return PyErr_Clear(), false;
   if (!e.form.fits(t)) return false;
   const char* data = static_cast<char*>(t.data) + t.byte_offset;
   if (is_freed(grad, data, t.dtype.bits / 8)) return false;
-  if (e.one_element && may_be_imaginary(data, t.dtype) && has_negation(grad)) return false;
-  return plan_.bind_alike(static_cast<std::size_t>(e.tensor), param, data,
+  if (negation_ != 0 ? TensorMark::has_key(grad, negation_) : has_negation(grad)) return false;
+  return plan_.bind_alike(static_cast<std::size_t>(e.tensor), data,
                           state_.params(group).momentum != 0.0, e.first);
 }
 
@@ -189,13 +163,14 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
   if (state_.lr_elsewhere(group, param.device)) return Bound::torch;
   const Where where{"grads", index};
   ArrayView view;
-  if (api != nullptr) {
+  if (param_marks_[tensor]) {
+    // It has been found in its place.
+  } else if (api != nullptr) {
     if (quick_view(api, e.param, view, Memory::any) != Quick::ok || !param.same(view))
       return Bound::stale;
   } else if (!param.same(view_array(e.param, {"params", index}))) {
     return Bound::stale;
   }
-  if (e.foreign && !same_slots(e)) return Bound::stale;
 
   // A gradient of a subclass may be anything; torch knows what.
   if (!is_plain_tensor(grad)) return Bound::torch;
@@ -203,21 +178,17 @@ OptimizerPlan::Bound OptimizerPlan::bind(std::size_t i, PyObject* grad) {
   bool same_layout;
   if (api != nullptr) {  // a parameter's type and torch.Tensor share their exchange table
     const Quick quick = quick_view(api, grad, view, Memory::any);
-    if (quick == Quick::no_memory) view_array(grad, where);  // raises
+    if (quick == Quick::no_memory && !stands_for_another(grad)) view_array(grad, where);  // raises
     if (quick != Quick::ok) {
       e.watch_layout = true;
       e.form = TensorForm();
       return has_strided_layout(grad) ? Bound::torch : Bound::other_layout;
     }
-    // Negated views come from the imaginary part of a conjugate, whose strides no dense parameter
-    // has, save where there is one element at most. Asking only then keeps the question off the
-    // common path.
+    if (has_negation(grad)) return Bound::torch;
     same_layout = param.same_layout(view);
-    const bool ask = !same_layout || param.size <= 1 || !plan_.one_run(tensor);
-    if (ask && has_negation(grad)) return Bound::torch;
   } else {
     if (!has_strided_layout(grad)) return Bound::other_layout;
-    if (has_negation(grad)) return Bound::torch;
+    if (has_negation(grad) || stands_for_another(grad)) return Bound::torch;
     view = view_array(grad, where);
     same_layout = param.same_layout(view);
   }
@@ -261,10 +232,14 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
                                const GivenOptions* options) {
   refuse_within(work_);
   const AtWork::Scope working(work_);
-  if (!state_.same(param_groups, state) || !same_buffers()) return stale_;
+  Forgetting forgetting(*this);
+  std::vector<OptimizerState::Replaced> replaced;
+  if (!usable_ || !state_.same(param_groups, state, replaced)) return stale_;
   state_.read();
   plan_.begin();
   take_gradients();
+  if (!in_place(replaced)) return stale_;
+  usable_ = !any_first_;
   std::vector<Remaining> remaining;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     const Entry& e = entries_[i];
@@ -272,7 +247,7 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
     PyObject* const grad = grads_[i].ptr();
     Bound bound = Bound::yes;
     if (!bind_usual(e, grad)) bound = bind(i, grad);
-    if (bound == Bound::stale) return forget(), stale_;
+    if (bound == Bound::stale) return stale_;
     if (bound != Bound::yes) {
       remaining.push_back(
           {e.group, py::reinterpret_borrow<py::object>(e.param), bound == Bound::other_layout});
@@ -284,15 +259,16 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
   // On a device gradients are judged all together, or all by torch's code.
   if (plan_.any_on_device()) {
     const bool apart = !remaining.empty() || !plan_.together(state_.groups(), given);
-    if (apart && (looks(given) || plan_.counted())) return forget(), stale_;
+    if (apart && (looks(given) || plan_.counted())) return stale_;
   }
   if (!remaining.empty() || any_first_) {
     options_.reset();
     if (options != nullptr) options_ = *options;
+    forgetting.keep();
     return py::cast(Outcome{Outcome::Kind::remaining, std::move(remaining)});
   }
   look(given, {});
-  if (clipping_.skip) return forget(), done_;
+  if (clipping_.skip) return done_;
   announce();
   run();
   return done_;
@@ -313,8 +289,9 @@ void OptimizerPlan::look(const GivenOptions& options, const std::vector<Measured
 const Found& OptimizerPlan::judge(const std::vector<Measured>& others) {
   refuse_within(work_);
   const AtWork::Scope working(work_);
+  Forgetting forgetting(*this);
   look(options_.value_or(GivenOptions()), others);
-  if (clipping_.skip) forget();
+  if (!clipping_.skip) forgetting.keep();
   return clipping_;
 }
 
@@ -322,6 +299,7 @@ void OptimizerPlan::finish(const std::vector<RowStep*>& row_steps,
                            const std::vector<NewSlot>& slots) {
   refuse_within(work_);
   const AtWork::Scope working(work_);
+  const Forgetting forgetting(*this);
   for (const RowStep* step : row_steps) step->announce();
   announce();
   for (RowStep* step : row_steps) step->run();
@@ -341,12 +319,8 @@ void OptimizerPlan::announce() const {
   }
 }
 
-void OptimizerPlan::run() {
-  plan_.run(state_.groups(), clipping_);
-  forget();
-}
+void OptimizerPlan::run() { plan_.run(state_.groups(), clipping_); }
 
-// Lets go of the gradients.
 void OptimizerPlan::forget() {
   for (py::object& grad : grads_) grad = py::object();
 }
@@ -366,6 +340,10 @@ void OptimizerPlan::clear() {
   momenta_.clear();
   averages_.clear();
   counts_.clear();
+  param_marks_.clear();
+  momentum_marks_.clear();
+  average_marks_.clear();
+  usable_ = false;
   grads_.clear();
   params_ = py::list();
 }

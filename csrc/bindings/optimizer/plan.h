@@ -1,10 +1,12 @@
 // The plan behind optim.SGD: from a torch optimizer's param_groups and state to a dense step,
-// touching every parameter and gradient object once, and no state tensor whose memory is ours
-// (buffers.h).
+// touching every parameter, momentum and gradient object once. What it believes of them it compares
+// with what they are at every step; memory that has moved mends its entry.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <tuple>
+#include <unordered_map>
 #include <vector>
 
 #include "bindings/border/turns.h"
@@ -12,6 +14,7 @@
 #include "bindings/optimizer/state.h"
 #include "bindings/optimizer/tensor_form.h"
 #include "bindings/optimizer/tensor_hints.h"
+#include "bindings/optimizer/tensor_mark.h"
 #include "bindings/rows/row_step.h"
 
 namespace subgrad {
@@ -36,15 +39,18 @@ class OptimizerPlan {
  public:
   // `entries` lists (group index, param, momentum buffer or None, first, average or None, first
   // average, covered, counts) in the order of param_groups. An entry that is not covered belongs to
-  // torch's own code. `first`: the buffer or the average holds nothing yet. `counts`: a tensor of
-  // four int32 on the parameter's device, which say that in place of `first`, or None. Raises what
-  // DensePlan raises.
+  // torch's own code. `first`: the buffer or the average holds nothing yet; a plan with such
+  // entries takes one step, and is stale from then on. `counts`: a tensor of four int32 on the
+  // parameter's device, which say that in place of `first`, or None. Raises what DensePlan raises.
   OptimizerPlan(const py::list& param_groups, const py::dict& state, const py::list& entries);
 
   // One step; an Outcome. Where entries remain, or memory that holds nothing yet is to become
   // state, the plan's own wait for judge() and finish(), so that nothing is written if something
   // else raises. Null options: as the groups alone say.
   py::object step(const py::list& param_groups, const py::dict& state, const GivenOptions* options);
+
+  // The outcome of a step that another plan is to take.
+  py::object stale() const { return stale_; }
 
   // Looks at all gradients of the step that has begun, those measured elsewhere included; what
   // becomes of the latter is in the last of the stages.
@@ -55,6 +61,9 @@ class OptimizerPlan {
   // that is written to the last slot, so that no interrupt can come in between.
   using NewSlot = std::tuple<py::object, py::str, py::object>;
   void finish(const std::vector<RowStep*>& row_steps, const std::vector<NewSlot>& slots);
+
+  // Ends a step that has begun and is not to be finished: lets go of its gradients.
+  void forget();
 
   // What the last step that looked at its gradients found.
   const Found& clipping() const { return clipping_; }
@@ -71,9 +80,8 @@ class OptimizerPlan {
     int group;
     int tensor = -1;  // in plan_, or -1: torch's
     bool first;
-    bool foreign = false;       // memory of its state is not ours: look where it is at every step
+    bool unmarked = false;      // a tensor of it has no mark: its library is asked at every step
     bool watch_layout = false;  // a gradient of this parameter was not dense before
-    bool one_element = false;
     TensorForm form;  // the parameter's, and what a gradient usually has; none: look closer
   };
   // Of a parameter's type: its exchange table and the getter of its `grad`; null: the slow way.
@@ -83,15 +91,18 @@ class OptimizerPlan {
     PyGetSetDef* grad;
     bool known_layout;  // of its tensors' Python objects
   };
+  class Forgetting;
   enum class Bound : std::uint8_t { yes, torch, other_layout, stale };
 
   void add(const py::tuple& entry);
   void take_gradients();
   int type_index(PyObject* param);
   TensorForm usual_form(const Entry& entry) const;
-  bool held_by_us(const py::object& buffer, const Where& where);
   bool same_slots(const Entry& entry) const;
-  bool same_buffers();
+  bool in_place(const std::vector<OptimizerState::Replaced>& replaced);
+  bool take_momentum(std::size_t tensor, const py::object& momentum);
+  bool mend_param(const Entry& entry);
+  const Entry* entry_of(PyObject* param);
   bool bind_usual(const Entry& entry, PyObject* grad);
   Bound bind(std::size_t i, PyObject* grad);
   bool has_average(const Entry& entry) const;
@@ -99,20 +110,23 @@ class OptimizerPlan {
   void look(const GivenOptions& options, const std::vector<Measured>& others);
   void announce() const;
   void run();
-  void forget();
 
   DensePlan plan_;
   OptimizerState state_;
   std::vector<Entry> entries_;
   std::vector<ParamType> types_;
-  std::vector<py::object> momenta_, averages_;  // by tensor of plan_; null: none
-  std::vector<py::object> counts_;              // all there are
-  std::vector<std::shared_ptr<void>> buffers_;  // shares in the memory that is ours
-  std::uint64_t released_;                      // buffers_released() when all were in place
+  std::vector<py::object> counts_;  // all there are
+  // By tensor of plan_; null, or none, where there is no such tensor.
+  std::vector<py::object> momenta_, averages_;
+  std::vector<TensorMark> param_marks_, momentum_marks_, average_marks_;
+  std::vector<std::shared_ptr<void>> shares_, average_shares_;  // in memory of ours (buffers.h)
+  std::unordered_map<PyObject*, std::size_t> entry_of_;         // made when it is first asked for
   std::vector<py::object> grads_;  // by entry, for the length of a step; null: not stepped
   py::list params_;                // of all entries
   py::object done_, stale_;        // made once, as nearly every step returns one of them
+  TensorMark::Word negation_;      // the key of gradients to be negated first; 0: not known
   bool any_first_ = false;
+  bool usable_ = true;
   std::optional<GivenOptions> options_;  // of the step that has begun
   Found clipping_;
   AtWork work_;

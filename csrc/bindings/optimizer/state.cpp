@@ -17,6 +17,8 @@ PyObject* lr_key() {
   return key;
 }
 
+bool is_none(PyObject* item) { return item == nullptr || item == Py_None; }
+
 PyObject* differentiable_key() {
   static PyObject* const key = interned("differentiable");
   return key;
@@ -65,7 +67,8 @@ bool OptimizerState::same_groups(const py::list& param_groups) const {
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     const Group& group = groups_[g];
     PyObject* dict = PyList_GET_ITEM(param_groups.ptr(), static_cast<Py_ssize_t>(g));
-    if (dict != group.dict.ptr() || dict_item(dict, params_key()) != group.params.ptr()) {
+    if (dict != group.dict.ptr() || !PyDict_Check(dict) ||
+        dict_item(dict, params_key()) != group.params.ptr()) {
       return false;
     }
     PyObject* params = group.params.ptr();
@@ -78,7 +81,7 @@ bool OptimizerState::same_groups(const py::list& param_groups) const {
   return true;
 }
 
-bool OptimizerState::same_state(const py::dict& state) {
+bool OptimizerState::same_state(const py::dict& state, std::vector<Replaced>& replaced) {
   if (static_cast<std::size_t>(PyDict_Size(state.ptr())) != slots_.size()) return false;
   for (const Slot& slot : slots_) SGF_PREFETCH(slot.dict.ptr());
   Py_ssize_t position = 0;
@@ -89,7 +92,12 @@ bool OptimizerState::same_state(const py::dict& state) {
     if (!PyDict_Check(dict)) continue;
     const std::uint64_t version = dict_version(dict);
     if (version != 0 && version == slot.version) continue;
-    if (dict_item(dict, momentum_key()) != slot.momentum.ptr()) return false;
+    PyObject* const momentum = dict_item(dict, momentum_key());
+    if (momentum != slot.momentum.ptr()) {
+      if (is_none(momentum) || is_none(slot.momentum.ptr())) return false;
+      slot.momentum = py::reinterpret_borrow<py::object>(momentum);
+      replaced.push_back({param, slot.momentum});
+    }
     if (watches_averages_ && dict_item(dict, average_key()) != slot.average.ptr()) return false;
     slot.version = version;
   }

@@ -25,10 +25,17 @@ class OptimizerState {
   // Throws KeyError for a group without "params".
   OptimizerState(const py::list& param_groups, const py::dict& state);
 
+  // A momentum buffer that stands where another one stood.
+  struct Replaced {
+    PyObject* param;
+    py::object momentum;
+  };
+
   // Whether groups, their parameters, states, momentum buffers and averages (if they are of use)
-  // are the same objects as at the beginning. No tensor is touched.
-  bool same(const py::list& param_groups, const py::dict& state) {
-    return same_groups(param_groups) && same_state(state);
+  // are the same objects as at the last call, but for momentum buffers that have others in their
+  // places: those are `replaced`. No tensor is touched.
+  bool same(const py::list& param_groups, const py::dict& state, std::vector<Replaced>& replaced) {
+    return same_groups(param_groups) && same_state(state, replaced);
   }
 
   // Reads the hyper-parameters; throws what Python raises, ValueError for an l1 that is none.
@@ -68,7 +75,7 @@ class OptimizerState {
   };
 
   bool same_groups(const py::list& param_groups) const;
-  bool same_state(const py::dict& state);
+  bool same_state(const py::dict& state, std::vector<Replaced>& replaced);
   bool lr_on_device(std::size_t group, PyObject* lr);
 
   std::vector<Group> groups_;

@@ -13,6 +13,11 @@ namespace subgrad {
 // of this one. No hint is given where it is not, as nothing may be read there.
 bool has_known_layout(PyObject* tensor);
 
+// The C++ object of a tensor whose layout is known.
+SGF_INLINE const char* behind(PyObject* tensor) {
+  return *reinterpret_cast<const char* const*>(tensor + 1);
+}
+
 class TensorHints {
  public:
   explicit TensorHints(bool known) : known_(known) {}
@@ -23,20 +28,17 @@ class TensorHints {
     if (known_) SGF_PREFETCH(tensor);
   }
   SGF_INLINE void inside(PyObject* tensor) const {
-    if (known_) lines(implementation(tensor));
+    if (known_) lines(subgrad::behind(tensor));
   }
   SGF_INLINE void behind(PyObject* tensor) const {
     if (!known_) return;
-    const auto* const members = reinterpret_cast<const char* const*>(implementation(tensor));
+    const auto* const members = reinterpret_cast<const char* const*>(subgrad::behind(tensor));
     for (int i = 2; i < 5; ++i) lines(members[i], 2);  // behind a table of functions and counts
   }
 
  private:
   static constexpr int kLine = 64;
 
-  static const char* implementation(PyObject* tensor) {
-    return *reinterpret_cast<const char* const*>(tensor + 1);
-  }
   static SGF_INLINE void lines(const char* begin, int count = 3) {
     for (int i = 0; i < count; ++i) SGF_PREFETCH(begin + i * kLine);
   }

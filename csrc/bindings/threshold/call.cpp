@@ -1,5 +1,6 @@
 #include "bindings/threshold/call.h"
 
+#include <algorithm>
 #include <limits>
 #include <string>
 
@@ -43,11 +44,7 @@ Selector Choice::for_scope(std::int64_t n, std::optional<double> last) const {
     return selector;
   }
   selector.kind = kind;
-  selector.k = density.has_value() ? k_of(*density, n) : *k;
-  if (selector.k > n) {
-    throw py::value_error("k: expected at most the " + std::to_string(n) +
-                          " elements that there are, got " + std::to_string(selector.k));
-  }
+  selector.k = density.has_value() ? k_of(*density, n) : std::min<std::int64_t>(*k, n);
   return selector;
 }
 

@@ -14,12 +14,16 @@ from subgrad_fast._core import Turns
 from subgrad_fast._core import optimizer as core
 from subgrad_fast._core.clip import Clipping, Options, judge
 from subgrad_fast._core.rows import RowStep
+from subgrad_fast.optim import explain
 from subgrad_fast.optim.averages import Averaging, new_average
+from subgrad_fast.optim.modes import is_observed
 from subgrad_fast.optim.stages import Judging, check_terms, clips, measures
 from subgrad_fast.optim.tensors import (
     has_row_gradient,
+    has_usual_slots,
     is_covered,
     is_on_device,
+    is_usual,
     new_buffer,
     slots_for,
 )
@@ -40,12 +44,17 @@ class PlannedStep(Averaging):
     _judging = Judging()
     _options: Options | None = None  # for a step that no GradScaler takes part in
     _found: Clipping | None = None  # by the last step that no plan took
+    _overlaps: bool = False  # whether the last plan that was made met shared memory
+    _explained: set[str]  # what `explain_once` has said
 
     def _last_found(self) -> Clipping | None:
         """What the last step found, if it looked at its gradients."""
         return self._found if self._plan is None else self._plan.clipping
 
-    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def _whole_step(self, closure: Callable[[], Any] | None = None) -> Any:
+        return self._step(closure, observed=is_observed())
+
+    def _step(self, closure: Callable[[], Any] | None = None, *, observed: bool = False) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -56,9 +65,9 @@ class PlannedStep(Averaging):
                 options = self._judging.options(own.get("grad_scale"), own.get("found_inf"))
             if self._schedules:
                 self._schedule_decays()
-            outcome = self._try_plan(options)
+            outcome = None if observed else self._try_plan(options)
             if outcome is None or not outcome.done:
-                self._step_further(outcome, options)
+                self._step_further(outcome, options, observed=observed)
             if self._schedules and not ((found := self._last_found()) and found.skipped()):
                 self._count_averaged()
         return loss
@@ -72,12 +81,15 @@ class PlannedStep(Averaging):
         except core.OverlapError:
             return None  # perhaps with memory that no parameter has any more: a new plan tells
 
-    def _step_further(self, outcome: core.Outcome | None, options: Options | None) -> None:
+    def _step_further(
+        self, outcome: core.Outcome | None, options: Options | None, *, observed: bool
+    ) -> None:
         """The step where the plan has not done it all."""
         if self._swapped:
             raise RuntimeError("step: the parameters hold their averages (see averaged())")
-        if not self._is_ours():
-            self._step_all_with_torch(options, by_group=True)
+        if observed or not self._is_ours():
+            self._plan = None
+            self._step_all_with_torch(options, by_group=not self._is_ours())
         elif outcome is None or outcome.stale:
             self._step_with_new_plan(options)
         elif self._plan is not None:
@@ -85,11 +97,13 @@ class PlannedStep(Averaging):
 
     def _step_with_new_plan(self, options: Options | None) -> None:
         self._plan = None
-        try:
-            plan, buffers, averages = self._make_plan(options)
-            outcome = plan.step(self.param_groups, self.state, options)
-        except core.OverlapError:
-            outcome = None  # nothing is written; where order decides the result, torch's is meant
+        outcome, self._overlaps = None, False
+        if is_usual(self):
+            try:
+                plan, buffers, averages = self._make_plan(options)
+                outcome = plan.step(self.param_groups, self.state, options)
+            except core.OverlapError:
+                self._overlaps = True  # nothing is written; where order decides, torch's is meant
         if outcome is None or outcome.stale:  # also: `params` is not a list
             self._step_all_with_torch(options, by_group=False)
         else:
@@ -105,48 +119,64 @@ class PlannedStep(Averaging):
         """Steps what the plan could not, lets it finish, and makes new memory state."""
         made_some = bool(buffers or averages)
         if not outcome.done:
-            torchs: dict[int, list[Tensor]] = defaultdict(list)
-            with_rows: dict[int, list[Tensor]] = defaultdict(list)
-            for left in outcome.remaining:
-                buffers.pop(left.param, None)
-                averages.pop(left.param, None)
-                rows = left.other_layout and has_row_gradient(
-                    left.param, slot_of(self, left.param, "momentum_buffer")
-                )
-                (with_rows if rows else torchs)[left.group].append(left.param)
-            row_steps = [
-                (index, self._row_step(index, params, buffers))
-                for index, params in with_rows.items()
-            ]
-            left_over = [(index, p) for index, params in torchs.items() for p in params]
-            asked = measures(self._judging, self.param_groups)
-            others = [
-                *measured_of(left_over, asked),
-                *chain.from_iterable(step.measured(index, asked) for index, step in row_steps),
-            ]
-            found = plan.judge(others)
-            if not found.skip:
-                stages = found.stages[len(found.stages) - len(others) :]
-                step_with_torch(self, left_over, stages[: len(left_over)])
-                rest = iter(stages[len(left_over) :])
-                for (_, step), params in zip(row_steps, with_rows.values(), strict=True):
-                    step.set_stages(list(islice(rest, len(params))))
-                # Only now, when they hold something, does new memory become state.
-                with slots_for(self, {**buffers, **averages}):
-                    slots = [
-                        (self.state.setdefault(p, {}), key, tensor)
-                        for key, new in (("momentum_buffer", buffers), ("ema", averages))
-                        for p, tensor in new.items()
-                    ]
-                    plan.finish([step for _, step in row_steps], slots)
-                for index, params in with_rows.items():
-                    average_params(self, self.param_groups[index], params)
+            try:
+                self._finish(plan, outcome.remaining, buffers, averages)
+            except BaseException:
+                plan.forget()  # else it would keep the gradients alive
+                raise
         # A plan that made some is used up: to it, each step would be the first.
         self._found = plan.clipping
         self._plan = None if made_some else plan
 
+    def _finish(
+        self,
+        plan: core.Plan,
+        remaining: list[core.Remaining],
+        buffers: dict[Tensor, Tensor],
+        averages: dict[Tensor, Tensor],
+    ) -> None:
+        torchs: dict[int, list[Tensor]] = defaultdict(list)
+        with_rows: dict[int, list[Tensor]] = defaultdict(list)
+        for left in remaining:
+            buffers.pop(left.param, None)
+            averages.pop(left.param, None)
+            rows = left.other_layout and has_row_gradient(
+                left.param, slot_of(self, left.param, "momentum_buffer")
+            )
+            (with_rows if rows else torchs)[left.group].append(left.param)
+        row_steps = [
+            (index, self._row_step(index, params, buffers)) for index, params in with_rows.items()
+        ]
+        if torchs and explain.EXPLAINS:
+            explain.explain_once(self)
+        left_over = [(index, p) for index, params in torchs.items() for p in params]
+        asked = measures(self._judging, self.param_groups)
+        others = [
+            *measured_of(left_over, asked),
+            *chain.from_iterable(step.measured(index, asked) for index, step in row_steps),
+        ]
+        found = plan.judge(others)
+        if not found.skip:
+            stages = found.stages[len(found.stages) - len(others) :]
+            step_with_torch(self, left_over, stages[: len(left_over)])
+            rest = iter(stages[len(left_over) :])
+            for (_, step), params in zip(row_steps, with_rows.values(), strict=True):
+                step.set_stages(list(islice(rest, len(params))))
+            # Only now, when they hold something, does new memory become state.
+            with slots_for(self, {**buffers, **averages}):
+                slots = [
+                    (self.state.setdefault(p, {}), key, tensor)
+                    for key, new in (("momentum_buffer", buffers), ("ema", averages))
+                    for p, tensor in new.items()
+                ]
+                plan.finish([step for _, step in row_steps], slots)
+            for index, params in with_rows.items():
+                average_params(self, self.param_groups[index], params)
+
     def _step_all_with_torch(self, options: Options | None, *, by_group: bool) -> None:
         """The step in torch's code; `by_group`: in the implementation that each group names."""
+        if explain.EXPLAINS:
+            explain.explain_once(self)
         for group in self.param_groups:
             check_terms(group)
         self._settle()
@@ -194,7 +224,9 @@ class PlannedStep(Averaging):
                     slot_of(self, param, "momentum_buffer"),
                     slot_of(self, param, "ema"),
                 )
-                covered = is_covered(param, buffer, average if averages_kept else None)
+                covered = has_usual_slots(self, param) and is_covered(
+                    param, buffer, average if averages_kept else None
+                )
                 steps = covered and param.grad is not None
                 first = steps and buffer is None and group["momentum"] != 0
                 if first:

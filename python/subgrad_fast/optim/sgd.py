@@ -18,14 +18,14 @@ from subgrad_fast._core import Turns
 from subgrad_fast._core import optimizer as core
 from subgrad_fast.dense import NormScope
 from subgrad_fast.optim.averages import Schedule, restore_averages
+from subgrad_fast.optim.explain import reasons
+from subgrad_fast.optim.modes import is_observed
 from subgrad_fast.optim.planned_step import PlannedStep
 from subgrad_fast.optim.stages import GROUP_TERMS, Judging, check_terms, check_types
 from subgrad_fast.optim.tensors import (
     Group,
     check_buffers,
     has_kernels,
-    is_dense,
-    new_buffer,
     zero_with_torch,
 )
 
@@ -57,9 +57,10 @@ class SGD(PlannedStep, torch.optim.SGD):
     bits are those of the CPU's kernels.
 
     What the kernels do not cover (other sparse gradients, complex numbers, other devices, CUDA
-    tensors that are not dense or whose gradients have other strides, tensor subclasses, tensors
-    that share memory, a learning rate that wants a gradient) is stepped by torch's own code, tensor
-    by tensor, in the same call.
+    tensors that are not dense or whose gradients have other strides, tensor subclasses with
+    operations of their own, tensors that share memory, a learning rate that wants a gradient) is
+    stepped by torch's own code, tensor by tensor, in the same call; under a dispatch or function
+    mode and within functorch's transforms everything is. `explain` says what and why.
 
     Args:
         params, lr, momentum, dampening, weight_decay, nesterov, maximize, differentiable: as in
@@ -106,7 +107,7 @@ class SGD(PlannedStep, torch.optim.SGD):
         measure_norm: bool = False,
         ema_decay: float | Schedule | None = None,
     ) -> None:
-        self._turns = Turns()
+        self._turns, self._explained = Turns(), set()
         self._schedules, self._averaged_buffers, self._counts = {}, {}, {}
         self._judging = Judging.of(max_norm_scope, skip_nonfinite, measure_norm)
         self._options = self._judging.options()
@@ -188,8 +189,9 @@ class SGD(PlannedStep, torch.optim.SGD):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes over a state (unpickled, copied, loaded); its buffers move to memory of ours."""
+        """Takes over a state (unpickled, copied, loaded), its tensors as they are."""
         self.__dict__.setdefault("_turns", Turns())
+        self.__dict__.setdefault("_explained", set())
         before = self.__dict__.get("param_groups", [])
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._plan = None
@@ -205,15 +207,7 @@ class SGD(PlannedStep, torch.optim.SGD):
             buffer = slots.get("momentum_buffer") if isinstance(slots, dict) else None
             # torch's for sparse gradients
             if isinstance(buffer, Tensor) and buffer.layout is torch.sparse_coo and self._is_ours():
-                buffer = slots["momentum_buffer"] = buffer.to_dense()
-            if not isinstance(buffer, Tensor) or buffer.requires_grad:
-                continue
-            if is_dense(buffer) and buffer.device.type == "cpu":
-                slots["momentum_buffer"] = new_buffer(buffer).copy_(buffer)
-        for slots in self.state.values():
-            average = slots.get("ema") if isinstance(slots, dict) else None
-            if isinstance(average, Tensor) and is_dense(average) and average.device.type == "cpu":
-                slots["ema"] = new_buffer(average).copy_(average)
+                slots["momentum_buffer"] = buffer.to_dense()
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's; with averages of a model's buffers, if `ema_buffers` has made any."""
@@ -271,6 +265,7 @@ class SGD(PlannedStep, torch.optim.SGD):
             or _global_optimizer_pre_hooks
             or _global_optimizer_post_hooks
             or _profiler_enabled()
+            or is_observed()
         ):
             return _hooked_step(self) if closure is None else _hooked_step(self, closure)
         if torch.compiler.is_dynamo_compiling():
@@ -279,24 +274,34 @@ class SGD(PlannedStep, torch.optim.SGD):
 
     step.hooked = True  # type: ignore[attr-defined]
 
+    def explain(self) -> list[str]:
+        """Says which tensors torch's own code steps, and why: a sentence for each reason.
+
+        It looks at parameters, gradients and state as they are, so call it before a step. An empty
+        list: the kernels step everything. With ``SUBGRAD_FAST_EXPLAIN=1`` in the environment a step
+        that leaves something to torch says so by itself, each reason once, in a warning.
+        """
+        return reasons(self)
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients, as ``torch.optim.Optimizer.zero_grad`` does.
 
         Args:
             set_to_none: True lets go of them, ``grad`` is None. False makes them zeros in place.
         """
-        if set_to_none and not _profiler_enabled():
+        observed = _profiler_enabled() or is_observed()
+        if set_to_none and not observed:
             core.forget_gradients(self.param_groups, self._turns)
             return
         with self._turns:
-            if _profiler_enabled():
+            if observed:
                 super().zero_grad(set_to_none)  # leaves a record
             else:
                 zero_with_torch(self, core.zero_gradients(self.param_groups))
 
 
-_hooked_step = Optimizer.profile_hook_step(SGD._step)
+_hooked_step = Optimizer.profile_hook_step(SGD._whole_step)
 # Asked for only within a function that is compiled: it would cost every step a tenth of its time.
 _uncompiled_step = torch.compiler.disable(  # type: ignore[no-untyped-call]
-    SGD._step, reason="subgrad_fast.optim.SGD steps by kernels that dynamo cannot see into"
+    SGD._whole_step, reason="subgrad_fast.optim.SGD steps by kernels that dynamo cannot see into"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,8 @@ _TELLS_STREAM = hasattr(Tensor, "__dlpack_c_exchange_api__")
 
 Group = dict[str, Any]
 
+EXPANDED = "expanded: its elements share memory"
+
 
 def has_kernels(device: torch.device) -> bool:
     """Whether ours can run there."""
@@ -34,14 +37,71 @@ def is_on_device(tensor: Tensor) -> bool:
     return tensor.device.type != "cpu"
 
 
-def is_dense(tensor: Tensor) -> bool:
+@functools.cache
+def is_plain(kind: type) -> bool:
+    """Whether torch's operations do to tensors of this class what they do to plain ones.
+
+    So it is for ``torch.nn.Parameter`` and all that is made of it without a ``__torch_function__``
+    or ``__torch_dispatch__`` of its own.
+    """
+    return kind is Tensor or (
+        issubclass(kind, Parameter)
+        and kind.__torch_function__ is Parameter.__torch_function__
+        and kind.__torch_dispatch__ is Parameter.__torch_dispatch__
+    )
+
+
+def is_usual(optimizer: Optimizer) -> bool:
+    """Whether groups and state are kept in lists and dicts, as torch itself keeps them."""
+    kept: Any = optimizer
     return (
-        type(tensor) in (Tensor, Parameter)
-        and tensor.layout is torch.strided
-        and has_kernels(tensor.device)
-        and tensor.dtype in _DTYPES
-        and not tensor.is_neg()
-        and 0 not in tensor.stride()  # expanded
+        isinstance(kept.param_groups, list)
+        and isinstance(kept.state, dict)
+        and all(map(_is_dict, kept.param_groups))
+    )
+
+
+def has_usual_slots(optimizer: Optimizer, param: Tensor) -> bool:
+    """Whether what the state has for a parameter is a dict, if it has anything."""
+    return param not in optimizer.state or _is_dict(optimizer.state[param])
+
+
+def _is_dict(slots: object) -> bool:
+    kind = type(slots)
+    return issubclass(kind, dict) and (
+        kind.__getitem__ is dict.__getitem__ and kind.get is dict.get
+    )
+
+
+def why_not_dense(tensor: Tensor) -> str | None:
+    """What a tensor is that the kernels do not cover; None for one that they do."""
+    if not is_plain(type(tensor)):
+        return f"of the class {type(tensor).__name__}, whose own code torch calls"
+    if tensor.layout is not torch.strided:
+        return f"of layout {tensor.layout}"
+    if not has_kernels(tensor.device):
+        return f"on {tensor.device}, for which there are no kernels"
+    if tensor.dtype not in _DTYPES:
+        return f"of dtype {tensor.dtype}"
+    if tensor.is_neg():
+        return "a negated view"
+    if 0 in tensor.stride():
+        return EXPANDED
+    if _stands_for_another(tensor):
+        return "without memory of its own"
+    return None
+
+
+def is_dense(tensor: Tensor) -> bool:
+    return why_not_dense(tensor) is None
+
+
+def _stands_for_another(tensor: Tensor) -> bool:
+    """Whether a plain tensor has no memory: zeros that are not there, or what a transform sees."""
+    return (
+        tensor._is_zerotensor()
+        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        or torch._is_functional_tensor(tensor)
     )
 
 
@@ -85,25 +145,32 @@ def average_dtype(param: Tensor) -> torch.dtype:
     return torch.float32 if narrow else param.dtype
 
 
-def is_covered(param: Tensor, buffer: Tensor | None, average: Tensor | None = None) -> bool:
-    """Whether the kernels can step `param`, with torch's bits where those are promised."""
-    if not is_dense(param):
-        return False
-    if average is not None and not (
-        is_dense(average)
-        and average.device == param.device
-        and average.dtype == average_dtype(param)
-    ):
-        return False
+def why_not_covered(
+    param: Tensor, buffer: Tensor | None, average: Tensor | None = None
+) -> str | None:
+    """Why the kernels cannot step `param`, with torch's bits where those are promised."""
+    if why := why_not_dense(param):
+        return f"the parameter is {why}"
+    if average is not None:
+        if why := why_not_dense(average):
+            return f"the average is {why}"
+        if average.device != param.device or average.dtype != average_dtype(param):
+            return f"the average is of dtype {average.dtype} on {average.device}"
     if buffer is None:
-        return True
+        return None
+    if why := why_not_dense(buffer):
+        return f"the momentum buffer is {why}"
     # torch rounds in between where a float64 parameter has a float32 buffer (after model.double()).
     wide = param.dtype in (torch.float32, torch.float64)
-    return (
-        is_dense(buffer)
-        and buffer.device == param.device
-        and (buffer.dtype == param.dtype or (buffer.dtype == torch.float32 and not wide))
-    )
+    fits = buffer.dtype == param.dtype or (buffer.dtype == torch.float32 and not wide)
+    if buffer.device != param.device or not fits:
+        return f"the momentum buffer is of dtype {buffer.dtype} on {buffer.device}"
+    return None
+
+
+def is_covered(param: Tensor, buffer: Tensor | None, average: Tensor | None = None) -> bool:
+    """Whether the kernels can step `param`."""
+    return why_not_covered(param, buffer, average) is None
 
 
 def has_row_gradient(param: Tensor, buffer: Tensor | None) -> bool:

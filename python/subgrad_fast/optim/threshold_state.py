@@ -83,6 +83,13 @@ class GroupStep:
             return None, [False] * len(self.params)
         buffers: list[Any] = [state.get(name) for state in self.states]
         new = [buffer is None for buffer in buffers]
+        for i, (buffer, param) in enumerate(zip(buffers, self.params, strict=True)):
+            wanted_dtype = state_dtype(param)
+            other = isinstance(buffer, Tensor) and buffer.dtype != wanted_dtype
+            if other and buffer.dtype in (torch.float32, torch.float64):
+                # The parameter's dtype has changed, as by model.double().
+                buffers[i] = buffer.to(wanted_dtype)
+                self.new.append((param, name, buffers[i]))
         for i in itertools.compress(range(len(new)), new):
             param = self.params[i]
             buffers[i] = torch.empty_like(param.detach(), dtype=state_dtype(param))

@@ -48,13 +48,14 @@ def step_with_torch(
         optimizer: whose groups and state they belong to.
         params: what is stepped.
         stages: of their gradients; none for gradients as they are.
-        by_group: in the implementation that each group names, else in torch's default loop.
+        by_group: in the implementation that each group names, else in torch's default: a loop on
+            the CPU, ``foreach`` on CUDA devices.
     """
     for index, group in enumerate(optimizer.param_groups):
         mine = [i for i, (number, _) in enumerate(params) if number == index]
         if mine:
             grads = [staged(_grad(params[i][1]), stages[i] if stages else None) for i in mine]
-            how = (group["foreach"], group["fused"]) if by_group else (False, False)
+            how = (group["foreach"], group["fused"]) if by_group else (None, None)
             _step_group(optimizer, group, [params[i][1] for i in mine], grads, *how)
 
 

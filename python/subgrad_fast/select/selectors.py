@@ -44,7 +44,8 @@ class Absolute:
 class Exact:
     """Keeps exactly the k largest magnitudes, the first ones of those that tie; NaN is largest.
 
-    `density` means ``max(1, floor(density * n + 0.5))`` of n elements. Two passes over memory: the
+    `density` means ``max(1, floor(density * n + 0.5))`` of n elements, and of fewer than k elements
+    all are kept. Two passes over memory: the
     residuals of all tensors must be complete before the k-th largest is known.
     """
 
