@@ -355,7 +355,8 @@ def test_bad_arguments_are_named_where_torch_raises_too() -> None:
 
 
 def test_infinity_by_its_name_as_in_torch() -> None:
-    ours, theirs = params("float32"), params("float32")
+    # torch knows no largest element of none.
+    ours, theirs = ([p for p in params("float32") if p.numel() > 0] for _ in range(2))
     got = optim.clip_grad_norm_(ours, 0.5, "inf")
     assert torch.equal(got, torch.nn.utils.clip_grad_norm_(theirs, 0.5, "inf"))
     assert same(grads(ours), grads(theirs))

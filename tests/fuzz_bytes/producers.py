@@ -121,7 +121,8 @@ def producers(data: bytes) -> None:
         loans.append(loan)
         alive.append(more)
     true = all(told)
-    writable = loans[0].name == NAMES[1] and not loans[0].struct.flags & 1
+    # The protocol before DLPack 1.0 cannot say that memory is read-only.
+    writable = not (loans[0].name == NAMES[1] and loans[0].struct.flags & 1)
     if source.flag():  # one of the two is an array
         which = source.below(2)
         given[which] = arrays[which]

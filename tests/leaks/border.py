@@ -36,9 +36,16 @@ class OldProducer(Producer):
 @family
 def dlpack_producers() -> Call:
     w, g = vectors(2)
-    old = refused(ValueError)(lambda: sf.sgd_step(OldProducer(w), g, lr=0.1))  # not to be written
+    locked = vectors(1)[0]
+    locked.flags.writeable = False
+    fixed = refused(ValueError)(lambda: sf.sgd_step(locked, g, lr=0.1))
     integers = refused(TypeError)(lambda: sf.sgd_step(Producer(np.arange(3)), g[:3], lr=0.1))
-    return lambda: (sf.sgd_step(Producer(w), OldProducer(g), lr=0.1), old(), integers())
+    return lambda: (
+        sf.sgd_step(Producer(w), OldProducer(g), lr=0.1),
+        sf.sgd_step(OldProducer(w), g, lr=0.1),
+        fixed(),
+        integers(),
+    )
 
 
 @family

@@ -286,7 +286,9 @@ class Life:
         usual = isinstance(optimizer.param_groups, list) and all(
             isinstance(slots, dict) for slots in optimizer.state.values()
         )
-        if any(type(p) is Tagged for p in self.params) or not usual:
+        slots = optimizer.state.values() if usual else []
+        kept = (value for named in slots for value in named.values())
+        if any(type(tensor) is Tagged for tensor in (*self.params, *kept)) or not usual:
             return  # torch itself neither copies nor loads these
         if kind == "save":
             self.saved = (len(self.params), copy.deepcopy(self.optimizer.state_dict()))

@@ -57,7 +57,10 @@ def files_with(term: str, root: Path) -> set[str]:
 CLIP_PLACES = {
     "csrc/bindings/clip/bind.cpp",
     "csrc/cpu/clip/stages.cpp",
+    "csrc/cuda/clip.cu",
+    "csrc/cuda/launchers.inl",
     "csrc/rules/clip.h",
+    "csrc/rules/norm.h",
     "python/subgrad_fast/_core/clip.pyi",
     "python/subgrad_fast/clip.py",
     "python/subgrad_fast/optim/clipping.py",
@@ -73,6 +76,7 @@ OWN_PLACES = {
     "dampening": {"csrc/bindings/dense/sgd_params.cpp"},
     "maximize": {"python/subgrad_fast/distributed/state.py"},  # a step up the gradient: a sum
     "l1": {
+        "python/subgrad_fast/optim/stages.py",  # its type, of a group that torch made
         "csrc/bindings/testing/tables.cpp",  # the name of a proximal operator
         "python/subgrad_fast/optim/tensors.py",  # what torch has stepped is shrunk afterwards
     },
@@ -83,8 +87,12 @@ OWN_PLACES = {
         "csrc/bindings/dense/plan.cpp",
         "csrc/bindings/dense/sgd_params.cpp",  # it is at most 1
         "csrc/bindings/optimizer/plan.cpp",
+        "csrc/cuda/dense.cu",
+        "csrc/cuda/dense_staged.cu",
+        "csrc/cuda/dense_step.cuh",
         "csrc/cpu/dense/staged.cpp",  # what the rule of the average is made from
         "python/subgrad_fast/optim/averages.py",  # a function that gives it
+        "python/subgrad_fast/optim/explain.py",
         "python/subgrad_fast/optim/planned_step.py",  # whether averages are needed, and made
         "python/subgrad_fast/optim/stages.py",
     },

@@ -45,7 +45,7 @@ ROW = np.ones(3, np.float32)
         ({"params": {0: np.broadcast_to(ROW, (2, 3)).view()}}, ValueError, r"params\[0\]: "),
         ({"grads": [np.ones((2, 3), np.float32)]}, ValueError, "grads: expected 2 arrays like"),
         ({"grads": {0: np.ones((3, 2), np.float32)}}, ValueError, r"grads\[0\]: expected shape"),
-        ({"grads": {0: np.ones((2, 3))}}, TypeError, r"grads\[0\]: expected float32 like params"),
+        ({"grads": {0: np.ones((2, 3), int)}}, TypeError, r"grads\[0\]: expected float32"),
         ({"residuals": [READ_ONLY]}, ValueError, "residuals: expected 2 arrays like params, got 1"),
         ({"residuals": {1: READ_ONLY}}, ValueError, r"residuals\[1\]: is read-only"),
         ({"residuals": {1: np.ones(5)}}, ValueError, r"residuals\[1\]: expected shape \(4,\) like"),

@@ -84,7 +84,11 @@ std::optional<TorchGradients> TorchGradients::of_parameters(const py::list& para
   for (std::size_t i = 0; i < params.size(); ++i) {
     const py::object param = params[i];
     PyObject* const grad = gradient_of(param.ptr());
-    if (grad == nullptr) throw py::error_already_set();
+    if (grad == nullptr) {
+      if (exchange_api(Py_TYPE(param.ptr())) != nullptr) throw py::error_already_set();
+      PyErr_Clear();  // no tensor: who says so asks in words of its own
+      return std::nullopt;
+    }
     auto owned = py::reinterpret_steal<py::object>(grad);
     if (!owned.is_none() && !found.take(std::move(owned))) return std::nullopt;
   }

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from subgrad_fast.optim.modes import is_observed
-from subgrad_fast.optim.stages import clips
 from subgrad_fast.optim.tensors import (
     EXPANDED,
     Group,
@@ -46,8 +45,7 @@ def _why_all(optimizer: PlannedStep) -> str | None:
 def _why_group(group: Group) -> str | None:
     if group.get("differentiable"):
         return "differentiable=True"
-    for name in ("lr", "weight_decay", "momentum", "dampening"):
-        value = group.get(name)
+    for name, value in group.items():
         if isinstance(value, Tensor) and value.requires_grad:
             return f"{name} is a tensor that requires a gradient"
     return None
@@ -71,12 +69,10 @@ def _why_gradient(param: Tensor, buffer: Tensor | None) -> str | None:
     return None
 
 
-def _why(optimizer: PlannedStep, group: Group, param: Tensor, *, stages: bool) -> str | None:
+def _why(optimizer: PlannedStep, group: Group, param: Tensor) -> str | None:
     """Why torch steps one parameter, if it does."""
     if not has_usual_slots(optimizer, param):
         return "what the state has for it is no dict"
-    if stages and param.device.type != "cpu":
-        return "on devices gradients are not clipped and weights not averaged by the kernels"
     buffer = slot_of(optimizer, param, "momentum_buffer")
     average = slot_of(optimizer, param, "ema") if group.get("ema_decay") is not None else None
     return why_not_covered(param, buffer, average) or _why_gradient(param, buffer)
@@ -87,11 +83,9 @@ def reasons(optimizer: PlannedStep) -> list[str]:
     if why := _why_all(optimizer):
         return [f"all parameters are stepped by torch: {why}"]
     found: dict[str, list[str]] = defaultdict(list)
-    stages = optimizer._judging.options() is not None or clips(optimizer.param_groups)
     for index, group in enumerate(optimizer.param_groups):
-        averages = group.get("ema_decay") is not None
         for place, param in enumerate(group["params"]):
-            why = _why_group(group) or _why(optimizer, group, param, stages=stages or averages)
+            why = _why_group(group) or _why(optimizer, group, param)
             if why is not None:
                 found[why].append(f"param_groups[{index}]['params'][{place}]")
     if optimizer._overlaps:

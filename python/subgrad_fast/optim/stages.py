@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -59,18 +60,21 @@ class Judging(NamedTuple):
 _PLAIN = Judging()
 
 
-_NUMBERS = ("lr", "momentum", "dampening", "weight_decay")
-_FLAGS = ("nesterov", "maximize", "differentiable")
+# torch's own terms, and those among them that are True or False.
+_TORCHS = [
+    name for name in inspect.signature(torch.optim.SGD).parameters if name in _core.SGD_TERMS
+]
+_FLAGS = [name for name in _TORCHS if isinstance(getattr(_core.SgdParams(0.0), name), bool)]
 _CHOICES = ("foreach", "fused")  # None: as torch sees fit
 
 
 def check_types(terms: Mapping[str, Any]) -> None:
     """Raises TypeError, by its name, for a term of torch's that is neither a number nor a flag
     where it should be one. (What range it is of, and tensors, torch looks at.)"""
-    for name in _NUMBERS:
-        if name in terms and not isinstance(terms[name], Tensor):
+    for name in _TORCHS:
+        if name in terms and name not in _FLAGS and not isinstance(terms[name], Tensor):
             number(name, terms[name])
-    for name in (*_FLAGS, *_CHOICES):
+    for name in (*_FLAGS, "differentiable", *_CHOICES):
         if name in terms and not (name in _CHOICES and terms[name] is None):
             flag(name, terms[name])
 

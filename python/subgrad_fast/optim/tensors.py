@@ -41,13 +41,14 @@ def is_on_device(tensor: Tensor) -> bool:
 def is_plain(kind: type) -> bool:
     """Whether torch's operations do to tensors of this class what they do to plain ones.
 
-    So it is for ``torch.nn.Parameter`` and all that is made of it without a ``__torch_function__``
-    or ``__torch_dispatch__`` of its own.
+    So it is for ``torch.nn.Parameter`` and all that is made of it without a ``__torch_function__``,
+    ``__torch_dispatch__`` or ``grad`` of its own.
     """
     return kind is Tensor or (
         issubclass(kind, Parameter)
         and kind.__torch_function__ is Parameter.__torch_function__
         and kind.__torch_dispatch__ is Parameter.__torch_dispatch__
+        and kind.grad is Parameter.grad
     )
 
 
