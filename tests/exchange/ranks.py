@@ -1,16 +1,18 @@
-"""Processes of one gloo group on loopback, which run the jobs of jobs.py on demand.
+"""Processes of one gloo group on loopback, which run the jobs of a module on demand.
 
 Starting them takes seconds, so they stay for all tests of a module.
 """
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import sys
 import time
 import traceback
 import warnings
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,15 +26,14 @@ class JobError(Exception):
     """What went wrong in a process, and which."""
 
 
-def serve(rank: int, size: int, store: str, connection: Connection) -> None:
+def serve(rank: int, size: int, store: str, connection: Connection, jobs: str) -> None:
     """The life of a process: joins the group, then answers jobs until it is told None."""
     if sys.platform == "linux":
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     import torch
     import torch.distributed as dist
 
-    from tests.exchange import jobs
-
+    module = importlib.import_module(jobs)
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -48,7 +49,7 @@ def serve(rank: int, size: int, store: str, connection: Connection) -> None:
     while (order := connection.recv()) is not None:
         job, world, arguments = order
         try:
-            result = getattr(jobs, job)(groups[world], rank, **arguments)
+            result = getattr(module, job)(groups[world], rank, **arguments)
             connection.send(("done", result))
         except Exception:
             connection.send(("failed", traceback.format_exc()))
@@ -56,10 +57,12 @@ def serve(rank: int, size: int, store: str, connection: Connection) -> None:
 
 
 class Ranks:
-    """`size` processes. After a failure the next job gets new ones."""
+    """`size` processes, whose jobs are functions of the module named so. After a failure the next
+    job gets new ones."""
 
-    def __init__(self, size: int, folder: Path) -> None:
+    def __init__(self, size: int, folder: Path, jobs: str = "tests.exchange.jobs") -> None:
         self.size = size
+        self.jobs = jobs
         self.folder = folder
         self.starts = 0
         self.members: list[tuple[Any, Connection]] = []
@@ -75,7 +78,7 @@ class Ranks:
         for rank in range(self.size):
             here, there = context.Pipe()
             process = context.Process(
-                target=serve, args=(rank, self.size, store, there), daemon=True
+                target=serve, args=(rank, self.size, store, there, self.jobs), daemon=True
             )
             process.start()
             there.close()
@@ -130,3 +133,22 @@ class Ranks:
                 process.join()
             connection.close()
         self.members = []
+
+
+Run = Callable[..., list[Any]]
+
+
+def running(folder: Path, jobs: str) -> Iterator[Run]:
+    """``run(job, world, ...)`` for a fixture: in groups of just so many processes, each of which
+    stays until the end."""
+    groups: dict[int, Ranks] = {}
+
+    def run(job: str, world: int, **arguments: Any) -> list[Any]:
+        if world not in groups:
+            (own := folder / str(world)).mkdir()
+            groups[world] = Ranks(world, own, jobs)
+        return groups[world].run(job, world, **arguments)
+
+    yield run
+    for group in groups.values():
+        group.stop()

@@ -83,6 +83,29 @@ def test_another_coefficient_has_other_bits() -> None:
     assert not torch.equal(ours[-1], theirs[-1])
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_type_of_a_norm(empty: bool) -> None:
+    """It is float64 with a float64 gradient, even one without elements, and not with a parameter of
+    that type that has no gradient."""
+    types = [torch.float64, torch.float32] if empty else [torch.float32, torch.float64]
+    others_differ = False
+    for seed in range(20):
+        torch.manual_seed(seed)
+        param = Parameter(torch.randn(33))
+        other = Parameter(torch.zeros(0 if empty else 3, dtype=torch.float64))
+        param.grad = torch.randn(33)
+        if empty:
+            other.grad = torch.zeros(0, dtype=torch.float64)
+        start = param.detach().clone()
+        optimizer = SGD([param, other], lr=1.0, max_norm=0.5)
+        optimizer.step()
+        norm = optimizer.grad_norm.item()
+        of_type = [start - param.grad * coefficient(norm, 0.5, dtype) for dtype in types]
+        assert_same(param.detach(), of_type[0])
+        others_differ = others_differ or not torch.equal(*of_type)
+    assert others_differ
+
+
 @pytest.mark.parametrize("scope", ["global", "group", "tensor"])
 def test_scopes(scope: str) -> None:
     ours, theirs = twins()

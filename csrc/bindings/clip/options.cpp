@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bindings/border/new_arrays.h"
+#include "bindings/clip/squares.h"
 #include "bindings/dense/sgd_params.h"
 
 namespace subgrad {
@@ -113,7 +114,16 @@ void register_clip_options(py::module_& m) {
   py::class_<Measured>(m, "Measured")
       .def(py::init(
                [](int group, double sum, bool wide) { return Measured{group, {sum, 0}, wide}; }),
-           "group"_a, "squares"_a, "wide"_a);
+           "group"_a, "squares"_a, "wide"_a)
+      .def_readonly("group", &Measured::group)
+      .def_property_readonly("squares", [](const Measured& x) { return x.sum.value; })
+      .def_readonly("wide", &Measured::wide)
+      .def_static(
+          "together",
+          [](int group, const py::object& squares, bool wide) {
+            return Measured{group, read_squares(squares, 1).front(), wide};
+          },
+          "group"_a, "squares"_a, "wide"_a);
   py::class_<GradientStage>(m, "Stage")
       .def_readonly("scale", &GradientStage::scale)
       .def_readonly("limit", &GradientStage::limit)

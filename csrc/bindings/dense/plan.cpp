@@ -157,7 +157,10 @@ void DensePlan::bind(std::size_t i, const ArrayView& grad, bool same_layout,
   }
   require_device_of(t.param, details_[i].param_where, grad, grad_where);
   if (!same_layout) require_shape_of(t.param, details_[i].param_where, grad, grad_where);
-  if (t.param.size == 0 && details_[i].counts == nullptr) return;  // a step is counted all the same
+  if (t.param.size == 0 && details_[i].counts == nullptr) {  // a step is counted all the same
+    if (!on_device(i)) empty_.emplace_back(i, grad.dtype);
+    return;
+  }
 
   const bool alike = lies_alike(t, grad, same_layout);
   if (written_.meets(byte_range(grad))) written_.refuse(grad, grad_where, t.param);
@@ -215,6 +218,7 @@ bool DensePlan::bind_alike(std::size_t i, const char* grad, bool use_momentum, b
 
 void DensePlan::begin() {
   for (DenseTensor& s : work_) s.grad = nullptr;
+  empty_.clear();
   bound_ = 0;
   if (++steps_ == 3) written_.index();  // a plan that lives, and whose memory stays
   cuda_.begin();
@@ -228,70 +232,6 @@ void DensePlan::bind_averages(const std::vector<DenseGroup>& groups) {
     const bool kept = params.ema_decay != kAbsent && averages_[i].data != nullptr;
     work_[i].average = kept ? &averages_[i] : nullptr;
   }
-}
-
-bool DensePlan::together(const std::vector<DenseGroup>& groups, const GivenOptions& options) const {
-  const std::vector<Place> places = cuda_.places();
-  const bool shares = measures(groups, options) || options.on_device() || options.may_skip();
-  if (places.empty() || !shares) return true;
-  if (places.size() > 1 || bound_ > 0) return false;
-  for (const DeviceNumber* number : {&options.scale_there, &options.found_there}) {
-    if (*number && number->device != places[0].device) return false;
-  }
-  return true;
-}
-
-void DensePlan::require_together(const std::vector<DenseGroup>& groups,
-                                 const GivenOptions& options) const {
-  if (together(groups, options)) return;
-  std::string where = bound_ > 0 ? "cpu" : "";
-  for (const Place& place : cuda_.places()) {
-    where += (where.empty() ? "" : " and ") + device_text(place.device);
-  }
-  throw py::value_error(
-      "grads: a norm, or a step that they may stop, needs all of them and what it is judged by in "
-      "one place; they are on " +
-      where);
-}
-
-std::optional<Place> DensePlan::one_device() const {
-  const std::vector<Place> places = cuda_.places();
-  return places.size() == 1 && bound_ == 0 ? std::optional(places[0]) : std::nullopt;
-}
-
-void DensePlan::judge_devices(const std::vector<DenseGroup>& groups, const GivenOptions& options,
-                              Found& found) {
-  CudaClip clip;
-  clip.grad_scale = options.grad_scale;
-  clip.grad_scale_on_device = options.scale_there.data;
-  clip.found_inf = options.found_there.data;
-  clip.skip_nonfinite = options.skip_nonfinite;
-  found.looked = true;
-  found.skip = options.found_inf;
-  found.given = options;
-  found.norm_there = cuda_.judge(groups, clip, options.scope, measures(groups, options));
-}
-
-Found DensePlan::measure(const std::vector<DenseGroup>& groups, const GivenOptions& options,
-                         const std::vector<Measured>& others) {
-  require_together(groups, options);
-  Found found;
-  if (!on_devices_.empty()) judge_devices(groups, options, found);
-  if (!on_devices_.empty() && bound_ == 0) return found;
-  const ClipOptions here = options.read();
-  gradients_.clear();
-  group_of_.clear();
-  for (const DenseTensor& s : work_) {
-    // A tensor that takes no part has no say in the type of the norm.
-    const bool taken = s.grad != nullptr;
-    const DType dtype = taken ? kDenseTypes[s.types].grad : DType::f32;
-    gradients_.push_back({const_cast<void*>(s.grad), dtype, taken ? s.n : 0, s.layout});
-    group_of_.push_back(s.group);
-  }
-  Clipping& clipping = found;
-  without_gil(bound_, kStepElements,
-              [&] { clipping = clipping_of(gradients_, group_of_, groups, here, others); });
-  return found;
 }
 
 void DensePlan::run(const std::vector<DenseGroup>& groups, const Clipping& clipping) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bindings/border/extents.h"
@@ -74,9 +75,12 @@ class DensePlan {
   // Counts for all of them together.
   void share_counts(CudaStepCounts* counts) { cuda_.share_counts(counts); }
 
-  // Looks at the bound gradients; nothing is written. Nothing waits for a device.
+  // Looks at the bound gradients; nothing is written. Nothing waits for a device. `squares`: by
+  // tensor, where the sums of squares are known already; they may be of more than lies here.
   Found measure(const std::vector<DenseGroup>& groups, const GivenOptions& options,
-                const std::vector<Measured>& others = {});
+                const std::vector<Measured>& others = {}, const SquareSums* squares = nullptr);
+  // The sums of squares of the bound gradients, by tensor. Throws ValueError for one on a device.
+  SquareSums squares();
 
   // Takes the step, with the gradients as they are or with their stages. Both release the GIL where
   // that pays. Of a learning rate in device memory only tensors on that device know.
@@ -112,6 +116,7 @@ class DensePlan {
   bool lies_alike(const Tensor& tensor, const ArrayView& grad, bool same_layout) const;
   const Layout* layout_for(std::size_t i, const ArrayView& grad);
   void prepare_alike(std::size_t i);
+  void list_gradients();
   void bind_averages(const std::vector<DenseGroup>& groups);
   void judge_devices(const std::vector<DenseGroup>& groups, const GivenOptions& options,
                      Found& found);
@@ -127,7 +132,11 @@ class DensePlan {
   std::vector<Average> averages_;     // by tensor, null where there is none; empty without any
   std::vector<Gradient> gradients_;   // what measure() looks at, and their groups: kept for their
   std::vector<int> group_of_;         // memory (support/recycled.h says why)
-  std::int64_t bound_ = 0;            // elements
+  // Tensors of the host without elements that take part in the step, with the dtypes of their
+  // gradients: the kernels pass them over, but a norm has the type that it has with them, and other
+  // processes may hold elements of theirs.
+  std::vector<std::pair<std::size_t, DType>> empty_;
+  std::int64_t bound_ = 0;  // elements
   std::uint64_t steps_ = 0;
   CudaSteps cuda_;
   std::vector<std::size_t> on_devices_;  // the tensors that are bound there

@@ -85,7 +85,9 @@ void register_optimizer(py::module_& m) {
   py::class_<OptimizerPlan> plan(m, "Plan", collected<OptimizerPlan>());
   plan.def(py::init<const py::list&, const py::dict&, const py::list&>(), "param_groups"_a,
            "state"_a, "entries"_a)
-      .def("judge", &OptimizerPlan::judge, "others"_a, py::return_value_policy::copy)
+      .def("judge", &OptimizerPlan::judge, "others"_a, "squares"_a = py::none(),
+           py::return_value_policy::copy)
+      .def("squares", &OptimizerPlan::squares)
       .def("finish", &OptimizerPlan::finish, "row_steps"_a, "slots"_a)
       .def("forget", &OptimizerPlan::forget)
       .def_property_readonly("clipping", &OptimizerPlan::clipping, py::return_value_policy::copy);

@@ -69,6 +69,9 @@ bool OptimizerPlan::mend_param(const Entry& e) {
 // than where it is, so that a new plan is to be made.
 bool OptimizerPlan::in_place(const std::vector<OptimizerState::Replaced>& replaced) {
   constexpr std::size_t kFar = 12, kNear = 6;
+  // A parameter or buffer that is a DTensor has another shard only where it was given one: by code
+  // of Python's that ran since, too.
+  if (!shards_.same()) return false;
   bool moved = false;
   for (const auto& [param, momentum] : replaced) {
     const Entry* const e = entry_of(param);

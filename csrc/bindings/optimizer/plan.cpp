@@ -5,16 +5,11 @@
 #include "bindings/border/buffers.h"
 #include "bindings/border/gradient_of.h"
 #include "bindings/optimizer/group_dict.h"
+#include "bindings/optimizer/step_guards.h"
 #include "rules/table.h"
 
 namespace subgrad {
 namespace {
-
-// Other threads wait for their turn before they get here; a thread finds the plan at work where
-// code of a parameter's, such as its `grad`, steps the optimizer again.
-void refuse_within(const AtWork& work) {
-  if (work.now()) throw std::runtime_error("step: called from within itself");
-}
 
 // Kernels on a GPU know no strides; torch's do.
 bool steppable(const py::object& param, const py::object& average, std::ptrdiff_t index) {
@@ -29,21 +24,6 @@ py::object or_null(const py::object& object) { return object.is_none() ? py::obj
 
 }  // namespace
 
-// Lets go of the gradients of a step, however it ends, unless it is to go on.
-class OptimizerPlan::Forgetting {
- public:
-  explicit Forgetting(OptimizerPlan& plan) : plan_(&plan) {}
-  ~Forgetting() {
-    if (plan_ != nullptr) plan_->forget();
-  }
-  Forgetting(const Forgetting&) = delete;
-  Forgetting& operator=(const Forgetting&) = delete;
-  void keep() { plan_ = nullptr; }
-
- private:
-  OptimizerPlan* plan_;
-};
-
 OptimizerPlan::OptimizerPlan(const py::list& param_groups, const py::dict& state,
                              const py::list& entries)
     : state_(param_groups, state), negation_(TensorMark::negation()) {
@@ -55,40 +35,45 @@ OptimizerPlan::OptimizerPlan(const py::list& param_groups, const py::dict& state
 }
 
 void OptimizerPlan::add(const py::tuple& entry) {
-  const py::object param = entry[1], momentum = entry[2];
-  const auto index = static_cast<std::ptrdiff_t>(entries_.size());
+  const py::object shard = entry[8], momentum = entry[2];
+  const bool covered = entry[6].cast<bool>(), sharded = covered && !shard.is_none();
+  any_shared_ = any_shared_ || !shard.is_none();
+  const py::object param = sharded ? shard : entry[1];
+  const std::size_t number = entries_.size();
+  const auto index = static_cast<std::ptrdiff_t>(number);
   Entry& e = entries_.emplace_back();
   e.param = param.ptr();
-  e.type = type_index(param.ptr());
+  e.type = type_index(param.ptr(), sharded);
+  if (sharded) shards_.add(number, entry[1], shard);
   e.group = entry[0].cast<int>();
   e.first = entry[3].cast<bool>();
   const py::object average = entry[4];
   const bool first_average = entry[5].cast<bool>();
   any_first_ = any_first_ || e.first || first_average;
-  params_.append(param);
+  params_.append(entry[1]);
   const Where param_where{"params", index};
-  if (!entry[6].cast<bool>() || !steppable(param, average, index)) return;
+  if (!covered || !steppable(param, average, index)) return;
 
   e.tensor = static_cast<int>(plan_.size());
   plan_.add(view_array(param, param_where, Memory::any), param_where, e.group);
   param_marks_.push_back(mark_of(param));
-  momenta_.push_back(or_null(momentum));
+  momenta_.push_back(shards_.watch(number, or_null(momentum)));
   momentum_marks_.push_back(mark_of(momenta_.back()));
-  averages_.push_back(or_null(average));
+  averages_.push_back(shards_.watch(number, or_null(average)));
   average_marks_.push_back(mark_of(averages_.back()));
   shares_.emplace_back();
   average_shares_.emplace_back();
   e.unmarked = !param_marks_.back();
   if (momenta_.back()) {
     const Where where{"momentum_buffers", index};
-    const ArrayView view = view_array(momentum, where, Memory::any);
+    const ArrayView view = view_array(momenta_.back(), where, Memory::any);
     plan_.add_momentum(view, where);
     shares_.back() = find_buffer(view.data);
     e.unmarked = !momentum_marks_.back() || e.unmarked;
   }
   if (averages_.back()) {
     const Where where{"ema", index};
-    const ArrayView view = view_array(average, where, Memory::any);
+    const ArrayView view = view_array(averages_.back(), where, Memory::any);
     plan_.add_average(view, where, first_average);
     average_shares_.back() = find_buffer(view.data);
     e.unmarked = !average_marks_.back() || e.unmarked;
@@ -102,14 +87,20 @@ void OptimizerPlan::add(const py::tuple& entry) {
   e.form = usual_form(e);
 }
 
-int OptimizerPlan::type_index(PyObject* param) {
+int OptimizerPlan::type_index(PyObject* param, bool sharded) {
   PyTypeObject* const type = Py_TYPE(param);
   for (std::size_t i = types_.size(); i-- > 0;) {
-    if (types_[i].type == type) return static_cast<int>(i);
+    if (types_[i].type == type && types_[i].sharded == sharded) return static_cast<int>(i);
   }
   PyGetSetDef* const grad = gradient_getter(type);
-  types_.push_back({type, exchange_api(type), grad, grad != nullptr && has_known_layout(param)});
+  types_.push_back(
+      {type, exchange_api(type), grad, grad != nullptr && has_known_layout(param), sharded});
   return static_cast<int>(types_.size()) - 1;
+}
+
+// An entry's parameter as the optimizer knows it.
+PyObject* OptimizerPlan::param_of(std::size_t i) const {
+  return shards_.has(i) ? shards_.param(i) : entries_[i].param;
 }
 
 // The form of a parameter whose gradients can be bound without a closer look, once they have it
@@ -216,6 +207,10 @@ void OptimizerPlan::take_gradients() {
     hint(i + 4, [](TensorHints h, PyObject* p) { h.behind(p); });
     const Entry& e = entries_[i];
     const ParamType& type = types_[static_cast<std::size_t>(e.type)];
+    if (type.sharded) {
+      grads_[i] = shards_.gradient(i);
+      continue;
+    }
     PyObject* const grad = type.grad != nullptr ? type.grad->get(e.param, type.grad->closure)
                                                 : PyObject_GetAttr(e.param, name);
     if (grad == nullptr) throw py::error_already_set();
@@ -234,7 +229,7 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
   const AtWork::Scope working(work_);
   Forgetting forgetting(*this);
   std::vector<OptimizerState::Replaced> replaced;
-  if (!usable_ || !state_.same(param_groups, state, replaced)) return stale_;
+  if (!usable_ || !state_.same(param_groups, state, replaced) || !shards_.same()) return stale_;
   state_.read();
   plan_.begin();
   take_gradients();
@@ -250,18 +245,21 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
     if (bound == Bound::stale) return stale_;
     if (bound != Bound::yes) {
       remaining.push_back(
-          {e.group, py::reinterpret_borrow<py::object>(e.param), bound == Bound::other_layout});
+          {e.group, py::reinterpret_borrow<py::object>(param_of(i)), bound == Bound::other_layout});
       grads_[i] = py::object();
     }
   }
   const GivenOptions none;
   const GivenOptions& given = options != nullptr ? *options : none;
+  // Where others hold parts of what is measured, they are to be heard first: by each process, even
+  // by one that leaves its own parts to torch, as each of them waits for all.
+  const bool heard = any_shared_ && measures(state_.groups(), given);
   // On a device gradients are judged all together, or all by torch's code.
   if (plan_.any_on_device()) {
-    const bool apart = !remaining.empty() || !plan_.together(state_.groups(), given);
+    const bool apart = heard || !remaining.empty() || !plan_.together(state_.groups(), given);
     if (apart && (looks(given) || plan_.counted())) return stale_;
   }
-  if (!remaining.empty() || any_first_) {
+  if (!remaining.empty() || any_first_ || heard) {
     options_.reset();
     if (options != nullptr) options_ = *options;
     forgetting.keep();
@@ -272,27 +270,6 @@ py::object OptimizerPlan::step(const py::list& param_groups, const py::dict& sta
   announce();
   run();
   return done_;
-}
-
-bool OptimizerPlan::looks(const GivenOptions& options) const {
-  return options.on_device() || clips(state_.groups(), options);
-}
-
-void OptimizerPlan::look(const GivenOptions& options, const std::vector<Measured>& others) {
-  if (looks(options) || plan_.counted()) {
-    clipping_ = plan_.measure(state_.groups(), options, others);
-  } else if (clipping_.looked) {
-    clipping_ = Found();
-  }
-}
-
-const Found& OptimizerPlan::judge(const std::vector<Measured>& others) {
-  refuse_within(work_);
-  const AtWork::Scope working(work_);
-  Forgetting forgetting(*this);
-  look(options_.value_or(GivenOptions()), others);
-  if (!clipping_.skip) forgetting.keep();
-  return clipping_;
 }
 
 void OptimizerPlan::finish(const std::vector<RowStep*>& row_steps,
@@ -313,7 +290,7 @@ void OptimizerPlan::announce() const {
   } else {
     py::list stepped;
     for (std::size_t i = 0; i < entries_.size(); ++i) {
-      if (grads_[i]) stepped.append(py::handle(entries_[i].param));
+      if (grads_[i]) stepped.append(py::handle(param_of(i)));
     }
     increment_versions(stepped);
   }
@@ -330,6 +307,7 @@ int OptimizerPlan::traverse(visitproc visit, void* arg) const {
   for (const auto* all : {&momenta_, &averages_, &counts_, &grads_}) {
     for (const py::object& tensor : *all) Py_VISIT(tensor.ptr());
   }
+  if (const int found = shards_.traverse(visit, arg)) return found;
   return state_.traverse(visit, arg);
 }
 
@@ -346,6 +324,7 @@ void OptimizerPlan::clear() {
   usable_ = false;
   grads_.clear();
   params_ = py::list();
+  shards_.clear();
 }
 
 }  // namespace subgrad

@@ -37,13 +37,13 @@ const void* number_on(const Place& place, const py::object& array, const char* n
   return view.data;
 }
 
-Selector Choice::for_scope(std::int64_t n, std::optional<double> last) const {
+Selector Choice::for_scope(std::int64_t n, std::optional<double> last, bool shared) const {
   Selector selector;
-  if (kind == Selector::Kind::absolute || (reuses && last.has_value())) {
+  if (kind == Selector::Kind::absolute || (reuses && last.has_value() && !shared)) {
     selector.threshold = kind == Selector::Kind::absolute ? *threshold : *last;
     return selector;
   }
-  selector.kind = kind;
+  selector.kind = shared ? Selector::Kind::exact : kind;
   selector.k = density.has_value() ? k_of(*density, n) : std::min<std::int64_t>(*k, n);
   return selector;
 }
@@ -53,7 +53,7 @@ void ThresholdCall::add(const py::object& params, const py::object& grads,
                         const SgdParams& hyper, const py::object& lr, bool momentum_correction,
                         bool momentum_masking, const Choice& choice, bool together,
                         const std::vector<bool>& first, const std::vector<bool>& fresh,
-                        const std::vector<std::optional<double>>& last) {
+                        const std::vector<std::optional<double>>& last, const Peers* peers) {
   const ArrayList param_list = array_list(params, "params");
   const std::size_t n = param_list.items.size();
   const ArrayList grad_list = array_list(grads, "grads");
@@ -83,8 +83,17 @@ void ThresholdCall::add(const py::object& params, const py::object& grads,
   scope_groups_.resize(scope_sizes_.size(), group);
   // Thresholds of another number of scopes are those of other arrays.
   const auto none = std::vector<std::optional<double>>(scopes);
+  if (peers != nullptr && (!together || peers->parts.size() != n)) {
+    throw py::value_error("peers: expected a part for each array of one scope");
+  }
   groups_.push_back({hyper, lr, momentum_correction, momentum_masking, choice,
-                     last.size() == scopes ? last : none, first_scope, scopes});
+                     last.size() == scopes ? last : none, first_scope, scopes,
+                     peers != nullptr ? std::optional(*peers) : std::nullopt});
+}
+
+const Peers* ThresholdCall::peers_of(std::size_t scope) const {
+  const std::optional<Peers>& peers = groups_[scope_groups_[scope]].peers;
+  return peers.has_value() ? &*peers : nullptr;
 }
 
 // Tensors of one scope are computed in one type, and are in one place.
@@ -142,14 +151,20 @@ int ThresholdCall::scope_in(Part& part, const Tensor& tensor) const {
     const Group& group = groups_[tensor.group];
     const auto last = part.place.on_host() ? group.last[tensor.scope - group.first_scope]
                                            : std::optional<double>();
-    part.selectors.push_back(group.choice.for_scope(scope_sizes_[tensor.scope], last));
+    const Peers* peers = peers_of(tensor.scope);
+    const std::int64_t n = peers != nullptr ? peers->elements : scope_sizes_[tensor.scope];
+    part.selectors.push_back(group.choice.for_scope(n, last, peers != nullptr));
     part.scopes.push_back(tensor.scope);
   }
   return static_cast<int>(part.scopes.size()) - 1;
 }
 
-std::vector<ThresholdCall::Part> ThresholdCall::split() const {
+// Whatever can be wrong with the arrays is found here.
+std::vector<ThresholdCall::Part> ThresholdCall::split() {
   constexpr std::int64_t kInt32 = std::numeric_limits<std::int32_t>::max();
+  if (!sealed_) plan_.seal();
+  sealed_ = true;
+  check_scopes();
   std::vector<Part> parts;
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     Part& part = part_of(parts, i);

@@ -57,9 +57,11 @@ void ThresholdCall::run_on_host(Part& part, const Clipping& clipping,
   if (!clipping.stages.empty()) {
     for (const std::size_t tensor : part.members) stages.push_back(clipping.stages[tensor]);
   }
+  std::vector<const Peers*> peers;
+  for (const std::size_t scope : part.scopes) peers.push_back(peers_of(scope));
   {
     const WithoutGil released;
-    result = run_threshold(part.tensors, part.groups, part.selectors, options_, stages);
+    result = run_threshold(part.tensors, part.groups, part.selectors, options_, stages, peers);
   }
   std::vector<std::int64_t> kept_of(part.scopes.size());
   for (std::size_t i = 0; i < part.tensors.size(); ++i) {
@@ -68,6 +70,7 @@ void ThresholdCall::run_on_host(Part& part, const Clipping& clipping,
   for (std::size_t s = 0; s < part.scopes.size(); ++s) {
     const std::size_t scope = part.scopes[s];
     const std::size_t g = scope_groups_[scope];
+    if (peers[s] != nullptr) continue;  // whose number is met exactly
     report.following[g][scope - groups_[g].first_scope] = following_threshold(
         groups_[g].choice, scope_sizes_[scope], result.thresholds[s], kept_of[s]);
   }
@@ -175,15 +178,14 @@ PlaceReport ThresholdCall::finish_on_device(Part& part, std::optional<std::int64
 ThresholdReport ThresholdCall::run(
     const py::object& threshold, std::optional<std::int64_t> capacity, const py::object& announced,
     const std::vector<std::tuple<py::dict, py::str, py::object>>& then,
-    const std::vector<std::vector<py::dict>>& memories, const py::object& thresholds) {
+    const std::vector<std::vector<py::dict>>& memories, const py::object& thresholds,
+    const py::object& squares) {
   for (std::size_t g = 0; g < memories.size(); ++g) {
     if (memories.size() != groups_.size() ||
         (!memories[g].empty() && memories[g].size() != groups_[g].scopes)) {
       throw py::value_error("memories: expected one for each scope of each group");
     }
   }
-  plan_.seal();
-  check_scopes();
   std::vector<Part> parts = split();
   for (Part& part : parts) {
     if (part.place.on_host()) {
@@ -208,7 +210,7 @@ ThresholdReport ThresholdCall::run(
   for (const Group& group : groups_) report.following.emplace_back(group.scopes);
   py::list selections(options_.index_bytes != 0 ? tensors_.size() : 0);
 
-  const Clipping clipping = judge(parts);
+  const Clipping clipping = judge(parts, squares);
   if (clipping.measured) report.grad_norm = clipping.norm;
   if (clipping.skip) {
     for (std::size_t p = 0; p < parts.size(); ++p) {

@@ -31,11 +31,13 @@ bool clips(const std::vector<DenseGroup>& groups, const ClipOptions& options) {
 
 Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<int>& group_of,
                      const std::vector<DenseGroup>& groups, const ClipOptions& options,
-                     const std::vector<Measured>& others) {
+                     const std::vector<Measured>& others, const SquareSums* squares) {
   Clipping clipping;
   clipping.looked = true;
   clipping.measured = measures(groups, options);
-  const SquareSums found = clipping.measured ? square_sums(gradients) : SquareSums();
+  SquareSums measured;
+  if (clipping.measured && squares == nullptr) measured = square_sums(gradients);
+  const SquareSums& found = squares != nullptr ? *squares : measured;
   const double unscale = 1.0 / options.grad_scale;
 
   // Calls visit(group, sum of squares, wide) for each gradient, those of others last.

@@ -39,9 +39,10 @@ bool measures(const std::vector<DenseGroup>& groups, const ClipOptions& options)
 bool clips(const std::vector<DenseGroup>& groups, const ClipOptions& options);
 
 // `group_of`: by gradient. The gradients count as divided by grad_scale: it is part of the stages,
-// and of the norm, which is that of all gradients whatever the scope.
+// and of the norm, which is that of all gradients whatever the scope. `squares`: the gradients'
+// sums of squares, where they are known.
 Clipping clipping_of(const std::vector<Gradient>& gradients, const std::vector<int>& group_of,
                      const std::vector<DenseGroup>& groups, const ClipOptions& options,
-                     const std::vector<Measured>& others = {});
+                     const std::vector<Measured>& others = {}, const SquareSums* squares = nullptr);
 
 }  // namespace subgrad

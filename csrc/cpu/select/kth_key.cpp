@@ -83,7 +83,8 @@ std::uint64_t sampled_key(const std::vector<Span>& spans, DType type, std::int64
 
 }  // namespace
 
-std::uint64_t kth_key(const std::vector<Span>& spans, std::int64_t k) {
+KthKey find_kth_key(const std::vector<Span>& spans, std::int64_t k,
+                    const std::function<void(std::vector<std::int64_t>&)>& add_up) {
   std::vector<Block> blocks = blocks_of(spans);
   const int threads = threads_for(bytes_of(spans), kInnerBytesPerThread);
   const std::uint64_t nan = is_f64(spans) ? Keys<double>::nan : Keys<float>::nan;
@@ -91,16 +92,23 @@ std::uint64_t kth_key(const std::vector<Span>& spans, std::int64_t k) {
   // What is known of the key: [key, end). The first digit has what the others leave of 31 or 63
   // bits.
   std::uint64_t key = 0, end = nothing;
+  std::int64_t equal = 0;
   int shift = (is_f64(spans) ? 62 : 30) / kDigitBits * kDigitBits;
   for (; shift >= 0; shift -= kDigitBits) {
-    const std::vector<std::int64_t> counts = digit_counts(blocks, threads, key, end, shift);
+    std::vector<std::int64_t> counts = digit_counts(blocks, threads, key, end, shift);
+    if (add_up) add_up(counts);
     std::size_t digit = kDigitBins - 1;
     for (; digit > 0 && k > counts[digit]; --digit) k -= counts[digit];
     key |= std::uint64_t{digit} << shift;
     end = key + (std::uint64_t{1} << shift);
     if (end > nan) end = nothing;
+    equal = counts[digit];
   }
-  return key;
+  return {key, k, equal};
+}
+
+std::uint64_t kth_key(const std::vector<Span>& spans, std::int64_t k) {
+  return find_kth_key(spans, k, {}).key;
 }
 
 std::optional<std::uint64_t> sampled_bound(const std::vector<Span>& spans, std::int64_t k) {

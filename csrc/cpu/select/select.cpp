@@ -16,12 +16,6 @@ KeyCounts count_keys(const Block& b, std::int64_t begin, std::int64_t end, std::
   return kernels().count_keys[static_cast<int>(b.dtype)](b.at(begin), end - begin, key);
 }
 
-Cut cut_at(std::uint64_t key, std::int64_t boundary, bool f64) {
-  const std::uint64_t behind =
-      f64 ? cut_above<double>(key) : cut_above<float>(static_cast<std::uint32_t>(key));
-  return {key, behind, boundary};
-}
-
 // The first `part` elements of a block lie before the boundary.
 std::int64_t part_before(const Block& b, const Cut& cut) {
   return std::clamp<std::int64_t>(cut.boundary - b.position, 0, b.n);
@@ -254,6 +248,12 @@ class Search {
 };
 
 }  // namespace
+
+Cut cut_at(std::uint64_t key, std::int64_t boundary, bool f64) {
+  const std::uint64_t behind =
+      f64 ? cut_above<double>(key) : cut_above<float>(static_cast<std::uint32_t>(key));
+  return {key, behind, boundary};
+}
 
 Cut kth_magnitude(const std::vector<Span>& spans, std::int64_t k) {
   return Search(spans).find_top(k);

@@ -20,6 +20,9 @@ struct Cut {
   std::int64_t boundary;
 };
 
+// What is kept of a key: all before the boundary.
+Cut cut_at(std::uint64_t key, std::int64_t boundary, bool f64);
+
 // The cut that keeps exactly the k largest magnitudes of all spans together, every NaN counting as
 // largest; `key` is the k-th. 0 <= k <= the number of elements.
 Cut kth_magnitude(const std::vector<Span>& spans, std::int64_t k);

@@ -19,6 +19,7 @@ std::int64_t chunks_of(std::int64_t n) { return (n + kThresholdChunk - 1) / kThr
 // The tensors that share a cut, and where each begins when their elements are counted through.
 struct Scope {
   Selector selector;
+  const Peers* peers = nullptr;
   std::vector<const ChunkedTensor*> members;
   std::int64_t n = 0;
   Cut cut = {};
@@ -38,7 +39,8 @@ struct Scope {
         break;
       case Selector::Kind::exact:
         for (const ChunkedTensor* w : members) residuals.push_back(w->residual());
-        cut = kth_magnitude(residuals, selector.k);
+        cut = peers != nullptr ? kth_magnitude(residuals, selector.k, *peers)
+                               : kth_magnitude(residuals, selector.k);
         break;
     }
   }
@@ -48,8 +50,10 @@ class ThresholdStep {
  public:
   ThresholdStep(const std::vector<ThresholdTensor>& tensors,
                 const std::vector<ThresholdGroup>& groups, const std::vector<Selector>& selectors,
-                const ThresholdOptions& options, const Stages& stages)
+                const ThresholdOptions& options, const Stages& stages,
+                const std::vector<const Peers*>& peers)
       : options_(options), scopes_(selectors.begin(), selectors.end()) {
+    for (std::size_t i = 0; i < peers.size(); ++i) scopes_[i].peers = peers[i];
     work_.reserve(tensors.size());  // scopes keep addresses
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const ThresholdTensor& s = tensors[i];
@@ -215,8 +219,9 @@ class ThresholdStep {
 ThresholdResult run_threshold(const std::vector<ThresholdTensor>& tensors,
                               const std::vector<ThresholdGroup>& groups,
                               const std::vector<Selector>& selectors,
-                              const ThresholdOptions& options, const Stages& stages) {
-  return ThresholdStep(tensors, groups, selectors, options, stages).run();
+                              const ThresholdOptions& options, const Stages& stages,
+                              const std::vector<const Peers*>& peers) {
+  return ThresholdStep(tensors, groups, selectors, options, stages, peers).run();
 }
 
 double next_threshold(double threshold, std::int64_t kept, std::int64_t target) {

@@ -27,8 +27,9 @@ class Outcome:
     @property
     def remaining(self) -> list[Remaining]: ...
 
-# Group, parameter, momentum, whether it holds nothing yet, average, likewise, covered, counts.
-Entry: TypeAlias = tuple[int, Any, Any, bool, Any, bool, bool, Any]
+# Group, parameter, momentum, whether it holds nothing yet, average, likewise, covered, counts,
+# shard.
+Entry: TypeAlias = tuple[int, Any, Any, bool, Any, bool, bool, Any, Any]
 
 class Plan:
     def __init__(
@@ -41,7 +42,8 @@ class Plan:
         options: Options | None = None,
         /,
     ) -> Outcome: ...
-    def judge(self, others: list[Measured]) -> Clipping: ...
+    def judge(self, others: list[Measured], squares: Any = None) -> Clipping: ...
+    def squares(self) -> Any: ...
     def finish(
         self, row_steps: list[RowStep], slots: list[tuple[dict[str, Any], str, Any]]
     ) -> None: ...

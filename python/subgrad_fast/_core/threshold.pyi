@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 from subgrad_fast._core import SgdParams
@@ -6,6 +7,14 @@ from subgrad_fast._core.clip import Options
 class Choice:
     def __init__(
         self, kind: str, threshold: float | None, density: float | None, k: int | None
+    ) -> None: ...
+
+class Peers:
+    def __init__(
+        self,
+        parts: list[tuple[bool, int, list[list[int]]]],
+        elements: int,
+        add_up: Callable[[Any], None],
     ) -> None: ...
 
 class PlaceReport:
@@ -58,7 +67,9 @@ class Call:
         first: list[bool],
         fresh: list[bool],
         last: list[float | None],
+        peers: Peers | None = None,
     ) -> None: ...
+    def squares(self) -> Any: ...
     def run(
         self,
         *,
@@ -68,4 +79,5 @@ class Call:
         then: list[tuple[dict[str, Any], str, Any]] = [],
         memories: list[list[dict[str, Any]]] = [],
         thresholds: list[float | None] | None = None,
+        squares: Any = None,
     ) -> Report: ...

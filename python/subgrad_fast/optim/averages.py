@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from subgrad_fast._arguments import check_names
 from subgrad_fast.optim.counts import Counting
+from subgrad_fast.optim.dtensor import distributed_like, made_for, whole_as
 from subgrad_fast.optim.tensors import average_dtype, new_buffer
 
 Schedule = Callable[[int], float]
@@ -20,7 +21,11 @@ Schedule = Callable[[int], float]
 
 def new_average(param: Tensor) -> Tensor:
     """An average for a parameter, laid out like it, that holds nothing yet."""
-    return new_buffer(torch.empty_like(param.detach(), dtype=average_dtype(param)))
+
+    def make(plain: Tensor) -> Tensor:
+        return new_buffer(torch.empty_like(plain.detach(), dtype=average_dtype(plain)))
+
+    return made_for(param, make)
 
 
 def average_with_torch(average: Tensor | None, param: Tensor, decay: float) -> Tensor:
@@ -148,7 +153,7 @@ class Averaging(Counting):
                     f"state[{name!r}]: expected shape {tuple(param.shape)}, "
                     f"got {tuple(state[name].shape)}"
                 )
-            averages[param] = new_average(param).copy_(state[name])
+            averages[param] = new_average(param).copy_(whole_as(state[name], param))
         buffers = {n: state[n].clone() for n, _ in model.named_buffers() if n in state}
         self._settle()
         self._plan = None
@@ -164,4 +169,5 @@ def restore_averages(optimizer: Optimizer, saved: dict[str, Any]) -> None:
         for param, number in zip(group["params"], old["params"], strict=True):
             average = saved["state"].get(number, {}).get("ema")
             if isinstance(average, Tensor):
+                average = distributed_like(average, param)
                 optimizer.state[param]["ema"] = new_average(param).copy_(average)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from subgrad_fast.optim.dtensor import shard_of, why_shard_not_covered
 from subgrad_fast.optim.modes import is_observed
 from subgrad_fast.optim.tensors import (
     EXPANDED,
@@ -17,7 +18,6 @@ from subgrad_fast.optim.tensors import (
     has_row_gradient,
     has_usual_slots,
     is_usual,
-    why_not_covered,
     why_not_dense,
 )
 from subgrad_fast.optim.torchs_step import slot_of
@@ -55,6 +55,10 @@ def _why_gradient(param: Tensor, buffer: Tensor | None) -> str | None:
     grad = param.grad
     if grad is None:
         return None
+    if shard_of(param) is not None:
+        if (shard := shard_of(grad)) is None:
+            return "the gradient is no DTensor, and the parameter is one"
+        grad = shard
     if type(grad) is not Tensor:
         return f"the gradient is of the class {type(grad).__name__}"
     if grad.layout is not torch.strided:
@@ -75,7 +79,7 @@ def _why(optimizer: PlannedStep, group: Group, param: Tensor) -> str | None:
         return "what the state has for it is no dict"
     buffer = slot_of(optimizer, param, "momentum_buffer")
     average = slot_of(optimizer, param, "ema") if group.get("ema_decay") is not None else None
-    return why_not_covered(param, buffer, average) or _why_gradient(param, buffer)
+    return why_shard_not_covered(param, buffer, average) or _why_gradient(param, buffer)
 
 
 def reasons(optimizer: PlannedStep) -> list[str]:

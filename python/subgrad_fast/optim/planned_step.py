@@ -16,12 +16,18 @@ from subgrad_fast._core.clip import Clipping, Options, judge
 from subgrad_fast._core.rows import RowStep
 from subgrad_fast.optim import explain
 from subgrad_fast.optim.averages import Averaging, new_average
+from subgrad_fast.optim.dtensor import (
+    any_sharded,
+    is_shard_covered,
+    made_for,
+    shard_of,
+)
 from subgrad_fast.optim.modes import is_observed
+from subgrad_fast.optim.squares import judge_with_others, measured_together
 from subgrad_fast.optim.stages import Judging, check_terms, clips, measures
 from subgrad_fast.optim.tensors import (
     has_row_gradient,
     has_usual_slots,
-    is_covered,
     is_on_device,
     is_usual,
     new_buffer,
@@ -155,7 +161,7 @@ class PlannedStep(Averaging):
             *measured_of(left_over, asked),
             *chain.from_iterable(step.measured(index, asked) for index, step in row_steps),
         ]
-        found = plan.judge(others)
+        found = judge_with_others(self, plan, left_over, others, asked)
         if not found.skip:
             stages = found.stages[len(found.stages) - len(others) :]
             step_with_torch(self, left_over, stages[: len(left_over)])
@@ -190,7 +196,10 @@ class PlannedStep(Averaging):
         if options is not None or clips(self.param_groups):
             hyper = [core.read_group(group, i) for i, group in enumerate(self.param_groups)]
             asked = measures(self._judging, self.param_groups)
-            self._found = judge(measured_of(params, asked), hyper, options)
+            measured = measured_of(params, asked)
+            if asked and any_sharded(self):
+                measured, _ = measured_together(self, params, measured)
+            self._found = judge(measured, hyper, options)
         if self._found is None:
             step_with_torch(self, params, [], by_group=by_group)
         elif not self._found.skip:
@@ -224,13 +233,13 @@ class PlannedStep(Averaging):
                     slot_of(self, param, "momentum_buffer"),
                     slot_of(self, param, "ema"),
                 )
-                covered = has_usual_slots(self, param) and is_covered(
+                covered = has_usual_slots(self, param) and is_shard_covered(
                     param, buffer, average if averages_kept else None
                 )
                 steps = covered and param.grad is not None
                 first = steps and buffer is None and group["momentum"] != 0
                 if first:
-                    buffer = momenta[param] = new_buffer(param)
+                    buffer = momenta[param] = made_for(param, new_buffer)
                 first_average = steps and average is None and averages_kept
                 if first_average:
                     average = averages[param] = new_average(param)
@@ -247,9 +256,8 @@ class PlannedStep(Averaging):
                     if first_average:
                         averages[param].copy_(param.detach())
                     counts = self._counted(param, buffer, average, (first, first_average))
-                entries.append(
-                    (index, param, buffer, first, average, first_average, covered, counts)
-                )
+                slots = buffer, first, average, first_average
+                entries.append((index, param, *slots, covered, counts, shard_of(param)))
         return core.Plan(self.param_groups, self.state, entries), momenta, averages
 
     def _row_step(self, index: int, params: list[Tensor], new: dict[Tensor, Tensor]) -> RowStep:

@@ -18,6 +18,7 @@ from subgrad_fast._core import Turns
 from subgrad_fast._core import optimizer as core
 from subgrad_fast.dense import NormScope
 from subgrad_fast.optim.averages import Schedule, restore_averages
+from subgrad_fast.optim.dtensor import any_sharded, own_shards, refuse_pending_group
 from subgrad_fast.optim.explain import reasons
 from subgrad_fast.optim.modes import is_observed
 from subgrad_fast.optim.planned_step import PlannedStep
@@ -141,6 +142,7 @@ class SGD(PlannedStep, torch.optim.SGD):
         if isinstance(param_group, dict):  # else torch says what it is not
             check_types(param_group)
         super().add_param_group(param_group)
+        refuse_pending_group(self)
         self._take_schedule(len(self.param_groups) - 1)
 
     @property
@@ -160,7 +162,7 @@ class SGD(PlannedStep, torch.optim.SGD):
         devices = {p.device for g in self.param_groups for p in g["params"]}
         in_one_place = len(devices) <= 1 and all(has_kernels(device) for device in devices)
         hooked = self._optimizer_step_pre_hooks or _global_optimizer_pre_hooks
-        return ours and in_one_place and not hooked
+        return ours and in_one_place and not hooked and not any_sharded(self)
 
     @_step_supports_amp_scaling.setter
     def _step_supports_amp_scaling(self, value: bool) -> None:
@@ -203,6 +205,7 @@ class SGD(PlannedStep, torch.optim.SGD):
             for name in ("l1", *GROUP_TERMS, "ema_steps"):
                 if name in old:
                     group.setdefault(name, old[name])
+        own_shards(self.state, ("momentum_buffer", "ema"))
         for slots in self.state.values():
             buffer = slots.get("momentum_buffer") if isinstance(slots, dict) else None
             # torch's for sparse gradients

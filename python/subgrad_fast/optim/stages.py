@@ -12,6 +12,7 @@ from torch import Tensor
 from subgrad_fast import _core
 from subgrad_fast._arguments import flag, number, one_of
 from subgrad_fast.dense import NormScope
+from subgrad_fast.optim.dtensor import shard_of
 from subgrad_fast.optim.tensors import Group, l1_of
 
 # Keys of ours that a group may have, each with what it is without them.
@@ -110,14 +111,16 @@ def measures(judging: Judging, groups: Iterable[Group]) -> bool:
 
 
 def measured(grads: Sequence[tuple[int, Tensor]]) -> list[_core.clip.Measured]:
-    """The sums of squares of gradients that the kernels do not cover, by torch, in float64.
+    """The sums of squares of gradients that the kernels do not cover, by torch, in float64; of a
+    DTensor that of its shard.
 
     Args:
         grads: (number of the group, gradient), of any layout, dtype and device.
     """
     found = []
     for group, grad in grads:
-        values = grad.detach()
+        shard = shard_of(grad)
+        values = (grad if shard is None else shard).detach()
         if values.layout is torch.sparse_coo:
             values = values.coalesce().values()
         elif values.layout is not torch.strided:

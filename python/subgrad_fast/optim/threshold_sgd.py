@@ -12,6 +12,8 @@ from torch.optim.optimizer import Optimizer
 from subgrad_fast._arguments import check_names, flag
 from subgrad_fast._core import Turns
 from subgrad_fast.dense import NormScope
+from subgrad_fast.optim.dtensor import distributed_like, refuse_pending_group
+from subgrad_fast.optim.peers import PeersOfGroups
 from subgrad_fast.optim.stages import GROUP_TERMS, Judging
 from subgrad_fast.optim.tensors import check_buffers
 from subgrad_fast.optim.threshold_group import SELECTION, Group, check_group, settings
@@ -115,6 +117,7 @@ class ThresholdSGD(Optimizer):
         self._judging = Judging.of(max_norm_scope, skip_nonfinite, measure_norm)
         bounds = {"max_norm": max_norm, "clip_value": clip_value}
         self._turns = Turns()
+        self._peers = PeersOfGroups()
         self.emit = emit
         self.measure = flag("measure", measure)
         defaults = {
@@ -154,6 +157,7 @@ class ThresholdSGD(Optimizer):
                 param_group = {**param_group, **settings(asked)}
             check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        refuse_pending_group(self)
 
     @property
     def grad_norm(self) -> Tensor | None:
@@ -170,6 +174,7 @@ class ThresholdSGD(Optimizer):
         before = self.__dict__.get("param_groups", [])
         super().__setstate__(state)
         self.__dict__.setdefault("_turns", Turns())
+        self._peers = PeersOfGroups()
         self.__dict__.setdefault("emit", None)
         self.__dict__.setdefault("measure", False)
         for group, old in zip(self.param_groups, before, strict=False):
@@ -223,7 +228,7 @@ class ThresholdSGD(Optimizer):
             saved = loaded["state"].get(number, {})
             for name in BUFFERS:
                 if isinstance(saved.get(name), Tensor):
-                    self.state[param][name] = saved[name].to(
+                    self.state[param][name] = distributed_like(saved[name], param).to(
                         param.device, state_dtype(param), copy=True
                     )
 
@@ -243,7 +248,7 @@ class ThresholdSGD(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         with self._turns:
-            result = take_step(self, self.emit, self.measure, self._judging.options())
+            result = take_step(self, self.emit, self.measure, self._judging, self._peers)
             if result is not None:
                 self.last_result = result
         return loss

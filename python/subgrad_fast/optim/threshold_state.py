@@ -9,8 +9,16 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from subgrad_fast._core.clip import Options
 from subgrad_fast._core.threshold import Call
+from subgrad_fast.optim.dtensor import (
+    align_gradients,
+    any_sharded,
+    made_for,
+    shards_of,
+)
+from subgrad_fast.optim.peers import PeersOfGroups
+from subgrad_fast.optim.squares import squares_of_step
+from subgrad_fast.optim.stages import Judging, measures
 from subgrad_fast.optim.tensors import slots_for
 from subgrad_fast.optim.threshold_group import Group, check_choice, hyper_of, selector_of, warm
 from subgrad_fast.select.magnitudes import is_together
@@ -28,6 +36,10 @@ def state_dtype(param: Tensor) -> torch.dtype:
     return torch.float64 if param.dtype == torch.float64 else torch.float32
 
 
+def _new_state(param: Tensor) -> Tensor:
+    return torch.empty_like(param.detach(), dtype=state_dtype(param))
+
+
 class GroupStep:
     """A group's part in one step.
 
@@ -35,9 +47,10 @@ class GroupStep:
     is done, so that one that raises leaves it as it was.
     """
 
-    def __init__(self, optimizer: Optimizer, group: Group) -> None:
+    def __init__(self, optimizer: Optimizer, number: int) -> None:
         self.optimizer = optimizer
-        self.group = group
+        self.number = number
+        self.group = group = optimizer.param_groups[number]
         self.params: list[Tensor] = []
         self.grads: list[Tensor] = []
         for param in group["params"]:
@@ -50,18 +63,18 @@ class GroupStep:
         self.selector = warm(selector_of(group), group)
         self.together = is_together(group["scope"])
 
-    def add_to(self, call: Call) -> None:
-        """Hands the group to a call."""
+    def add_to(self, call: Call, peers: PeersOfGroups) -> None:
+        """Hands the group to a call, of DTensors what lies here."""
         group = self.group
         check_choice(group)
         hyper, lr = hyper_of(group)
         momenta, first = self._buffers("momentum_buffer", wanted=group["momentum"] != 0)
         residuals, fresh = self._buffers("residual", wanted=group["error_feedback"])
         call.add(
-            self.params,
-            self.grads,
-            residuals,
-            momenta,
+            shards_of(self.params),
+            shards_of(self.grads),
+            residuals if residuals is None else shards_of(residuals),
+            momenta if momenta is None else shards_of(momenta),
             hyper,
             lr=lr,
             momentum_correction=group["momentum_correction"],
@@ -71,6 +84,7 @@ class GroupStep:
             first=first,
             fresh=fresh,
             last=[memory.get("next_threshold") for memory in self._memories()],
+            peers=peers.of(self.number, self.params) if self.together else None,
         )
 
     def _memories(self) -> list[Group]:
@@ -92,7 +106,7 @@ class GroupStep:
                 self.new.append((param, name, buffers[i]))
         for i in itertools.compress(range(len(new)), new):
             param = self.params[i]
-            buffers[i] = torch.empty_like(param.detach(), dtype=state_dtype(param))
+            buffers[i] = made_for(param, _new_state)
             self.new.append((param, name, buffers[i]))
         return buffers, new
 
@@ -111,7 +125,11 @@ class GroupStep:
 
 
 def take_step(
-    optimizer: Optimizer, emit: str | None, measure: bool, clip: Options | None
+    optimizer: Optimizer,
+    emit: str | None,
+    measure: bool,
+    judging: Judging,
+    peers: PeersOfGroups,
 ) -> ThresholdResult | None:
     """One step of all groups, wherever their parameters are; None where none has a gradient.
 
@@ -120,17 +138,23 @@ def take_step(
     Raises:
         ValueError: parameters of a global scope are in several places; or as `threshold_step`.
     """
-    steps = [step for g in optimizer.param_groups if (step := GroupStep(optimizer, g)).params]
+    align_gradients(p for group in optimizer.param_groups for p in group["params"])
+    groups = range(len(optimizer.param_groups))
+    steps = [step for number in groups if (step := GroupStep(optimizer, number)).params]
     if not steps:
         return None
-    call = Call(index_bytes_of(emit), measure, clip)
+    call = Call(index_bytes_of(emit), measure, judging.options())
     for step in steps:
-        step.add_to(call)
+        step.add_to(call, peers)
     params = list(itertools.chain.from_iterable(step.params for step in steps))
+    squares = None
+    if measures(judging, optimizer.param_groups) and any_sharded(optimizer):
+        squares = squares_of_step(optimizer, params, call.squares())
     with slots_for(optimizer, params):
         report = call.run(
             announced=params,
             then=list(itertools.chain.from_iterable(step.assignments() for step in steps)),
             memories=[step.memories() for step in steps],
+            squares=squares,
         )
     return ThresholdResult(report)

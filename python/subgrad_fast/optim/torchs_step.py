@@ -11,6 +11,7 @@ from torch.optim.sgd import sgd as torch_sgd
 
 from subgrad_fast._core.clip import Measured, Stage
 from subgrad_fast.optim.averages import average_with_torch
+from subgrad_fast.optim.dtensor import align_gradients
 from subgrad_fast.optim.stages import measured, staged
 from subgrad_fast.optim.tensors import Group, l1_of, shrink
 
@@ -25,7 +26,8 @@ def slot_of(optimizer: Optimizer, param: Tensor, name: str) -> Tensor | None:
 
 
 def measured_of(params: list[Numbered], asked: bool) -> list[Measured]:
-    """The gradients of these, measured by torch if that is asked for."""
+    """The gradients of these, measured by torch if that is asked for; of DTensors the shards."""
+    align_gradients(p for _, p in params)
     if not asked:
         return [Measured(index, 0.0, False) for index, _ in params]
     return measured([(index, _grad(p)) for index, p in params])
