@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
-from collections.abc import Callable
+import sys
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -188,21 +192,39 @@ def test_skorch() -> None:
     compare(run)
 
 
+@contextmanager
+def without_images(*packages: str) -> Iterator[None]:
+    """Within the block the modules of these packages are loaded without what the packages load
+    first: timm's models want torchvision, which loads beside one build of torch only."""
+    before = dict(sys.modules)
+    for name in packages:
+        found = importlib.util.find_spec(name)
+        if found is None:
+            pytest.skip(f"No module named {name!r}; `make test-clients` installs it")
+        bare = types.ModuleType(name)
+        bare.__path__ = list(found.submodule_search_locations or [])
+        sys.modules[name] = bare
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] in packages]:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
 def test_timm() -> None:
     """Its schedulers write the groups, its Lookahead the parameters, its averages read them."""
-    try:
-        timm_optim, timm_scheduler = toy.client("timm.optim"), toy.client("timm.scheduler")
-        timm_utils = toy.client("timm.utils")
-    except RuntimeError as error:
-        pytest.skip(f"torchvision is not of torch's build: {error}")
+    with without_images("timm", "timm.optim", "timm.scheduler", "timm.utils"):
+        lookahead = toy.client("timm.optim.lookahead").Lookahead
+        cosine = toy.client("timm.scheduler.cosine_lr").CosineLRScheduler
+        ema = toy.client("timm.utils.model_ema").ModelEmaV3
 
     def run(cls: Optimizer) -> Any:
         made = model()
-        groups = timm_optim.param_groups_weight_decay(made, 0.01)
-        inner = cls(groups, lr=0.1, momentum=0.9, nesterov=True)
-        optimizer = timm_optim.Lookahead(inner, alpha=0.5, k=3)
-        schedule = timm_scheduler.CosineLRScheduler(inner, 2 * toy.STEPS, t_in_epochs=False)
-        averaged = timm_utils.ModelEmaV3(made, decay=0.9)
+        inner = cls(made.parameters(), **RULE)
+        optimizer = lookahead(inner, alpha=0.5, k=3)
+        schedule = cosine(inner, 2 * toy.STEPS, t_in_epochs=False)
+        averaged = ema(made, decay=0.9)
 
         def after(step: int) -> None:
             schedule.step_update(step)
