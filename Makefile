@@ -131,12 +131,12 @@ $(VENV)/.have-%: requirements/%.txt requirements/constraints.txt $(VENV)/.create
 	@$(PIP) $(TORCH_INDEX:%=--extra-index-url %) -r $<
 	@touch $@
 
-# fastai comes without what it names: torchvision, which loads beside one build of torch only, and
-# spaCy. What it needs for tables stands in clients.txt.
+# fastai and timm come without what they name: torchvision, which loads beside one build of torch
+# only, and spaCy; opacus and pytorch-optimizer without a torch. What they need stands in clients.txt.
 $(VENV)/.have-clients: requirements/clients.txt requirements/constraints.txt $(VENV)/.have-clients-quick
 	@echo "installing $<"
 	@$(PIP) $(TORCH_INDEX:%=--extra-index-url %) -r $<
-	@$(PIP) --no-deps -c requirements/constraints.txt fastai
+	@$(PIP) --no-deps -c requirements/constraints.txt fastai opacus pytorch-optimizer timm
 	@touch $@
 
 $(VENV)/.created:

@@ -57,8 +57,13 @@ class SGD(PlannedStep, torch.optim.SGD):
     in a graph; a learning rate in the form of a float32 tensor on the device is read there. The
     bits are those of the CPU's kernels.
 
+    Parameters on the CPU that are DTensors (``fully_shard``, tensor parallelism) are stepped on
+    what of them lies in this process, and their state is distributed as they are. Processes wait
+    for each other only where a norm is asked for, which is then that of all of them. A pending
+    placement (Partial) raises ValueError.
+
     What the kernels do not cover (other sparse gradients, complex numbers, other devices, CUDA
-    tensors that are not dense or whose gradients have other strides, tensor subclasses with
+    tensors that are not dense or whose gradients have other strides, other tensor subclasses with
     operations of their own, tensors that share memory, a learning rate that wants a gradient) is
     stepped by torch's own code, tensor by tensor, in the same call; under a dispatch or function
     mode and within functorch's transforms everything is. `explain` says what and why.

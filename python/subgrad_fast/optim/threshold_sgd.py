@@ -42,6 +42,11 @@ class ThresholdSGD(Optimizer):
     host waits once for the counts. A learning rate that is a float32 tensor on the device is read
     there.
 
+    DTensors are stepped on what of them lies in this process, their shards. With the scope "tensor"
+    a shard has a threshold of its own; with "global" the processes find one together, which keeps
+    the same elements as in one process (exactly, whatever the selector). `last_result` is of the
+    shards.
+
     Args:
         params: parameters or dicts that define groups. Dense tensors of dtype float32, float64,
             bfloat16 or float16, on the CPU or on CUDA devices.
