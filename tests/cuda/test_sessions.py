@@ -67,5 +67,5 @@ def test_a_fault_ends_a_session(module: Path, tmp_path: Path) -> None:
     )
     ran = session(module, "90", "forward", str(test))
     assert ran.returncode != 0
-    said = r"ptxemu: kernel .*dense_step.* dense_step\.cuh:\d+\).* access outside every allocation"
+    said = r"ptxemu: kernel .*dense_step.*\(dense_step\.cuh:\d+ .* access outside every allocation"
     assert re.search(said, ran.stderr), ran.stderr

@@ -16,7 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from subgrad_fast import optim  # noqa: E402
-from subgrad_fast.optim import SGD, averages, planned_step, sgd, torchs_step  # noqa: E402
+from subgrad_fast.optim import SGD, averages, planned_step, torchs_step  # noqa: E402
 from tests.cuda import disguise  # noqa: E402
 from tests.cuda.disguise import DEVICE, DISGUISED  # noqa: E402
 from tests.cuda.twins import SHAPES, Twins  # noqa: E402
@@ -40,7 +40,7 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     def new_buffer(like: torch.Tensor, *, zeros: bool = False) -> torch.Tensor:
         return torch.empty_like(like.detach())
 
-    for module in (sgd, planned_step, averages):
+    for module in (planned_step, averages):
         monkeypatch.setattr(module, "new_buffer", new_buffer)
     monkeypatch.setattr(planned_step, "is_on_device", lambda tensor: not disguise.is_honest(tensor))
 
