@@ -42,6 +42,7 @@ template <class Of, class ByBlock>
 SquareSums add_squares(std::size_t count, const Of& in_blocks, const ByBlock& by_block) {
   const KernelTable& table = kernels();
   const auto plus = [](double a, double b) { return a + b; };
+  const auto most = [](double a, double b) { return larger(a, b); };
   SquareSums sums;
   sums.reserve(count);
   bool again = false;
@@ -57,7 +58,7 @@ SquareSums add_squares(std::size_t count, const Of& in_blocks, const ByBlock& by
   const auto look = [](std::size_t, const char* data, std::int64_t n, DType t) {
     return block_largest(data, n, t);
   };
-  const auto largest = by_gradient(count, in_blocks, by_block(look), larger);
+  const auto largest = by_gradient(count, in_blocks, by_block(look), most);
   for (std::size_t i = 0; i < count; ++i) {
     if (in_blocks(i).dtype == DType::f64) sums[i].exponent = exponent_of(largest[i]);
   }
