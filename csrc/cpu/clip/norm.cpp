@@ -7,7 +7,7 @@
 #include "core/convert.h"
 #include "cpu/clip/blocks.h"
 #include "cpu/kernel_table.h"
-#include "cpu/support/layout.h"
+#include "cpu/support/runs.h"
 #include "cpu/support/share.h"
 #include "cpu/support/spans.h"
 
@@ -22,13 +22,6 @@ struct Packed {
 };
 
 Operand operand_of(const Gradient& g) { return {g.data, &Layout::Dim::grad_stride, g.dtype}; }
-
-// The elements [begin, begin + n) as one run: where they are, or in `packed`.
-const char* run_of(const Gradient& g, std::int64_t begin, std::int64_t n, Packed& packed) {
-  if (g.layout == nullptr) return static_cast<const char*>(g.data) + begin * bytes_of(g);
-  pack(*g.layout, operand_of(g), begin, n, packed.bytes);
-  return packed.bytes;
-}
 
 // What visit(i, data, n, dtype) gives for each block of each gradient i, in their order.
 template <class Visit>
@@ -45,11 +38,11 @@ Recycled<double> by_block(const std::vector<Gradient>& gradients, const Visit& v
   };
   share_work(gradients.size(), load_of, [&](std::size_t i, std::int64_t begin, std::int64_t end) {
     const Gradient& g = gradients[i];
-    Packed packed;
+    RunAhead run(g.layout, operand_of(g), kNormBlock);
     for (; begin < end; begin += kNormBlock) {
       const std::int64_t n = std::min(kNormBlock, g.n - begin);
       found[static_cast<std::size_t>(first[i] + begin / kNormBlock)] =
-          visit(i, run_of(g, begin, n, packed), n, g.dtype);
+          visit(i, run.load(begin, n, std::max(end, begin + n)), n, g.dtype);
     }
   });
   return found;

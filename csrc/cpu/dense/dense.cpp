@@ -5,7 +5,7 @@
 
 #include "cpu/dense/staged.h"
 #include "cpu/kernel_table.h"
-#include "cpu/support/layout.h"
+#include "cpu/support/runs.h"
 #include "cpu/support/share.h"
 
 namespace subgrad {
@@ -38,13 +38,29 @@ std::vector<Group> with_kernels(const KernelTable& table, const std::vector<Dens
   return all;
 }
 
+// The elements [begin, end) of a tensor that is not one run, counted in its layout's order.
+void step_strided(const DenseTensor& s, const DenseTypes& types, DenseKernel kernel,
+                  const SgdParams& params, double scale, std::int64_t begin, std::int64_t end) {
+  using Dim = Layout::Dim;
+  Run w(s.layout, Operand(s.param, &Dim::param_stride, types.param));
+  Run m(s.layout, Operand(s.momentum, &Dim::momentum_stride, types.momentum));
+  const Operand grad(const_cast<void*>(s.grad), &Dim::grad_stride, types.grad);
+  RunAhead g(s.layout, grad, Run::kMost);
+  for (std::int64_t i = begin; i < end; i += Run::kMost) {
+    const std::int64_t n = std::min(Run::kMost, end - i);
+    kernel(w.load(i, n), g.load(i, n, end), m.load(i, n), n, params, scale);
+    w.store(i, n);
+    m.store(i, n);
+  }
+}
+
 void step_range(const std::vector<Group>& groups, const DenseTensor& s, double scale,
                 std::int64_t begin, std::int64_t end) {
   const auto& [params, kernels] = groups[static_cast<std::size_t>(s.group)];
   const DenseKernel kernel = kernels[s.first ? 1 : 0][s.types];
   const DenseTypes& types = kDenseTypes[s.types];
   if (s.layout != nullptr) {
-    step_strided(*s.layout, kernel, types, s.param, s.grad, s.momentum, params, scale, begin, end);
+    step_strided(s, types, kernel, params, scale, begin, end);
     return;
   }
   const auto bytes = [begin](DType t) { return begin * static_cast<std::int64_t>(size_of(t)); };

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cpu/support/layout.h"
+#include "cpu/support/runs.h"
 
 namespace subgrad {
 namespace {
@@ -13,12 +13,11 @@ constexpr std::int64_t kChunkBytes = kChunk * std::int64_t{sizeof(double)};
 
 std::int64_t bytes_of(DType t) { return static_cast<std::int64_t>(size_of(t)); }
 
-// One operand of a chunk as the kernels take it: a run of elements of the type that they compute
-// with, in its place or in a buffer.
+// One operand of a chunk, of the type that the kernels compute with.
 class ChunkOperand {
  public:
   ChunkOperand(void* data, DType stored, const Layout* layout, std::int64_t Layout::Dim::* stride)
-      : stored_(stored), computed_(stored), layout_(layout), operand_(data, stride, stored) {}
+      : stored_(stored), computed_(stored), run_(layout, Operand(data, stride, stored)) {}
 
   // Kernels compute with f32 where 16 bits are stored.
   void widen() { computed_ = compute_dtype(stored_); }
@@ -26,29 +25,22 @@ class ChunkOperand {
   DType type() const { return computed_; }
 
   void* load(std::int64_t begin, std::int64_t n, bool read) {
-    if (operand_.base == nullptr) return nullptr;
-    char* run = operand_.base + begin * operand_.size;
-    if (layout_ != nullptr) {
-      run = packed_;
-      if (read) pack(*layout_, operand_, begin, n, packed_);
-    }
-    if (computed_ == stored_) return run;
-    if (read) kernels().widen[static_cast<int>(stored_)](run, widened_, n);
+    loaded_ = run_.load(begin, n, read);
+    if (loaded_ == nullptr || computed_ == stored_) return loaded_;
+    if (read) kernels().widen[static_cast<int>(stored_)](loaded_, widened_, n);
     return widened_;
   }
 
   void store(std::int64_t begin, std::int64_t n) {
-    if (operand_.base == nullptr) return;
-    char* const run = layout_ != nullptr ? packed_ : operand_.base + begin * operand_.size;
-    if (computed_ != stored_) kernels().narrow[static_cast<int>(stored_)](widened_, run, n);
-    if (layout_ != nullptr) unpack(*layout_, operand_, begin, n, packed_);
+    if (loaded_ == nullptr) return;
+    if (computed_ != stored_) kernels().narrow[static_cast<int>(stored_)](widened_, loaded_, n);
+    run_.store(begin, n);
   }
 
  private:
   DType stored_, computed_;
-  const Layout* layout_;
-  Operand operand_;
-  alignas(64) char packed_[kChunkBytes];
+  Run run_;
+  char* loaded_ = nullptr;
   alignas(64) char widened_[kChunkBytes];
 };
 
@@ -63,7 +55,8 @@ void StagedTensor::step(std::int64_t begin, std::int64_t end) const {
 
   ChunkOperand w(tensor.param, types.param, layout, &Dim::param_stride);
   ChunkOperand m(tensor.momentum, types.momentum, layout, &Dim::momentum_stride);
-  ChunkOperand g(const_cast<void*>(tensor.grad), types.grad, layout, &Dim::grad_stride);
+  RunAhead g(layout, Operand(const_cast<void*>(tensor.grad), &Dim::grad_stride, types.grad),
+             kChunk);
   const Average* const average = tensor.average;
   if (average != nullptr) {
     w.widen();
@@ -83,7 +76,7 @@ void StagedTensor::step(std::int64_t begin, std::int64_t end) const {
 
   for (std::int64_t at = begin; at < end; at += kChunk) {
     const std::int64_t n = std::min(kChunk, end - at);
-    const void* from = g.load(at, n, true);
+    const void* from = g.load(at, n, end);
     if (limited) {
       clip(from, prepared, n, stage);
       from = prepared;

@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 
 namespace subgrad {
 namespace {
-
-constexpr std::int64_t kBlock = 512;  // elements: three buffers of at most 4 KiB stay in L1
 
 // A position in a layout, advanced run by run along the innermost dimension.
 class Cursor {
@@ -27,6 +26,18 @@ class Cursor {
     std::int64_t bytes = 0;
     for (std::size_t d = 0; d < dims_.size(); ++d) bytes += index_[d] * (dims_[d].*stride);
     return bytes;
+  }
+
+  // Rows of the innermost dimension that follow one another along the next one, this one included.
+  std::int64_t rows() const {
+    const std::size_t d = dims_.size() - 2;
+    return dims_[d].size - index_[d];
+  }
+
+  // From the beginning of a row to that of another, n <= rows() rows on.
+  void advance_rows(std::int64_t n) {
+    index_[dims_.size() - 2] += n - 1;
+    advance(run());
   }
 
   // Steps n <= run() elements on.
@@ -52,6 +63,40 @@ void copy_run(char* to, std::int64_t to_stride, const char* from, std::int64_t f
     std::memcpy(to + i * to_stride, from + i * from_stride, Size);
 }
 
+constexpr std::int64_t kTile = 16;  // rows and columns
+
+// Copies a tile to rows that are `row_bytes` apart, from columns that are `across` apart and whose
+// elements are neighbours. Each column is read once and each row written once: both may lie so that
+// they displace each other from the cache.
+template <std::size_t Size>
+void copy_tile(char* to, std::int64_t row_bytes, const char* from, std::int64_t across,
+               std::int64_t rows, std::int64_t columns) {
+  char tile[kTile][kTile][Size];
+  const auto copy = [&](auto tall, auto wide) {
+    for (std::int64_t c = 0; c < wide; ++c) {
+      std::memcpy(tile[c], from + c * across, static_cast<std::size_t>(tall) * Size);
+    }
+    for (std::int64_t r = 0; r < tall; ++r) {
+      for (std::int64_t c = 0; c < wide; ++c) {
+        std::memcpy(to + r * row_bytes + c * std::int64_t{Size}, tile[c][r], Size);
+      }
+    }
+  };
+  constexpr std::integral_constant<std::int64_t, kTile> whole;
+  if (rows == kTile && columns == kTile) return copy(whole, whole);
+  copy(rows, columns);
+}
+
+using CopyTile = void (*)(char*, std::int64_t, const char*, std::int64_t, std::int64_t,
+                          std::int64_t);
+
+CopyTile copy_tile_of(std::int64_t size) {
+  return size == 8   ? copy_tile<8>
+         : size == 4 ? copy_tile<4>
+         : size == 2 ? copy_tile<2>
+                     : copy_tile<1>;
+}
+
 using CopyRun = void (*)(char*, std::int64_t, const char*, std::int64_t, std::int64_t);
 
 CopyRun copy_run_of(std::int64_t size) {
@@ -74,6 +119,37 @@ void each_run(const Layout& layout, Operand operand, std::int64_t begin, std::in
     visit(operand.base + cursor.offset(operand.stride), inner, packed + done * operand.size, k);
     cursor.advance(k);
     done += k;
+  }
+}
+
+// As pack(), of an operand whose elements are neighbours in memory along the second dimension:
+// whole rows go tile by tile, and each line of memory is read once.
+void pack_tiles(const Layout& layout, Operand operand, std::int64_t begin, std::int64_t n, char* to,
+                CopyRun copy) {
+  const CopyTile copy_tile = copy_tile_of(operand.size);
+  const Layout::Dim& inner = layout.dims.back();
+  const std::int64_t across = inner.*operand.stride, columns = inner.size;
+  Cursor cursor(layout, begin);
+  for (std::int64_t done = 0; done < n;) {
+    const char* const from = operand.base + cursor.offset(operand.stride);
+    char* const packed = to + done * operand.size;
+    const std::int64_t k = std::min(cursor.run(), n - done);
+    if (k < columns) {  // a part of a row
+      copy(packed, operand.size, from, across, k);
+      cursor.advance(k);
+      done += k;
+      continue;
+    }
+    const std::int64_t rows = std::min(cursor.rows(), (n - done) / columns);
+    for (std::int64_t c = 0; c < columns; c += kTile) {
+      for (std::int64_t r = 0; r < rows; r += kTile) {
+        copy_tile(packed + (r * columns + c) * operand.size, columns * operand.size,
+                  from + r * operand.size + c * across, across, std::min(kTile, rows - r),
+                  std::min(kTile, columns - c));
+      }
+    }
+    cursor.advance_rows(rows);
+    done += rows * columns;
   }
 }
 
@@ -116,8 +192,29 @@ bool Layout::contiguous(std::int64_t param_size, std::int64_t grad_size,
           dims[0].grad_stride == grad_size && dims[0].momentum_stride == momentum_size);
 }
 
+bool lies_in_order(const Layout& layout, const Operand& operand) {
+  if (reinterpret_cast<std::uintptr_t>(operand.base) % static_cast<std::size_t>(operand.size) != 0)
+    return false;
+  std::int64_t stride = operand.size;
+  for (auto dim = layout.dims.rbegin(); dim != layout.dims.rend(); ++dim) {
+    if ((*dim).*operand.stride != stride) return false;
+    stride *= dim->size;
+  }
+  return true;
+}
+
+bool crosses_rows(const Layout& layout, const Operand& operand) {
+  const std::size_t dims = layout.dims.size();
+  return dims > 1 && layout.dims[dims - 2].*operand.stride == operand.size &&
+         layout.dims[dims - 1].*operand.stride != operand.size;
+}
+
 void pack(const Layout& layout, Operand operand, std::int64_t begin, std::int64_t n, void* to) {
   const CopyRun copy = copy_run_of(operand.size);
+  if (crosses_rows(layout, operand)) {
+    pack_tiles(layout, operand, begin, n, static_cast<char*>(to), copy);
+    return;
+  }
   each_run(layout, operand, begin, n, static_cast<char*>(to),
            [&](char* elements, std::int64_t stride, char* packed, std::int64_t count) {
              copy(packed, operand.size, elements, stride, count);
@@ -131,26 +228,6 @@ void unpack(const Layout& layout, Operand operand, std::int64_t begin, std::int6
            [&](char* elements, std::int64_t stride, char* packed, std::int64_t count) {
              copy(elements, stride, packed, operand.size, count);
            });
-}
-
-void step_strided(const Layout& layout, DenseKernel kernel, const DenseTypes& types, void* param,
-                  const void* grad, void* momentum, const SgdParams& params, double scale,
-                  std::int64_t begin, std::int64_t end) {
-  using Dim = Layout::Dim;
-  const Operand w(param, &Dim::param_stride, types.param);
-  const Operand g(const_cast<void*>(grad), &Dim::grad_stride, types.grad);
-  const Operand m(momentum, &Dim::momentum_stride, types.momentum);
-  alignas(64) char packed_w[kBlock * 8], packed_g[kBlock * 8], packed_m[kBlock * 8];
-
-  for (std::int64_t i = begin; i < end; i += kBlock) {
-    const std::int64_t n = std::min(kBlock, end - i);
-    pack(layout, w, i, n, packed_w);
-    pack(layout, g, i, n, packed_g);
-    if (momentum != nullptr) pack(layout, m, i, n, packed_m);
-    kernel(packed_w, packed_g, momentum != nullptr ? packed_m : nullptr, n, params, scale);
-    unpack(layout, w, i, n, packed_w);
-    if (momentum != nullptr) unpack(layout, m, i, n, packed_m);
-  }
 }
 
 }  // namespace subgrad

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "core/types.h"
-#include "cpu/kernel_table.h"
 
 namespace subgrad {
 
@@ -48,9 +47,12 @@ void pack(const Layout& layout, Operand operand, std::int64_t begin, std::int64_
 void unpack(const Layout& layout, Operand operand, std::int64_t begin, std::int64_t n,
             const void* from);
 
-// Steps the elements [begin, end) of a laid-out tensor, counted in the layout's order.
-void step_strided(const Layout& layout, DenseKernel kernel, const DenseTypes& types, void* param,
-                  const void* grad, void* momentum, const SgdParams& params, double scale,
-                  std::int64_t begin, std::int64_t end);
+// Whether an operand's elements lie one after another in the layout's order, where kernels may read
+// and write them.
+bool lies_in_order(const Layout& layout, const Operand& operand);
+
+// Whether an operand is transposed: its elements are neighbours along the second innermost
+// dimension of the layout.
+bool crosses_rows(const Layout& layout, const Operand& operand);
 
 }  // namespace subgrad
