@@ -2,7 +2,8 @@
 
 tests/cuda/kernels/ has the tests themselves, which also run on a GPU where there is one. Here they
 are run on three architectures and in three orders of blocks, warps and lanes, with checks of every
-address, of races between blocks and between threads, and of memory that was never written.
+address, of races between blocks and between threads, and of memory that was never written: each on
+one of them in every run, on all of them in the slow one.
 """
 
 from __future__ import annotations
@@ -21,22 +22,17 @@ def module() -> Path:
     return require_emulated()
 
 
-# One architecture in one order, and of the others a share: the rest takes minutes more.
-QUICK = {("90", "random")}
+# A change is met by each test once, on one architecture and in one order. All of them on all
+# architectures and in all orders take half an hour.
 SHARES = {
-    ("75", "forward"): ("test_dense.py", "test_clip.py", "test_sampling.py"),
-    ("120", "reverse"): ("test_stages.py", "test_select.py", "test_gather.py"),
+    ("75", "forward"): ("clip", "dense", "dense_traffic", "loader", "threshold_sgd"),
+    ("90", "random"): ("gather", "optim_stages", "sampling", "stages", "threshold"),
+    ("120", "reverse"): ("dense_launches", "optim", "select", "streams"),
 }
-SESSIONS = [
-    pytest.param(arch, order, marks=[] if (arch, order) in QUICK else [pytest.mark.slow])
-    for arch in ARCHITECTURES
-    for order in ORDERS
-]
 
 
-@pytest.mark.parametrize(("arch", "order"), SESSIONS)
-def test_kernels(module: Path, arch: str, order: str) -> None:
-    ran = session(module, arch, order, str(INNER))
+def check(module: Path, arch: str, order: str, *tests: str) -> None:
+    ran = session(module, arch, order, *tests)
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
     assert re.search(r"\d{2,} passed", ran.stdout), ran.stdout
     assert "skipped" not in ran.stdout, ran.stdout
@@ -44,9 +40,19 @@ def test_kernels(module: Path, arch: str, order: str) -> None:
 
 @pytest.mark.parametrize(("arch", "order"), SHARES)
 def test_a_share_of_the_kernels(module: Path, arch: str, order: str) -> None:
-    ran = session(module, arch, order, *(str(INNER / name) for name in SHARES[arch, order]))
-    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
-    assert re.search(r"\d{2,} passed", ran.stdout), ran.stdout
+    check(module, arch, order, *(str(INNER / f"test_{name}.py") for name in SHARES[arch, order]))
+
+
+def test_every_test_is_in_one_share() -> None:
+    shared = sorted(f"test_{name}.py" for names in SHARES.values() for name in names)
+    assert shared == sorted(f.name for f in INNER.glob("test_*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_kernels(module: Path, arch: str, order: str) -> None:
+    check(module, arch, order, str(INNER))
 
 
 @pytest.mark.torch
