@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+CHINESE = ROOT / "README.zh-CN.md"
 PAGES = (
     README,
     *(ROOT / f"docs/{word}.md" for word in ("dense", "clip", "select", "loading", "rows")),
@@ -79,6 +80,34 @@ def test_a_bad_block_is_found(code: str, finding: str) -> None:
     (found,) = blocks(f"Text.\n\n```python\n{code}```\n", "python")
     assert found == code
     assert finding in (what_is_wrong(code) or "")
+
+
+# --- Its translation ----------------------------------------------------------------------------
+
+
+def what_differs(page: str, translation: str) -> list[str]:
+    """What a translation must have as it stands in the page, and has not."""
+    everything = re.compile(
+        r"^```\w+\n.*?^```$|\]\([^)]+\)|\d[\d.]* [µm]s", re.MULTILINE | re.DOTALL
+    )
+    there = everything.findall(translation)
+    return [piece for piece in everything.findall(page) if piece not in there]
+
+
+def test_the_translation_has_all_blocks_links_and_figures() -> None:
+    chinese = CHINESE.read_text(encoding="utf-8")
+    assert what_differs(README.read_text(encoding="utf-8"), chinese) == ["](README.zh-CN.md)"]
+    assert broken_links(chinese, ROOT) == []
+
+
+def test_what_a_translation_lacks_is_found() -> None:
+    page = "[a](b.md) 12.5 ms\n\n```sh\nmake demo\n```\n"
+    assert what_differs(page, page) == []
+    assert what_differs(page, "[a](c.md) 12.4 ms\n```sh\nmake tea\n```\n") == [
+        "](b.md)",
+        "12.5 ms",
+        "```sh\nmake demo\n```",
+    ]
 
 
 # --- Commands -----------------------------------------------------------------------------------
