@@ -20,12 +20,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 
-# With nvcc the CUDA kernels are built, and tested by an interpreter.
-INTERPRETER := $(if $(filter OFF,$(CUDA)),,$(if $(shell command -v nvcc),build/ptxemu/libcudart.so.13))
-
 # Directories are listed too: their time changes when a file is added or removed.
 SOURCES := CMakeLists.txt pyproject.toml \
-  $(shell find csrc cmake python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
+  $(shell find csrc cmake extern/ptxemu/src python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help demo test test-slow test-neon test-cuda test-clients test-clients-quick fuzz fuzz-bytes cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
@@ -51,7 +48,7 @@ help:
 demo: $(VENV)/.have-demo $(VENV)/.installed
 	$(PY) -m subgrad_fast demo
 
-test: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
+test: $(VENV)/.have-test $(VENV)/.installed
 	$(PY) -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.have-test $(VENV)/.installed
@@ -64,16 +61,16 @@ test-clients: $(VENV)/.have-test $(VENV)/.have-clients $(VENV)/.installed
 test-clients-quick: $(VENV)/.have-test $(VENV)/.have-clients-quick $(VENV)/.installed
 	$(PY) -m pytest tests/clients -m clients
 
-test-cuda: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
+test-cuda: $(VENV)/.have-test $(VENV)/.installed
 	$(PY) -m pytest tests/cuda
 
 fuzz: $(VENV)/.have-test $(VENV)/.installed
 	$(PY) -m tests.fuzz --minutes $(or $(MINUTES),30)
 
-cuda-mutants: $(VENV)/.have-test $(VENV)/.installed $(INTERPRETER)
+cuda-mutants: $(VENV)/.have-test $(VENV)/.installed
 	$(PY) tools/cuda_mutants.py
 
-cuda-report: $(VENV)/.have-test $(VENV)/.have-report $(VENV)/.installed $(INTERPRETER)
+cuda-report: $(VENV)/.have-test $(VENV)/.have-report $(VENV)/.installed
 	$(PY) tools/cuda_report.py
 
 test-neon: $(VENV)/.installed
@@ -110,10 +107,6 @@ fuzz-bytes: $(VENV)/.have-test $(VENV)/.have-build
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-
-# What runs the CUDA kernels where there is no GPU (extern/ptxemu), if there is anything to run.
-build/ptxemu/libcudart.so.13: $(shell find extern/ptxemu/src -type f)
-	@$(MAKE) --no-print-directory -C extern/ptxemu BUILD=$(CURDIR)/build/ptxemu >/dev/null
 
 # Stamps. The build directory is kept (build-dir in pyproject.toml) and the build tools are the
 # ones in .venv, always at the same paths, so a reinstall compiles only what changed. The stamp is as

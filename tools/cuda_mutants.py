@@ -3,7 +3,7 @@
     python tools/cuda_mutants.py [name ...]
 
 Every mutant is compiled to PTX for one architecture and run by the interpreter, as `make test-cuda`
-does (run that first: it builds the interpreter). Exits with 1 if a mutant survives.
+does. Exits with 1 if a mutant survives.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def prepare() -> None:
     WORK.mkdir(exist_ok=True)
     for name in ("CMakeLists.txt", "pyproject.toml"):
         shutil.copy2(ROOT / name, SOURCE)
-    shutil.copytree(ROOT / "csrc", SOURCE / "csrc", copy_function=shutil.copy)
+    for name in ("csrc", "cmake", "extern/ptxemu/src"):
+        shutil.copytree(ROOT / name, SOURCE / name, copy_function=shutil.copy)
     pybind11 = subprocess.check_output([sys.executable, "-m", "pybind11", "--cmakedir"], text=True)
     definitions = {
         "SUBGRAD_CUDA": "ON",

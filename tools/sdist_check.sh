@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 "$python" -m build --sdist --no-isolation --outdir "$work/sdist" . >"$work/log" 2>&1 ||
   { cat "$work/log"; exit 1; }
 tar -tzf "$work"/sdist/*.tar.gz >"$work/files"
-if grep -E '^[^/]+/(extern|build|\.ci|\.venv)/' "$work/files"; then
+if grep -E '^[^/]+/(build|\.ci|\.venv)/' "$work/files"; then
   echo "sdist-check: the files above do not belong in the sdist" >&2
   exit 1
 fi

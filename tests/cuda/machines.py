@@ -72,7 +72,7 @@ class EmulatedGpu(Gpu):
 
     def fill(self, memory: np.ndarray, values: np.ndarray) -> DeviceArray:
         if memory.nbytes > 0:
-            runtime = ctypes.CDLL("libcudart.so.13")
+            runtime = ctypes.CDLL("libptxemu.so")
             address = ctypes.c_void_p(memory.ctypes.data)
             assert runtime.cudaHostRegister(address, ctypes.c_size_t(memory.nbytes), 0) == 0
             weakref.finalize(memory.base, runtime.cudaHostUnregister, address)

@@ -14,13 +14,12 @@ import pytest
 from tests import ROOT
 
 INNER = ROOT / "tests" / "cuda" / "kernels"
-INTERPRETER = ROOT / "build" / "ptxemu" / "libcudart.so.13"
 ARCHITECTURES = ("75", "90", "120")
 ORDERS = {"forward": "0", "reverse": "1", "random": "2"}
 
 
 def emulated_module() -> Path | None:
-    """The newest kernels built for the interpreter and for this Python."""
+    """The newest kernels built for the interpreter and for this Python; it lies beside them."""
     name = "_cuda_emulated" + str(sysconfig.get_config_var("EXT_SUFFIX"))
     found = [*ROOT.glob(f"build/*/{name}")]
     if "SUBGRAD_CUDA_BUILD" in os.environ:
@@ -31,9 +30,9 @@ def emulated_module() -> Path | None:
 def require_emulated() -> Path:
     """The kernels to be tested. Skips where there can be none; fails where they are out of date."""
     module = emulated_module()
-    if module is None or not INTERPRETER.is_file():
+    if module is None:
         reason = (
-            "the kernels or the interpreter are not built: run `make test-cuda`"
+            "the kernels are not built for the interpreter: run `make test-cuda`"
             if shutil.which("nvcc")
             else "no nvcc on this machine: the CUDA kernels are not tested"
         )
@@ -53,7 +52,7 @@ def environment(module: Path, arch: str, order: str, **more: str) -> dict[str, s
     return {
         **os.environ,
         "SUBGRAD_CUDA_MODULE": str(module),
-        "LD_LIBRARY_PATH": f"{INTERPRETER.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}",
+        "LD_LIBRARY_PATH": f"{module.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}",
         "PTXEMU_ARCH": arch,
         "PTXEMU_ORDER": ORDERS[order],
         "PTXEMU_MEMCHECK": "1",

@@ -8,7 +8,9 @@ one of them in every run, on all of them in the slow one.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,10 +27,12 @@ def module() -> Path:
 # A change is met by each test once, on one architecture and in one order. All of them on all
 # architectures and in all orders take half an hour.
 SHARES = {
-    ("75", "forward"): ("clip", "dense", "dense_traffic", "loader", "threshold_sgd"),
-    ("90", "random"): ("gather", "optim_stages", "sampling", "stages", "threshold"),
-    ("120", "reverse"): ("dense_launches", "optim", "select", "streams"),
+    ("75", "forward"): ("clip", "dense", "dense_traffic"),
+    ("90", "random"): ("dense_launches", "sampling", "stages"),
+    ("120", "reverse"): ("gather", "select", "streams", "threshold"),
 }
+# Of torch's tensors, with the number of tests that only a GPU can run.
+TORCHS = {"optim": 1, "optim_stages": 1, "threshold_sgd": 1, "loader": 2}
 
 
 def check(module: Path, arch: str, order: str, *tests: str) -> None:
@@ -44,8 +48,10 @@ def test_a_share_of_the_kernels(module: Path, arch: str, order: str) -> None:
 
 
 def test_every_test_is_in_one_share() -> None:
-    shared = sorted(f"test_{name}.py" for names in SHARES.values() for name in names)
-    assert shared == sorted(f.name for f in INNER.glob("test_*.py"))
+    shared = [*TORCHS, *(name for names in SHARES.values() for name in names)]
+    assert sorted(f"test_{name}.py" for name in shared) == sorted(
+        f.name for f in INNER.glob("test_*.py")
+    )
 
 
 @pytest.mark.slow
@@ -56,9 +62,7 @@ def test_kernels(module: Path, arch: str, order: str) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(
-    ("name", "skipped"), [("optim", 1), ("optim_stages", 1), ("threshold_sgd", 1), ("loader", 2)]
-)
+@pytest.mark.parametrize(("name", "skipped"), TORCHS.items())
 def test_torchs_tensors(module: Path, name: str, skipped: int) -> None:
     pytest.importorskip("torch")
     # torch's memory is not known to the interpreter, so addresses are not checked.
@@ -86,3 +90,21 @@ def test_a_fault_ends_a_session(module: Path, tmp_path: Path) -> None:
     assert ran.returncode != 0
     said = r"ptxemu: kernel .*dense_step.*\(dense_step\.cuh:\d+ .* access outside every allocation"
     assert re.search(said, ran.stderr), ran.stderr
+
+
+def test_another_runtime_is_in_the_process(module: Path, tmp_path: Path) -> None:
+    # As that of a torch with CUDA, whose symbols are the first that the loader finds.
+    source = tmp_path / "runtime.cpp"
+    names = "cudaLaunchKernel", "cudaMemsetAsync", "cudaGetLastError"
+    source.write_text(
+        "#include <cstdlib>\n"
+        + "".join(f'extern "C" int {n}() {{ std::abort(); }}\n' for n in names)
+    )
+    versions = tmp_path / "runtime.map"
+    versions.write_text("libcudart.so.13 { global: cuda*; local: *; };\n")
+    library = tmp_path / "libcudart.so.13"
+    compiler = os.environ.get("CXX", "c++")
+    made = ["-shared", "-fPIC", f"-Wl,-soname,{library.name},--version-script,{versions}"]
+    subprocess.run([compiler, *made, source, "-o", library], check=True)
+    ran = session(module, "90", "forward", str(INNER / "test_select.py"), LD_PRELOAD=str(library))
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]

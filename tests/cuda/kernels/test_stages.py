@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import subgrad_fast as sf
-from subgrad_fast import dense
+import subgrad_fast.dense.fused
 from tests.bits import assert_same_bits
 from tests.cases import COMBINATIONS, DTYPES, special_arrays
 from tests.cuda.device_arrays import DeviceArray
@@ -136,8 +136,8 @@ def new_arrays(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
             return made(array, dtype)
         return gpu.array(np.zeros(array.shape, dtype or array.dtype))
 
-    made = dense.zeros_like
-    monkeypatch.setattr(dense, "zeros_like", zeros_like)
+    made = subgrad_fast.dense.fused.zeros_like
+    monkeypatch.setattr(subgrad_fast.dense.fused, "zeros_like", zeros_like)
 
 
 def fused(params: list[Any], **how: Any) -> sf.FusedSGD:
