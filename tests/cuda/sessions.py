@@ -17,6 +17,16 @@ INNER = ROOT / "tests" / "cuda" / "kernels"
 ARCHITECTURES = ("75", "90", "120")
 ORDERS = {"forward": "0", "reverse": "1", "random": "2"}
 
+# A change is met by each test once, on one architecture and in one order. All of them on all
+# architectures and in all orders take half an hour.
+SHARES = {
+    ("75", "forward"): ("clip", "dense", "dense_traffic"),
+    ("90", "random"): ("dense_launches", "sampling", "stages"),
+    ("120", "reverse"): ("gather", "select", "streams", "threshold"),
+}
+# Of torch's tensors, with the number of tests that only a GPU can run.
+TORCHS = {"optim": 1, "optim_stages": 1, "threshold_sgd": 1, "loader": 2}
+
 
 def emulated_module() -> Path | None:
     """The newest kernels built for the interpreter and for this Python; it lies beside them."""

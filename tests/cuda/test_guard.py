@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.cuda.sessions import INNER, SHARES, TORCHS
 
 CI = ROOT / ".ci" / "run"
 
@@ -43,6 +44,13 @@ def test_without_kernels_the_tests_are_skipped_elsewhere(tmp_path: Path) -> None
     assert ran.returncode == 0
     assert " skipped" in ran.stdout
     assert " passed" not in ran.stdout
+
+
+def test_every_test_is_in_one_share() -> None:
+    shared = [*TORCHS, *(name for names in SHARES.values() for name in names)]
+    assert sorted(f"test_{name}.py" for name in shared) == sorted(
+        f.name for f in INNER.glob("test_*.py")
+    )
 
 
 def program(file: Path, text: str) -> None:

@@ -16,23 +16,20 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from tests.cuda.sessions import ARCHITECTURES, INNER, ORDERS, require_emulated, session
+from tests.cuda.sessions import (
+    ARCHITECTURES,
+    INNER,
+    ORDERS,
+    SHARES,
+    TORCHS,
+    require_emulated,
+    session,
+)
 
 
 @pytest.fixture(scope="module")
 def module() -> Path:
     return require_emulated()
-
-
-# A change is met by each test once, on one architecture and in one order. All of them on all
-# architectures and in all orders take half an hour.
-SHARES = {
-    ("75", "forward"): ("clip", "dense", "dense_traffic"),
-    ("90", "random"): ("dense_launches", "sampling", "stages"),
-    ("120", "reverse"): ("gather", "select", "streams", "threshold"),
-}
-# Of torch's tensors, with the number of tests that only a GPU can run.
-TORCHS = {"optim": 1, "optim_stages": 1, "threshold_sgd": 1, "loader": 2}
 
 
 def check(module: Path, arch: str, order: str, *tests: str) -> None:
@@ -45,13 +42,6 @@ def check(module: Path, arch: str, order: str, *tests: str) -> None:
 @pytest.mark.parametrize(("arch", "order"), SHARES)
 def test_a_share_of_the_kernels(module: Path, arch: str, order: str) -> None:
     check(module, arch, order, *(str(INNER / f"test_{name}.py") for name in SHARES[arch, order]))
-
-
-def test_every_test_is_in_one_share() -> None:
-    shared = [*TORCHS, *(name for names in SHARES.values() for name in names)]
-    assert sorted(f"test_{name}.py" for name in shared) == sorted(
-        f.name for f in INNER.glob("test_*.py")
-    )
 
 
 @pytest.mark.slow
