@@ -79,7 +79,7 @@ test-neon: $(VENV)/.installed
 bench: $(VENV)/.have-demo $(VENV)/.installed
 	$(PY) -m subgrad_fast bench $(BENCH)
 
-bench-page: $(VENV)/.have-build
+bench-page: $(VENV)/.installed
 	$(PY) -m benchmarks.page
 
 lint: $(VENV)/.have-lint $(VENV)/.installed

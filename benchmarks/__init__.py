@@ -1,4 +1,7 @@
-"""Benchmarks of the library against its peers, to be run from a checkout."""
+"""Benchmarks of the library against its peers, to be run from a checkout.
+
+`subgrad_fast.bench` times them; here is what is timed, and the page of figures.
+"""
 
 SUBJECTS = ("dense", "threshold", "rows", "select", "sparsify", "sampling", "loading", "cuda")
 """The folders with rows, in the order in which they are run and shown."""

@@ -4,7 +4,7 @@
     python -m benchmarks.page --check    # says whether both are what the result files give
 
 The prose stands in `page.md` and in each subject's `section.md`, the figures in `results/*.json`,
-so a figure is written down once. Nothing here needs torch or the library.
+so a figure is written down once. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import SUBJECTS, report
-from benchmarks.harness import OURS
+from benchmarks import SUBJECTS
+from subgrad_fast.bench import report
+from subgrad_fast.bench.harness import OURS
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

@@ -9,8 +9,8 @@ from itertools import cycle
 
 import torch
 
-from benchmarks.harness import Contender
 from subgrad_fast import _core
+from subgrad_fast.bench.harness import Contender
 
 Step = Callable[[], object]
 COLD = 2

@@ -16,10 +16,10 @@ import torch
 
 import subgrad_fast as sf
 from benchmarks.cuda.device import Device, Step, in_turns
-from benchmarks.harness import OURS, Contender
-from benchmarks.sgd import FOREACH, FUSED, HYPERPARAMETERS, OURS_F32
 from benchmarks.threshold import peers as threshold_peers
-from benchmarks.workloads import Shapes
+from subgrad_fast.bench.harness import OURS, Contender
+from subgrad_fast.bench.sgd import FOREACH, FUSED, HYPERPARAMETERS, OURS_F32
+from subgrad_fast.bench.workloads import Shapes
 from subgrad_fast.optim import SGD
 
 APEX = "`apex.optimizers.FusedSGD`"

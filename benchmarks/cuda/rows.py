@@ -19,10 +19,10 @@ import torch
 import subgrad_fast as sf
 from benchmarks.cuda import peers
 from benchmarks.cuda.device import Device, gpu, no_gpu
-from benchmarks.harness import OURS, Contender, Row, Subject, Target
-from benchmarks.sgd import FOREACH, FUSED, OURS_F32
 from benchmarks.threshold.peers import OPERATIONS
-from benchmarks.workloads import Shapes, resnet50_shapes
+from subgrad_fast.bench.harness import OURS, Contender, Row, Subject, Target
+from subgrad_fast.bench.sgd import FOREACH, FUSED, OURS_F32
+from subgrad_fast.bench.workloads import Shapes, resnet50_shapes
 
 # Per float32 element. The step: see dense. At 1%: a thresholded one, see docs/cuda.md; a selection
 # reads thrice for the key, once for the counts, once for what is kept, and writes that.

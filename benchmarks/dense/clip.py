@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 import subgrad_fast as sf
-from benchmarks.harness import OURS, Contender, Row, Target
-from benchmarks.sgd import HYPERPARAMETERS
-from benchmarks.workloads import Shapes, resnet50_shapes
 from subgrad_fast import optim
+from subgrad_fast.bench.harness import OURS, Contender, Row, Target
+from subgrad_fast.bench.sgd import HYPERPARAMETERS
+from subgrad_fast.bench.workloads import Shapes, resnet50_shapes
 
 TORCH_CLIP = "`torch.nn.utils.clip_grad_norm_`"
 TORCH_ALL = "unscale, `clip_grad_norm_`, fused step, `_foreach_lerp_`, `zero_grad`"

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.dense.peers import OPTIMIZERS
-from benchmarks.harness import OURS, Contender, Row, Target, nothing
-from benchmarks.sgd import DEFAULT, FOREACH, FUSED
+from subgrad_fast.bench.harness import OURS, Contender, Row, Target, nothing
+from subgrad_fast.bench.sgd import DEFAULT, FOREACH, FUSED
 
 COUNT, WIDTH = 80, 64
 SHAPE = (WIDTH, WIDTH)

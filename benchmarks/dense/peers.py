@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 import subgrad_fast as sf
 from benchmarks.dense.workloads import chain_of_linears, mnist_like, mnist_mlp
-from benchmarks.harness import OURS, Contender
-from benchmarks.sgd import (
+from subgrad_fast.bench.harness import OURS, Contender
+from subgrad_fast.bench.sgd import (
     DEFAULT,
     FOREACH,
     FUSED,

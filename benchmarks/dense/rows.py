@@ -14,9 +14,9 @@ from itertools import chain
 from benchmarks.dense import clip, odd, peers
 from benchmarks.dense.peers import CLIPPED, FORGETTING, NUMPY, TRAINING, TRIAD
 from benchmarks.dense.workloads import mixed_shapes
-from benchmarks.harness import OURS, Contender, Row, Subject, Target
-from benchmarks.sgd import DEFAULT, FOREACH, FUSED, OURS_F32
-from benchmarks.workloads import resnet50_shapes
+from subgrad_fast.bench.harness import OURS, Contender, Row, Subject, Target
+from subgrad_fast.bench.sgd import DEFAULT, FOREACH, FUSED, OURS_F32
+from subgrad_fast.bench.workloads import resnet50_shapes
 
 STEP_BYTES, TRIAD_BYTES = 20, 16
 """Per float32 element. A step reads weight, momentum and gradient, and writes two of them."""

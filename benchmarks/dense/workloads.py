@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from benchmarks.workloads import Shapes
+from subgrad_fast.bench.workloads import Shapes
 
 
 def chain_of_linears(depth: int, width: int) -> nn.Sequential:

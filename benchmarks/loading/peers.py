@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import subgrad_fast as sf
-from benchmarks.harness import OURS, Contender
+from subgrad_fast.bench.harness import OURS, Contender
 from subgrad_fast.data import DataLoader as OurDataLoader
 
 TAKE_INTO = "a loop of `numpy.take(out=)`"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from benchmarks.harness import Row, Subject, Target
 from benchmarks.loading import peers
+from subgrad_fast.bench.harness import Row, Subject, Target
 
 F32 = "float32"
 # name, title, shape, dtype

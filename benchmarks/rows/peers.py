@@ -9,7 +9,7 @@ from itertools import cycle
 import numpy as np
 import torch
 
-from benchmarks.harness import OURS, Contender
+from subgrad_fast.bench.harness import OURS, Contender
 from subgrad_fast.optim import SGD
 
 SPARSE = "`torch.optim.SGD`, row-sparse gradient"

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.harness import OURS, Row, Subject, Target
 from benchmarks.rows import peers
+from subgrad_fast.bench.harness import OURS, Row, Subject, Target
 
 
 def moved_bytes(rows: int, width: int, batch: int) -> dict[str, int]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 import subgrad_fast as sf
-from benchmarks.harness import OURS, Contender
+from subgrad_fast.bench.harness import OURS, Contender
 
 RANDPERM = "`torch.randperm`"
 MULTINOMIAL = "`torch.multinomial`"

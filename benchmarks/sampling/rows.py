@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.harness import Contender, Row, Subject, Target
 from benchmarks.sampling import peers
+from subgrad_fast.bench.harness import Contender, Row, Subject, Target
 
 FEW, MANY = 10**6, 10**8
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 import subgrad_fast as sf
-from benchmarks.harness import OURS, Contender
-from benchmarks.workloads import Values
+from subgrad_fast.bench.harness import OURS, Contender
+from subgrad_fast.bench.workloads import Values
 
 TOPK = "`torch.topk(x.abs(), k, sorted=False)`"
 

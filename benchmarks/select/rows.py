@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.harness import OURS, Row, Subject, Target
 from benchmarks.select import peers
 from benchmarks.select.workloads import ADVERSARIES
-from benchmarks.workloads import Values, heavy_tailed
+from subgrad_fast.bench.harness import OURS, Row, Subject, Target
+from subgrad_fast.bench.workloads import Values, heavy_tailed
 
 ELEMENTS = 25_600_000
 

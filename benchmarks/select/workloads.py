@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.workloads import Values, heavy_tailed
+from subgrad_fast.bench.workloads import Values, heavy_tailed
 
 
 def two_values(n: int) -> Values:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 import subgrad_fast as sf
-from benchmarks.harness import OURS, Contender
-from benchmarks.sgd import HYPERPARAMETERS
-from benchmarks.workloads import resnet50_shapes
+from subgrad_fast.bench.harness import OURS, Contender
+from subgrad_fast.bench.sgd import HYPERPARAMETERS
+from subgrad_fast.bench.workloads import resnet50_shapes
 from subgrad_fast.optim import SGD
 
 PLAIN = "ours, without `l1`"

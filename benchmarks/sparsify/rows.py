@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.harness import OURS, Contender, Row, Subject, Target
 from benchmarks.sparsify import peers
+from subgrad_fast.bench.harness import OURS, Contender, Row, Subject, Target
 
 ELEMENTS = 25_557_032
 

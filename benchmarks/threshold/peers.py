@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 import subgrad_fast as sf
-from benchmarks.harness import OURS, Contender
-from benchmarks.workloads import heavy_tailed
+from subgrad_fast.bench.harness import OURS, Contender
+from subgrad_fast.bench.workloads import heavy_tailed
 
 OPERATIONS = "torch: `v += g; mask = abs(v) >= t; w -= lr * v * mask; v *= ~mask`"
 DENSE = "`torch.optim.SGD(fused=True)`, a dense step"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.harness import OURS, Contender, Row, Subject, Target
 from benchmarks.threshold import peers
+from subgrad_fast.bench.harness import OURS, Contender, Row, Subject, Target
 
 ELEMENTS = 25_600_000
 

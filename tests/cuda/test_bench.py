@@ -22,12 +22,12 @@ from tests import ROOT
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from benchmarks import report, run  # noqa: E402
 from benchmarks.cuda import device as cuda_device  # noqa: E402
 from benchmarks.cuda import peers as cuda_peers  # noqa: E402
 from benchmarks.cuda import rows as cuda_rows  # noqa: E402
-from benchmarks.harness import OURS, Contender, run_row  # noqa: E402
-from benchmarks.sgd import FOREACH, FUSED  # noqa: E402
+from subgrad_fast.bench import report, run  # noqa: E402
+from subgrad_fast.bench.harness import OURS, Contender, run_row  # noqa: E402
+from subgrad_fast.bench.sgd import FOREACH, FUSED  # noqa: E402
 
 SMALL = cuda_rows.Sizes([(8, 4), (3,)], [(5,)] * 3, 100, 1000, 300, (64, 4, 16))
 DENSE_ROWS = ["resnet50", "many", "one-50m", "graph-resnet50", "graph-many", "bf16"]

@@ -10,6 +10,7 @@ import ast
 import copy
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def page() -> Any:
 
 @pytest.fixture
 def report() -> Any:
-    return importlib.import_module("benchmarks.report")
+    return importlib.import_module("subgrad_fast.bench.report")
 
 
 def test_the_pages_are_what_the_result_files_give(page: Any) -> None:
@@ -124,7 +125,7 @@ def test_a_number_has_three_digits_and_no_power_of_ten(report: Any) -> None:
 
 
 def test_a_row_takes_keywords_only() -> None:
-    harness = importlib.import_module("benchmarks.harness")
+    harness = importlib.import_module("subgrad_fast.bench.harness")
     with pytest.raises(TypeError, match="positional"):
         harness.Row("a", "work", 1, list, [])
     made = harness.Row(name="a", title="work", threads=2, build=list, targets=[])
@@ -132,21 +133,22 @@ def test_a_row_takes_keywords_only() -> None:
 
 
 def imported(file: Path) -> set[str]:
-    """The top-level modules that a file imports."""
+    """Of torch, the library and the harness, what a file imports."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").partition(".")[0])
-    return names
+            names.add(node.module or "")
+    words = (re.match(r"torch|subgrad_fast(\.bench)?", name) for name in names)
+    return {word.group() for word in words if word}
 
 
 def test_the_harness_knows_neither_torch_nor_the_library() -> None:
-    for name in ("harness", "report", "page"):
-        file = ROOT / f"benchmarks/{name}.py"
-        assert not imported(file) & {"torch", "subgrad_fast"}, name
-    assert {"torch", "subgrad_fast"} <= imported(ROOT / "benchmarks/run.py")
+    harness = ROOT / "python/subgrad_fast/bench"
+    for file in (harness / "harness.py", harness / "report.py", ROOT / "benchmarks/page.py"):
+        assert imported(file) <= {"subgrad_fast.bench"}, file.name
+    assert {"torch", "subgrad_fast"} <= imported(harness / "run.py")
 
 
 def test_every_subject_is_a_folder_with_rows_and_prose(page: Any) -> None:

@@ -119,11 +119,12 @@ PYTHON_LAYERS = [
     {"_arguments"},
     {"clip", "dense", "rows", "runtime", "select", "sparsify", "threshold", "sampling", "loading"},
     {"data", "optim", "distributed"},
+    {"bench"},
     {"__init__"},
     {"__main__", "_demo"},
 ]
 RANK = {module: rank for rank, layer in enumerate(PYTHON_LAYERS) for module in layer}
-MAY_IMPORT_TORCH = {"data", "optim", "distributed", "_demo"}
+MAY_IMPORT_TORCH = {"data", "optim", "distributed", "bench", "_demo"}
 
 
 def imported_modules(tree: ast.AST) -> set[str]:

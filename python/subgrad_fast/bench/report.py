@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.harness import OURS
+from subgrad_fast.bench.harness import OURS
 
 Result = dict[str, Any]
 RowResult = dict[str, Any]

@@ -1,8 +1,8 @@
 """The benchmarks' command: it runs rows of some subjects, prints their tables and keeps figures.
 
-    python -m benchmarks.run                         # all that this machine can run: half an hour
-    python -m benchmarks.run dense --rows loop-64    # of a subject, the rows whose name has a text
-    python -m benchmarks.run --json benchmarks/results
+    python -m subgrad_fast bench                       # all that this machine can run: half an hour
+    python -m subgrad_fast bench dense --rows loop-64  # of a subject, rows whose name has a text
+    python -m subgrad_fast bench --json benchmarks/results
 
 `harness.py` says how the figures are taken. A subject is a folder: its `rows.py` has the rows and
 their targets, its `peers.py` who is compared.
@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
-import subgrad_fast as sf
-from benchmarks import SUBJECTS, report
-from benchmarks.harness import Row, Subject, machine, run_row
+from benchmarks import SUBJECTS
+from subgrad_fast import _core, runtime
+from subgrad_fast.bench import report
+from subgrad_fast.bench.harness import Row, Subject, machine, run_row
 
 
 def subject_of(name: str, threads: int) -> Subject:
@@ -38,8 +39,8 @@ def subject_of(name: str, threads: int) -> Subject:
 def use_threads(threads: int) -> None:
     """Set torch's thread count. It governs ours too, or there is nothing to compare."""
     torch.set_num_threads(threads)
-    if sf.get_num_threads() != threads:
-        raise RuntimeError(f"torch runs on {threads} threads, ours on {sf.get_num_threads()}")
+    if runtime.get_num_threads() != threads:
+        raise RuntimeError(f"torch runs on {threads} threads, ours on {runtime.get_num_threads()}")
 
 
 def circumstances(device: str | None) -> dict[str, Any]:
@@ -48,10 +49,10 @@ def circumstances(device: str | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
-        "subgrad_fast": sf.__version__,
+        "subgrad_fast": _core.__version__,
     }
     where = {**machine(), "device": device}
-    return {"machine": where, "build": dict(sf.build_info()), "versions": versions}
+    return {"machine": where, "build": dict(runtime.build_info()), "versions": versions}
 
 
 def chosen(rows: Sequence[Row], texts: list[str] | None) -> list[Row]:
@@ -88,7 +89,7 @@ def keep(result: dict[str, Any], path: Path) -> None:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.run", description="Time our work and our peers'."
+        prog="python -m subgrad_fast bench", description="Time our work and our peers'."
     )
     parser.add_argument(
         "subjects",

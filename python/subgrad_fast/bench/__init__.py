@@ -1,0 +1,1 @@
+"""The harness: several ways of doing the same work, timed side by side in one process."""
