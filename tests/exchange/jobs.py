@@ -82,6 +82,12 @@ class Exact(nn.Module):
         return dyadic(self.net, x)
 
 
+def spoilt(gradient: torch.Tensor, value: float) -> torch.Tensor:
+    gradient = gradient.clone()
+    gradient[-1] = value
+    return gradient
+
+
 def train(
     group: Any,
     rank: int,
@@ -93,6 +99,8 @@ def train(
     branch: str = "always",
     accumulate: int = 1,
     nap: float = 0.0,
+    bad: dict[str, Any] | None = None,
+    omit: int | None = None,
     resume: dict[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -101,6 +109,8 @@ def train(
     branch: "always" used, "sometimes" by some ranks only and at times by none.
     accumulate: backward passes a step, all but the last under no_sync().
     nap: seconds that rank 0 sleeps in every step, so that the ranks are out of step.
+    bad: a step, a rank, a parameter's name and what the last row of its gradient is then.
+    omit: a step that is not made at all.
     resume: step, net, optimizer and perhaps state as they were saved.
     """
     net = make_net(dtype, unused=options.get("find_unused_parameters", False))
@@ -143,10 +153,17 @@ def train(
 
     averaged = []
     generator = torch.Generator()
+    skipped = []
     for step in range(first, steps):
+        if step == omit:
+            continue
         if nap and rank == 0:
             time.sleep(nap)
         optimizer.zero_grad(set_to_none=not options.get("gradient_as_bucket_view", False))
+        spoil = None
+        if bad is not None and (step, rank) == (bad["step"], bad["rank"]):
+            parameter = dict(net.named_parameters())[bad["name"]]
+            spoil = parameter.register_hook(lambda gradient: spoilt(gradient, bad["value"]))
         used = branch == "always" or (step % 3 != 2 and (step + rank) % 2 == 0)
         for part in range(accumulate):
             generator.manual_seed(1000 * step + 10 * rank + part)
@@ -157,10 +174,15 @@ def train(
             else:
                 loss = model(x, used)
                 (loss if exact else loss.square().sum()).backward()
+        if spoil is not None:
+            spoil.remove()
         averaged.append({name: array(p.grad) for p, name in names.items()})
-        optimizer.step()
+        skipped.append(state is not None and state.skipped)
+        if not skipped[-1]:
+            optimizer.step()
     return {
         "averaged": averaged,
+        "skipped": skipped,
         "parameters": {name: array(p) for p, name in names.items()},
         "momentum": [array(optimizer.state[p].get("momentum_buffer")) for p in names],
         "residuals": {} if state is None else {n: array(r) for n, r in state.residuals.items()},
@@ -266,6 +288,55 @@ def classify(
         loss(model(data[rows]), labels[rows]).backward()
         optimizer.step()
     return before, loss(net(data), labels).item()
+
+
+def scaled(
+    group: Any, rank: int, *, settings: dict[str, Any] | None, bad: tuple[int, int]
+) -> tuple[int, float, list[np.ndarray]]:
+    """40 steps under a GradScaler, with a batch that is infinite in one step of one rank.
+
+    How many of them moved the weights, the scale at the end, and what is held back.
+    """
+    torch.manual_seed(0)
+    net = nn.Linear(100, 10)
+    model = DistributedDataParallel(net, process_group=group)
+    held: list[np.ndarray] = []
+    if settings is not None:
+        state = SparseState(net, process_group=group, **settings)
+        model.register_comm_hook(state, sparse_hook)
+    optimizer, scaler = torch.optim.SGD(net.parameters(), lr=0.01), torch.amp.GradScaler("cpu")
+    generator, moved = torch.Generator().manual_seed(rank), 0
+    for step in range(40):
+        optimizer.zero_grad()
+        x = torch.randn(4, 100, generator=generator)
+        if (step, rank) == bad:
+            x *= float("inf")
+        before = net.weight.detach().clone()
+        scaler.scale(model(x).pow(2).mean()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        moved += not torch.equal(before, net.weight)
+    if settings is not None:
+        held = [array(residual) for residual in state.residuals.values()]  # type: ignore[misc]
+    return moved, scaler.get_scale(), held
+
+
+def beyond_float16(group: Any, rank: int, *, steps: int) -> dict[str, np.ndarray]:
+    """Equal gradients of 49152, of which one entry is sent in a step: residuals outgrow float16."""
+    net = nn.Linear(8, 2, bias=False).half()
+    model = DistributedDataParallel(net, process_group=group)
+    state = SparseState(net, k=1, process_group=group)
+    model.register_comm_hook(state, sparse_hook)
+    given, moved = torch.zeros(2, 8), torch.zeros(2, 8)
+    for _ in range(steps):
+        net.zero_grad()
+        own = torch.full((2, 8), 49152.0) * (-1) ** torch.arange(8)
+        model(torch.eye(8).half()).float().mul(own.t()).sum().backward()
+        given += own
+        assert net.weight.grad is not None
+        moved += net.weight.grad.float()
+    rest = state.residuals["weight"]
+    return {"given": given.numpy(), "moved": moved.numpy(), "rest": rest.clone().numpy()}
 
 
 def complaint(group: Any, rank: int, *, case: str) -> str:

@@ -9,6 +9,7 @@ from tests.bits import assert_same_bits
 from tests.fuzz_bytes.layouts import FLOATS, Memory
 from tests.fuzz_bytes.left_out import LEFT_OUT
 from tests.fuzz_bytes.source import Source
+from tests.oracles.exchange import narrowed
 
 
 def _merged(
@@ -31,8 +32,7 @@ def _merged(
         with np.errstate(all="ignore"):
             share = (values.astype(c) * c.type(scale)).astype(t).astype(c)
             total[indices] = total[indices] + share
-    with np.errstate(all="ignore"):
-        return total.astype(t)
+    return narrowed(total, t)
 
 
 def merge(data: bytes) -> None:

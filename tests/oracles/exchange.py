@@ -14,6 +14,16 @@ def in_memory(name: str, x: np.ndarray) -> np.ndarray:
     return (x.transpose(0, 2, 3, 1) if name == "conv.weight" else x).ravel()
 
 
+def narrowed(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Rounded to the dtype; what is finite and beyond its range becomes its largest number."""
+    with np.errstate(all="ignore"):
+        rounded = x.astype(dtype)
+        beyond = np.isfinite(x) & ~np.isfinite(rounded.astype(x.dtype))
+        largest = np.nextafter(dtype.type(np.inf), dtype.type(0))
+        rounded[beyond] = np.where(x[beyond] < 0, -largest, largest)
+    return rounded
+
+
 def kept(x: np.ndarray, settings: Step) -> np.ndarray:
     """Which of the elements are sent."""
     if settings.get("threshold") is not None:
@@ -50,11 +60,11 @@ def exchange(
                 ends = np.cumsum([x[name].size for name in scope])[:-1]
                 for name, own in zip(scope, np.split(keep, ends), strict=True):
                     v = x[name]
-                    sent = v.astype(mine[name].dtype).astype(v.dtype)
-                    rest = np.where(own & np.isfinite(sent), v - sent, v)
-                    rest[own & ((rest == 0) | ~np.isfinite(sent))] = -0.0
+                    sent = narrowed(v, mine[name].dtype).astype(v.dtype)
+                    rest = np.where(own, v - sent, v)
+                    rest[own & (rest == 0)] = -0.0
                     residuals[name] = rest
                     share = v.dtype.type(1 / len(gradients))
                     product = (sent * share).astype(mine[name].dtype).astype(v.dtype)
                     averages[name] = np.where(own, averages[name] + product, averages[name])
-    return {name: a.astype(gradients[0][name].dtype) for name, a in averages.items()}
+    return {name: narrowed(a, gradients[0][name].dtype) for name, a in averages.items()}

@@ -11,13 +11,38 @@ namespace {
 template <class C>
 constexpr C kNothing = C(-0.0);
 
-// What stays behind of a value that was sent rounded. Of a value that is not finite, or became so,
-// nothing does.
+template <class C>
+bool is_finite(C value) {
+  return value - value == C(0);
+}
+
+// The largest finite value of a type, which has no sign bit yet.
+template <class T>
+constexpr T kLargest{};
+template <>
+constexpr bf16 kLargest<bf16>{0x7f7f};
+template <>
+constexpr f16 kLargest<f16>{0x7bff};
+
+// A value rounded to the type T. One that is finite stays so: beyond T's range it becomes T's
+// largest, since an infinity would stand for nothing that any rank has computed.
+template <class T, class C>
+T saturated(C value) {
+  T narrowed = Narrow<T>::of(value);
+  if constexpr (sizeof(T) == 2) {
+    if (is_finite(value) && !is_finite(to_f32(narrowed))) {
+      narrowed = kLargest<T>;
+      narrowed.bits |= value < C(0) ? 0x8000 : 0;
+    }
+  }
+  return narrowed;
+}
+
+// What stays behind of a value that was sent rounded. Of a value that is not finite nothing does.
 template <class C>
 C remainder(C value, C sent) {
   const C rest = value - sent;
-  const bool finite = rest - rest == C(0);
-  return finite && rest != C(0) ? rest : kNothing<C>;
+  return is_finite(rest) && rest != C(0) ? rest : kNothing<C>;
 }
 
 // Calls body(index, element) with values of the format's types.
@@ -45,7 +70,7 @@ void pack(const SelectedEntries& selected, I* indices, T* values) {
     if (static_cast<std::uint64_t>(at) >= static_cast<std::uint64_t>(selected.size)) continue;
     const C value = widen<C>(x[i]);
     indices[i] = static_cast<I>(at + selected.offset);
-    values[i] = Narrow<T>::of(value);
+    values[i] = saturated<T>(value);
     if (residual != nullptr) residual[at] = remainder(value, widen<C>(values[i]));
   }
 }
@@ -87,7 +112,7 @@ void merge(const std::vector<Payload>& payloads, std::int64_t capacity, double s
         if (at < static_cast<std::uint64_t>(n)) sums[at] += widen<C>(share);
       }
     }
-    std::transform(sums, sums + n, out + begin, [](C sum) { return Narrow<T>::of(sum); });
+    std::transform(sums, sums + n, out + begin, [](C sum) { return saturated<T>(sum); });
   }
 }
 

@@ -22,8 +22,8 @@ inline constexpr std::int64_t kEntryGranule = 16;
 
 // What was selected of one tensor: ascending indices of the format's size, counted within the
 // tensor, and values. Values that come from a residual have the type that is computed in, and the
-// residual keeps what is lost when a value is rounded to the format's; without one they have the
-// format's.
+// residual keeps what is lost when a value is rounded to the format's, and what is beyond its
+// range; without one they have the format's.
 struct SelectedEntries {
   const void* indices;
   const void* values;
@@ -48,8 +48,8 @@ bool valid_entries(const Payload& payload, const EntryFormat& format, std::int64
 
 // out[i] = sum over the payloads, in their order, of value * scale, for all i < n; -0.0, the
 // additive identity, where none has an entry. The products are rounded to out's type, as they are
-// where they go through memory; those of 16-bit types are then summed in f32. The entries must be
-// valid.
+// where they go through memory; those of 16-bit types are then summed in f32, and a finite sum
+// beyond their range becomes their largest. The entries must be valid.
 void merge_entries(const std::vector<Payload>& payloads, const EntryFormat& format,
                    std::int64_t capacity, double scale, void* out, std::int64_t n);
 

@@ -1,5 +1,6 @@
 """Buckets of `DistributedDataParallel`, and how (index, value) pairs of them get to all ranks."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ RESIDUAL_DTYPES = {
     torch.bfloat16: torch.float32,
     torch.float16: torch.float32,
 }
+
+# What a rank says that has no count to tell.
+_NOT_FINITE = -1
 
 
 def bucket_strides(parameter: Tensor) -> tuple[int, ...]:
@@ -34,25 +38,36 @@ class Exchange:
     """What this rank sends of one bucket, on its way.
 
     How much each rank sends is gathered first, and the entries afterwards, in messages of one
-    length. Between the two this rank computes the gradients of the next bucket.
+    length. Between the two this rank computes the gradients of the next bucket. A rank whose
+    gradients are not finite says so in place of a count. The bucket is handed over when all ranks
+    know of all buckets whether the step counts.
+
+    Args:
+        parts: what to send of each tensor of the bucket; None if the gradients are not finite.
     """
 
-    def __init__(self, bucket: Tensor, parts: list[Any], wide: bool, group: Any) -> None:
+    def __init__(self, bucket: Tensor, parts: list[Any] | None, wide: bool, group: Any) -> None:
         self.bucket = bucket
-        self.parts = parts
+        self.parts = parts or []
         self.wide = wide
         self.group = group
         self.world_size = dist.get_world_size(group)
-        self.count = sum(len(indices) for indices, *_ in parts)
+        self.count = sum(len(indices) for indices, *_ in self.parts)
         self.future: torch.futures.Future[Tensor] = torch.futures.Future()
         self.counts = torch.empty(self.world_size, dtype=torch.int64)
+        self._merged: torch.futures.Future[None] = torch.futures.Future()
+        own = torch.tensor([_NOT_FINITE if parts is None else self.count])
         self._counting = dist.all_gather(
-            list(self.counts.view(-1, 1)), torch.tensor([self.count]), group=group, async_op=True
+            list(self.counts.view(-1, 1)), own, group=group, async_op=True
         )
+
+    def finite(self) -> bool:
+        """Waits for the counts: whether the gradients of all ranks are finite."""
+        self._counting.wait()
+        return int(self.counts.min()) != _NOT_FINITE
 
     def send(self) -> int:
         """Starts the exchange of the entries, and returns the bytes that this rank sends."""
-        self._counting.wait()
         entry_bytes = self.bucket.element_size() + (8 if self.wide else 4)
         capacity = -(-int(self.counts.max()) // _core.exchange.GRANULE) * _core.exchange.GRANULE
         payload = torch.zeros(capacity * entry_bytes, dtype=torch.uint8)
@@ -62,25 +77,44 @@ class Exchange:
         # Rows that nobody has anything to say in cannot be gathered.
         if payload.numel() == 0:
             self._merge(gathered)
-            self.future.set_result(self.bucket)
+            self._merged.set_result(None)
             return 0
         work = dist.all_gather(list(gathered), payload, group=self.group, async_op=True)
         work.get_future().then(lambda arrived: self._finish(arrived, gathered))
         return payload.numel()
+
+    def drop(self) -> None:
+        """Sends nothing, since the step is skipped."""
+        self.parts = []
+        self._merged.set_result(None)
+
+    def conclude(self, counts: bool) -> None:
+        """Hands the bucket over when it is merged; full of NaN if the step does not count."""
+        self._merged.then(lambda merged: self._hand_over(merged, counts))
 
     def _finish(self, arrived: "torch.futures.Future[Any]", gathered: Tensor) -> None:
         try:
             arrived.value()
             self._merge(gathered)
         except Exception as error:  # noqa: BLE001  # it belongs to whoever waits for the bucket
-            self.future.set_exception(error)  # type: ignore[arg-type]
+            self._merged.set_exception(error)  # type: ignore[arg-type]
         else:
-            self.future.set_result(self.bucket)
+            self._merged.set_result(None)
 
     def _merge(self, gathered: Tensor) -> None:
         _core.exchange.merge(
             self.bucket, gathered.numpy(), self.counts.tolist(), self.wide, 1.0 / self.world_size
         )
+
+    def _hand_over(self, merged: "torch.futures.Future[None]", counts: bool) -> None:
+        try:
+            merged.value()
+            if not counts:
+                self.bucket.fill_(math.nan)
+        except Exception as error:  # noqa: BLE001  # as above
+            self.future.set_exception(error)  # type: ignore[arg-type]
+        else:
+            self.future.set_result(self.bucket)
 
 
 def check_gradients(buffer: Tensor, parameters: Sequence[Tensor], index: int) -> None:

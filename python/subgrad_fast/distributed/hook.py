@@ -30,6 +30,10 @@ def sparse_hook(state: SparseState, bucket: GradBucket) -> torch.futures.Future[
     first, so that they get the same bits. Nothing is lost: what a rank has not sent is in its
     residual. A gradient that nobody sent anything of is -0.0.
 
+    If a gradient of any rank is not finite, the step counts on no rank: residuals stay as they
+    were, ``state.skipped`` is True, and the averages are NaN everywhere, so that a ``GradScaler``
+    skips the step once, as it does without a hook.
+
     With ``threshold=0`` everything is sent. With one or two ranks that gives the bits of
     DistributedDataParallel without a hook; with more, gloo adds in an order that depends on where
     in a bucket an element lies, here it is always that of the ranks. bfloat16 and float16 are added

@@ -12,17 +12,15 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
 from subgrad_fast._arguments import check_names, flag, integer, one_of, quoted
-from subgrad_fast._arrays import raw_view
-from subgrad_fast._core.select import select
-from subgrad_fast.dense import sgd_step
 from subgrad_fast.distributed.exchange import (
     RESIDUAL_DTYPES,
     Exchange,
-    bucket_strides,
     check_gradients,
     flat_view,
     vanishes,
 )
+from subgrad_fast.distributed.residuals import Residuals, all_finite, check_residuals
+from subgrad_fast.distributed.selection import choose
 from subgrad_fast.select.selectors import check_density, check_threshold
 
 _INT32_MAX = 2**31 - 1
@@ -39,7 +37,7 @@ class SparseState:
         model: the module whose gradients are exchanged, wrapped or not. Residuals are kept by the
             names of its parameters, so they survive that DistributedDataParallel rebuilds its
             buckets. A state belongs to one model.
-        threshold: send entries of at least this magnitude, and every NaN. 0 sends everything.
+        threshold: send entries of at least this magnitude. 0 sends everything.
         density: send this share of the entries, those of largest magnitude; between 0 and 1. At
             least one of every tensor (or bucket) is sent, unless it is 0.
         k: send so many entries, those of largest magnitude, or all where there are fewer.
@@ -76,8 +74,10 @@ class SparseState:
         self.start_step = start_step
         self.process_group = process_group
         self._step = 0
-        self._residuals: dict[str, Tensor] = {}
-        self._pending: Exchange | None = None
+        self._residuals = Residuals()
+        self._under_way: list[Exchange] = []
+        self._finite = True
+        self._skipped = False
         self._bytes = self._last_bytes = 0
         self._entries = self._last_entries = 0
         self._check_choices()
@@ -94,7 +94,7 @@ class SparseState:
             raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
         module = model.module if isinstance(model, DistributedDataParallel) else model
         parameters = dict(module.named_parameters())
-        _check_residuals(self._residuals, parameters)
+        check_residuals(self._residuals.held, parameters)
         self._parameters = parameters
         self._names: dict[Tensor, str] = {parameter: name for name, parameter in parameters.items()}
 
@@ -104,9 +104,18 @@ class SparseState:
         return self._step
 
     @property
+    def skipped(self) -> bool:
+        """Whether the last step does not count, since some rank's gradient was not finite.
+
+        The same on all ranks, whose averaged gradients are NaN then. Of dense steps at the start it
+        says nothing.
+        """
+        return self._skipped
+
+    @property
     def residuals(self) -> dict[str, Tensor]:
         """What this rank holds back, by parameter name; float64 or float32. Not copies."""
-        return self._residuals
+        return self._residuals.held
 
     @property
     def sent_bytes(self) -> int:
@@ -129,15 +138,16 @@ class SparseState:
             "rank": dist.get_rank(self.process_group),
             "world_size": dist.get_world_size(self.process_group),
             "step": self._step,
-            "residuals": dict(self._residuals),
+            "residuals": dict(self._residuals.held),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over a copy of a state that this rank saved, or of one made by `mean_state`.
 
         Raises:
-            ValueError: the state is of another rank or world size, or holds residuals of
-                parameters or shapes that the model does not have. Nothing is loaded then.
+            ValueError: the state is of another rank or world size, or holds residuals that are not
+                finite, or of parameters or shapes that the model does not have. Nothing is loaded
+                then.
         """
         check_names(state_dict, _STATE, "state_dict")
         if state_dict["version"] != 1:
@@ -153,19 +163,19 @@ class SparseState:
                 )
         residuals: dict[str, Tensor] = state_dict["residuals"]
         self._bound()
-        _check_residuals(residuals, self._parameters)
+        check_residuals(residuals, self._parameters)
         step = integer("state_dict['step']", state_dict["step"])
         copies = {name: residual.clone() for name, residual in residuals.items()}
-        vars(self).update(_residuals=copies, _step=step)  # at once, whatever interrupts
+        vars(self).update(_residuals=Residuals(copies), _step=step)  # at once, whatever interrupts
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the process group and the model; a copy needs `bind`."""
-        left_out = ("process_group", "_parameters", "_names", "_pending")
+        left_out = ("process_group", "_parameters", "_names", "_under_way")
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """The process group is the default one; assign `process_group` if it is another."""
-        vars(self).update(state, process_group=None, _parameters={}, _names={}, _pending=None)
+        vars(self).update(state, process_group=None, _parameters={}, _names={}, _under_way=[])
 
     def _check_choices(self) -> None:
         """Raises ValueError unless the settings, which may have been changed, make sense."""
@@ -199,28 +209,44 @@ class SparseState:
         # entries of the one before it.
         if self._step < self.start_step:
             future = self._average(buffer)
-        else:
-            if bucket.index() == 0:
-                self._pending = None  # of a backward pass that failed
-                self._bytes = self._entries = 0
-            wide = buffer.numel() > _INT32_MAX
-            exchange = Exchange(buffer, self._select(bucket, wide), wide, self.process_group)
-            self._entries += exchange.count
-            self._send()
-            self._pending = exchange
-            if bucket.is_last():
-                self._send()
-                self._last_bytes, self._last_entries = self._bytes, self._entries
-            # An error that was set on a future of Python reaches C++ through a callback only.
-            future = exchange.future.then(lambda done: done.value())
+            self._step += bucket.is_last()
+            return future
+        if bucket.index() == 0:  # whatever is left is of a backward pass that failed
+            self._under_way, self._finite = [], True
+            self._residuals.begin()
+            self._bytes = self._entries = 0
+        wide = buffer.numel() > _INT32_MAX
+        exchange = Exchange(buffer, self._select(bucket, wide), wide, self.process_group)
+        self._send()
+        self._under_way.append(exchange)
         if bucket.is_last():
-            self._step += 1
-        return future
+            self._send()
+            self._conclude()
+        # An error that was set on a future of Python reaches C++ through a callback only.
+        return exchange.future.then(lambda done: done.value())
 
     def _send(self) -> None:
-        if self._pending is not None:
-            self._bytes += self._pending.send()
-        self._pending = None
+        """Sends what the last bucket under way has to say, unless the step is skipped."""
+        if not self._under_way:
+            return
+        exchange = self._under_way[-1]
+        self._finite = exchange.finite() and self._finite
+        if self._finite:
+            self._bytes += exchange.send()
+            self._entries += exchange.count
+        else:
+            exchange.drop()
+
+    def _conclude(self) -> None:
+        """Now all ranks know that the step counts, or that it does not."""
+        if self._finite:
+            self._residuals.keep()
+            self._step += 1
+        self._skipped = not self._finite
+        self._last_bytes, self._last_entries = self._bytes, self._entries
+        for exchange in self._under_way:
+            exchange.conclude(self._finite)
+        self._under_way = []
 
     def _average(self, buffer: Tensor) -> torch.futures.Future[Tensor]:
         buffer.mul_(1.0 / dist.get_world_size(self.process_group))  # as without a hook
@@ -228,58 +254,45 @@ class SparseState:
         future: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
         return future
 
-    def _select(self, bucket: GradBucket, wide: bool) -> list[Any]:
-        """What to send of each tensor: indices, values, its offset, and what holds the rest."""
+    def _select(self, bucket: GradBucket, wide: bool) -> list[Any] | None:
+        """What to send of each tensor: indices, values, its offset, and what holds the rest.
+
+        None if the step does not count.
+        """
         buffer = bucket.buffer()
         parameters = bucket.parameters()
         names = [self._name(parameter, bucket) for parameter in parameters]
+        if not self._finite:
+            return None
         flat = [flat_view(gradient) for gradient in bucket.gradients()]
         offsets = [gradient.storage_offset() - buffer.storage_offset() for gradient in flat]
         if not self.error_feedback:
-            parts = self._choose(flat, wide)
+            if not all_finite(flat):
+                return None
+            parts = self._chosen(flat, wide)
             return [
                 (indices, values, offset, None)
                 for (indices, values, _), offset in zip(parts, offsets, strict=True)
             ]
+        dtype = RESIDUAL_DTYPES[buffer.dtype]
         held = [
-            flat_view(self._residual(name, parameter, RESIDUAL_DTYPES[buffer.dtype]))
-            for name, parameter in zip(names, parameters, strict=True)
+            self._residuals.add(name, parameter, gradient, dtype)
+            for name, parameter, gradient in zip(names, parameters, flat, strict=True)
         ]
-        # residual += gradient, as a step of length 1 up the gradient.
-        sgd_step(held, flat, lr=1.0, maximize=True)
+        # The sums, so that no residual overflows either.
+        if not all_finite(held):
+            return None
         # What is sent for a parameter that no rank used would be lost; see sparse_hook.
         active = [i for i in range(len(flat)) if not vanishes(flat[i]) or vanishes(held[i])]
-        parts = self._choose([held[i] for i in active], wide)
+        parts = self._chosen([held[i] for i in active], wide)
         return [
             (indices, values, offsets[i], held[i])
             for i, (indices, values, _) in zip(active, parts, strict=True)
         ]
 
-    def _choose(self, tensors: list[Tensor], wide: bool) -> list[Any]:
-        """Indices, values and threshold of every tensor, as NumPy arrays of their bytes."""
+    def _chosen(self, tensors: list[Tensor], wide: bool) -> list[Any]:
         together = self.scope == "bucket"
-        if self.k is None:
-            parts = select(tensors, self.threshold, self.density, None, together, not wide)
-        else:
-            parts = []
-            for scope in [tensors] if together else [[tensor] for tensor in tensors]:
-                k = min(self.k, sum(tensor.numel() for tensor in scope))
-                parts += select(scope, None, None, k, True, not wide)
-        return [
-            (raw_view(indices, "indices"), raw_view(values, "values"), threshold)
-            for indices, values, threshold in parts
-        ]
-
-    def _residual(self, name: str, parameter: Tensor, dtype: torch.dtype) -> Tensor:
-        """The residual of a parameter, which lies in memory as its gradient does in the bucket."""
-        residual = self._residuals.get(name)
-        strides = bucket_strides(parameter)
-        if residual is None or residual.stride() != strides or residual.dtype != dtype:
-            moved = torch.empty_strided(parameter.shape, strides, dtype=dtype)
-            # -0.0 is nothing: -0.0 + x is x for every x, and 0.0 + -0.0 is not.
-            residual = moved.fill_(-0.0) if residual is None else moved.copy_(residual)
-            self._residuals[name] = residual
-        return residual
+        return choose(tensors, self.threshold, self.density, self.k, together=together, wide=wide)
 
     def _name(self, parameter: Tensor, bucket: GradBucket) -> str:
         name = self._names.get(parameter)
@@ -290,14 +303,3 @@ class SparseState:
                 "belongs to one model"
             )
         return name
-
-
-def _check_residuals(residuals: dict[str, Tensor], parameters: dict[str, Any]) -> None:
-    for name, residual in residuals.items():
-        if name not in parameters:
-            raise ValueError(f"residuals: the model has no parameter {name!r}")
-        if residual.shape != parameters[name].shape:
-            raise ValueError(
-                f"residuals[{name!r}]: expected shape {tuple(parameters[name].shape)}, "
-                f"got {tuple(residual.shape)}"
-            )
