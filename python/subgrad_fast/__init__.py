@@ -4,8 +4,8 @@ The step costs the bytes it must move and nothing else, and gives the same bits 
 set, every thread count and every resume.
 
 ``subgrad_fast.optim`` has the ``torch.optim`` optimizers, ``subgrad_fast.data`` torch's DataLoader,
-``subgrad_fast.distributed`` a communication hook; each is imported when it is first asked for, so
-that this package works without PyTorch.
+``subgrad_fast.distributed`` a communication hook, ``subgrad_fast.bench`` times a model of your own;
+each is imported when it is first asked for, so that this package works without PyTorch.
 """
 
 import importlib
@@ -91,20 +91,21 @@ __all__ = [
     "total_norm",
 ]
 
-_TORCHS_FACES = ("data", "distributed", "optim")
+_LAZY = ("bench", "data", "distributed", "optim")
 
 if TYPE_CHECKING:
+    from subgrad_fast import bench as bench
     from subgrad_fast import data as data
     from subgrad_fast import distributed as distributed
     from subgrad_fast import optim as optim
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Imports what needs torch at the first use."""
-    if name in _TORCHS_FACES:
+    """Imports at the first use what needs torch, or few programs need."""
+    if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_TORCHS_FACES})
+    return sorted({*globals(), *_LAZY})

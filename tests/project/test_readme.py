@@ -20,7 +20,7 @@ README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
 PAGES = (
     README,
-    *(ROOT / f"docs/{word}.md" for word in ("dense", "clip", "select", "loading", "rows")),
+    *(ROOT / f"docs/{word}.md" for word in ("dense", "clip", "select", "loading", "rows", "bench")),
 )
 MOST_LINES = 130
 

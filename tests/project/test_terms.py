@@ -32,7 +32,12 @@ PLACES = {
     "docs/dense.md": "the page",
 }
 # Files that use a step, or have a word of their own that is spelled like a term.
-USERS = {"python/subgrad_fast/_demo.py", "python/subgrad_fast/sparsify.py"}
+USERS = {
+    "python/subgrad_fast/_demo.py",
+    "python/subgrad_fast/bench/loop.py",
+    "python/subgrad_fast/bench/training.py",
+    "python/subgrad_fast/sparsify.py",
+}
 
 # `momentum` names a buffer, too, and `lr` may be an array.
 TERMS = sorted({*_core.SGD_TERMS} - {"momentum", "lr"})

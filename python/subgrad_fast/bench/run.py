@@ -13,20 +13,19 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks import SUBJECTS
-from subgrad_fast import _core, runtime
+from subgrad_fast import runtime
 from subgrad_fast.bench import report
-from subgrad_fast.bench.harness import Row, Subject, machine, run_row
+from subgrad_fast.bench.circumstances import circumstances
+from subgrad_fast.bench.harness import Row, Subject, run_row
 
 
 def subject_of(name: str, threads: int) -> Subject:
@@ -41,18 +40,6 @@ def use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
     if runtime.get_num_threads() != threads:
         raise RuntimeError(f"torch runs on {threads} threads, ours on {runtime.get_num_threads()}")
-
-
-def circumstances(device: str | None) -> dict[str, Any]:
-    """Return all that the figures depend on: machine, build and versions."""
-    versions = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-        "subgrad_fast": _core.__version__,
-    }
-    where = {**machine(), "device": device}
-    return {"machine": where, "build": dict(runtime.build_info()), "versions": versions}
 
 
 def chosen(rows: Sequence[Row], texts: list[str] | None) -> list[Row]:
