@@ -35,6 +35,7 @@ PLACES = {
 USERS = {
     "python/subgrad_fast/_demo.py",
     "python/subgrad_fast/bench/loop.py",
+    "python/subgrad_fast/bench/sgd.py",
     "python/subgrad_fast/bench/training.py",
     "python/subgrad_fast/sparsify.py",
 }
