@@ -25,13 +25,14 @@ SOURCES := CMakeLists.txt pyproject.toml \
   $(shell find csrc cmake extern/ptxemu/src python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow test-neon test-cuda test-clients test-clients-quick fuzz fuzz-bytes cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
+.PHONY: help demo test test-slow test-neon test-cuda test-clients test-clients-quick docs fuzz fuzz-bytes cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
 
 help:
 	@echo "make demo          train on MNIST with torch's SGD and with this one, compare the bits"
 	@echo "make test          build, install into .venv, run the tests"
 	@echo "make test-slow     the tests that take minutes or many GiB"
 	@echo "make test-clients  Lightning, accelerate, transformers and others with our loaders; installs them"
+	@echo "make docs          the site, in build/docs: open build/docs/index.html"
 	@echo "make test-neon     the NEON kernels under qemu-aarch64: same bits as here"
 	@echo "make test-cuda     the CUDA kernels: their PTX interpreted, and on a GPU if there is one"
 	@echo "make fuzz          random calls of everything, for MINUTES=30; names each fault's seed"
@@ -60,6 +61,10 @@ test-clients: $(VENV)/.have-test $(VENV)/.have-clients $(VENV)/.installed
 
 test-clients-quick: $(VENV)/.have-test $(VENV)/.have-clients-quick $(VENV)/.installed
 	$(PY) -m pytest tests/clients -m clients
+
+# The reference is read from the sources, so nothing has to be built.
+docs: $(VENV)/.have-docs
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 test-cuda: $(VENV)/.have-test $(VENV)/.installed
 	$(PY) -m pytest tests/cuda

@@ -1,5 +1,4 @@
-"""Everything that a reader can copy from README.md and the pages of docs/ listed here does what it
-says.
+"""Everything that a reader can copy from README.md does what it says.
 
 Every Python block runs by itself, in a process of its own, and prints what its comments say. Every
 checker is also run on a bad example, in which it must find something.
@@ -15,32 +14,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
+from tests.project.pages import blocks, difference, python_blocks
+
 README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
-PAGES = (
-    README,
-    *(ROOT / f"docs/{word}.md" for word in ("dense", "clip", "select", "loading", "rows", "bench")),
-)
 MOST_LINES = 130
 
-FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PRINTED = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
-
-
-def blocks(page: str, language: str) -> list[str]:
-    """The fenced blocks of a language."""
-    return [code for tag, code in FENCED.findall(page) if tag == language]
-
-
-def python_blocks() -> list[tuple[str, str]]:
-    """All Python blocks, each with the name that its test goes by."""
-    return [
-        (f"{page.name}-{i}", code)
-        for page in PAGES
-        for i, code in enumerate(blocks(page.read_text(encoding="utf-8"), "python"))
-    ]
 
 
 def what_is_wrong(code: str) -> str | None:
@@ -49,11 +30,10 @@ def what_is_wrong(code: str) -> str | None:
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         return ran.stderr
-    printed, promised = ran.stdout.splitlines(), PRINTED.findall(code)
-    return None if printed == promised else f"printed {printed}, the comments say {promised}"
+    return difference(ran.stdout, code)
 
 
-@pytest.mark.parametrize("code", [pytest.param(c, id=name) for name, c in python_blocks()])
+@pytest.mark.parametrize("code", [pytest.param(c, id=name) for name, c in python_blocks(README)])
 def test_a_python_block_runs_as_it_stands(code: str) -> None:
     if "torch" in code and importlib.util.find_spec("torch") is None:
         pytest.skip("needs PyTorch")
@@ -156,11 +136,11 @@ def broken_links(page: str, folder: Path) -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "docs/benchmarks.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [README, *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.stem
+)
 def test_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    assert LINK.search(text)
-    assert broken_links(text, page.parent) == []
+    assert broken_links(page.read_text(encoding="utf-8"), page.parent) == []
 
 
 def test_a_broken_link_is_found() -> None:

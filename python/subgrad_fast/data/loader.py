@@ -58,10 +58,11 @@ class DataLoader(torch.utils.data.DataLoader[Item_co]):
     save; the order of an epoch that was begun is the loader's.
 
     Args:
-        dataset, batch_size, shuffle, sampler, batch_sampler, num_workers, collate_fn, pin_memory,
-            drop_last, timeout, worker_init_fn, multiprocessing_context, generator,
-            prefetch_factor, persistent_workers, pin_memory_device, in_order: as in torch. A sampler
-            of this library is passed as ``batch_sampler=sampler.as_torch()``.
+        dataset, batch_size, shuffle, num_workers, collate_fn, pin_memory, drop_last: as in torch.
+        sampler, batch_sampler: as in torch. A sampler of this library is passed as
+            ``batch_sampler=sampler.as_torch()``.
+        timeout, worker_init_fn, multiprocessing_context, generator, prefetch_factor: as in torch.
+        persistent_workers, pin_memory_device, in_order: as in torch.
 
     Raises:
         ValueError: as torch does, or a sampler of this library is of another number of rows.
