@@ -347,10 +347,14 @@ def complaint(group: Any, rank: int, *, case: str) -> str:
         net, batch = nn.Embedding(10, 4, sparse=True), torch.tensor([1, 2])
     elif case == "complex":
         net, batch = nn.Linear(4, 4, dtype=torch.complex64), torch.ones(2, 4, dtype=torch.complex64)
+    elif case == "wire":
+        net, batch = net.double(), batch.double()
     model = DistributedDataParallel(net, process_group=group)
     state = SparseState(nn.Linear(4, 4) if case == "other model" else net, density=0.5)
     state.process_group = group
     model.register_comm_hook(state, sparse_hook)
+    if case == "wire":
+        state.wire_dtype = torch.bfloat16
     if case == "settings":
         state.threshold = 0.1
     broken = ValueError("broken on purpose") if case == "merge" else None

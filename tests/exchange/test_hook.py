@@ -326,6 +326,11 @@ def test_a_state_is_loaded_whole_or_not_at_all(step: Any) -> None:
         ({"density": float("nan")}, "density: expected a number from 0 to 1, got nan"),
         ({"k": -1}, "k: expected an integer from 0 to"),
         ({"k": 1, "scope": "layer"}, "scope: expected 'tensor' or 'bucket', got 'layer'"),
+        (
+            {"k": 1, "wire_dtype": torch.float32},
+            "wire_dtype: expected torch.bfloat16, torch.float16",
+        ),
+        ({"k": 1, "wire_dtype": "bfloat16"}, "or None, got 'bfloat16'"),
         ({"k": 1, "start_step": -1}, "start_step: expected an integer from 0 to"),
     ],
     ids=str,

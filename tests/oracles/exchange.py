@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.cases import DTYPES
+
 Step = dict[str, Any]
 
 
@@ -42,6 +44,7 @@ def exchange(
 ) -> Step:
     """The averages of one step, flat and in memory order; `held`, of each rank, goes on by it."""
     averages: Step = {}
+    chosen = settings.get("wire_dtype")  # one of torch's
     for mine, residuals in zip(gradients, held, strict=True):
         for names in buckets:
             x = {}
@@ -60,11 +63,15 @@ def exchange(
                 ends = np.cumsum([x[name].size for name in scope])[:-1]
                 for name, own in zip(scope, np.split(keep, ends), strict=True):
                     v = x[name]
-                    sent = narrowed(v, mine[name].dtype).astype(v.dtype)
+                    own_type = mine[name].dtype
+                    wire = own_type
+                    if chosen is not None and own_type == np.float32:
+                        wire = DTYPES[str(chosen).removeprefix("torch.")]
+                    sent = narrowed(v, wire).astype(v.dtype)
                     rest = np.where(own, v - sent, v)
                     rest[own & (rest == 0)] = -0.0
                     residuals[name] = rest
                     share = v.dtype.type(1 / len(gradients))
-                    product = (sent * share).astype(mine[name].dtype).astype(v.dtype)
+                    product = (sent * share).astype(own_type).astype(v.dtype)
                     averages[name] = np.where(own, averages[name] + product, averages[name])
     return {name: narrowed(a, gradients[0][name].dtype) for name, a in averages.items()}

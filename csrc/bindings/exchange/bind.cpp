@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <tuple>
 
@@ -40,10 +41,21 @@ bool is_run(const py::array& array, std::int64_t itemsize) {
          aligned(array, static_cast<std::size_t>(itemsize));
 }
 
+// How the entries of a vector are written: its values as they are, or in the 16 bits that are
+// named.
+EntryFormat format_of(DType vector, bool wide, const std::optional<std::string>& wire) {
+  if (!wire) return {vector, wide};
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    if (*wire == name_of(dtype) && (vector == DType::f32 || vector == dtype)) return {dtype, wide};
+  }
+  throw py::value_error("wire: expected a 16-bit type for float32 values, got " + *wire + " for " +
+                        name_of(vector));
+}
+
 void pack(const py::array& payload, const py::object& like, bool wide,
-          const std::vector<Part>& parts) {
+          const std::vector<Part>& parts, const std::optional<std::string>& wire) {
   const ArrayView vector = contiguous(like, {"like"});
-  const EntryFormat format{vector.dtype, wide};
+  const EntryFormat format = format_of(vector.dtype, wide, wire);
   if (!Payloads::check_(payload) || !payload.writeable() ||
       !aligned(payload, sizeof(std::int64_t))) {
     throw py::value_error("payload: expected a writable run of bytes, aligned");
@@ -55,8 +67,8 @@ void pack(const py::array& payload, const py::object& like, bool wide,
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const auto& [indices, values, offset, residual] = parts[i];
     const std::string name = "parts[" + std::to_string(i) + "]";
-    const auto value_bytes =
-        static_cast<std::int64_t>(size_of(residual.is_none() ? vector.dtype : computed));
+    const DType given = residual.is_none() ? vector.dtype : computed;
+    const auto value_bytes = static_cast<std::int64_t>(size_of(given));
     if (indices.size() != values.size() || !is_run(indices, format.index_bytes()) ||
         !is_run(values, value_bytes)) {
       throw py::value_error(name + ": entries do not fit the payload");
@@ -83,7 +95,8 @@ void pack(const py::array& payload, const py::object& like, bool wide,
       throw py::value_error(name + ": expected ascending indices below " + std::to_string(size));
     }
     total += indices.size();
-    tensors.push_back({indices.data(), values.data(), indices.size(), offset, size, rest});
+    tensors.push_back(
+        {indices.data(), values.data(), indices.size(), offset, size, given == computed, rest});
   }
   if (total > capacity || capacity % kEntryGranule != 0) {
     throw py::value_error("payload: no room for " + std::to_string(total) + " entries");
@@ -93,13 +106,13 @@ void pack(const py::array& payload, const py::object& like, bool wide,
 }
 
 void merge(const py::object& out, const Payloads& gathered, const std::vector<std::int64_t>& counts,
-           bool wide, double scale) {
+           bool wide, double scale, const std::optional<std::string>& wire) {
   const Where where{"out"};
   const ArrayView vector = contiguous(out, where);
   const Extents extents(vector);
   require_writable(vector, extents, where);
   if (!extents.aligned()) throw py::value_error("out: expected aligned memory");
-  const EntryFormat format{vector.dtype, wide};
+  const EntryFormat format = format_of(vector.dtype, wide, wire);
   if (gathered.ndim() != 2 || gathered.shape(0) != static_cast<py::ssize_t>(counts.size())) {
     throw py::value_error("gathered: expected one row of bytes per count");
   }
@@ -121,8 +134,9 @@ void merge(const py::object& out, const Payloads& gathered, const std::vector<st
     }
     total += counts[rank];
   }
-  without_gil(
-      total, [&] { merge_entries(payloads, format, capacity, scale, vector.data, vector.size()); });
+  without_gil(total, [&] {
+    merge_entries(payloads, format, capacity, scale, vector.dtype, vector.data, vector.size());
+  });
 }
 
 }  // namespace
@@ -131,8 +145,9 @@ void register_exchange(py::module_& m) {
   using namespace py::literals;
 
   m.attr("GRANULE") = kEntryGranule;
-  m.def("pack", &pack, "payload"_a, "like"_a, "wide"_a, "parts"_a);
-  m.def("merge", &merge, "out"_a, "gathered"_a, "counts"_a, "wide"_a, "scale"_a);
+  m.def("pack", &pack, "payload"_a, "like"_a, "wide"_a, "parts"_a, "wire"_a = py::none());
+  m.def("merge", &merge, "out"_a, "gathered"_a, "counts"_a, "wide"_a, "scale"_a,
+        "wire"_a = py::none());
 }
 
 }  // namespace subgrad

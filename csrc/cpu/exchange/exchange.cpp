@@ -45,14 +45,27 @@ C remainder(C value, C sent) {
   return is_finite(rest) && rest != C(0) ? rest : kNothing<C>;
 }
 
-// Calls body(index, element) with values of the format's types.
+// Calls body(index, value) with values of the format's types.
 template <class Body>
 void with_types(const EntryFormat& format, const Body& body) {
-  with_element(format.dtype, [&](auto element) {
+  with_element(format.dtype, [&](auto value) {
     if (format.wide) {
-      body(std::int64_t{}, element);
+      body(std::int64_t{}, value);
     } else {
-      body(std::int32_t{}, element);
+      body(std::int32_t{}, value);
+    }
+  });
+}
+
+// Calls body(index, value, element): the vector's elements are of the values' type, or of the type
+// that is computed in.
+template <class Body>
+void with_types(const EntryFormat& format, DType vector, const Body& body) {
+  with_types(format, [&](auto index, auto value) {
+    if (vector == format.dtype) {
+      body(index, value, value);
+    } else {
+      body(index, value, compute_t<decltype(value)>{});
     }
   });
 }
@@ -89,8 +102,8 @@ const T* values_of(const Payload& payload, std::int64_t capacity) {
 constexpr std::int64_t kMergeElements = 4 << 10;
 constexpr std::int64_t kMergeSlotElements = 16 * kMergeElements;
 
-// Merges the elements [begin, end) of the vector.
-template <class I, class T>
+// Merges the elements [begin, end) of the vector, of type T, from values of type V.
+template <class I, class V, class T>
 void merge(const std::vector<Payload>& payloads, std::int64_t capacity, double scale, T* out,
            std::int64_t begin, std::int64_t end) {
   using C = compute_t<T>;
@@ -100,7 +113,7 @@ void merge(const std::vector<Payload>& payloads, std::int64_t capacity, double s
     std::fill(sums, sums + n, kNothing<C>);
     for (const Payload& payload : payloads) {
       const I* const indices = indices_of<I>(payload);
-      const T* const values = values_of<I, T>(payload, capacity);
+      const V* const values = values_of<I, V>(payload, capacity);
       const auto place = [&](std::int64_t at) {
         return std::lower_bound(indices, indices + payload.count, at) - indices;
       };
@@ -126,7 +139,7 @@ void pack_entries(const std::vector<SelectedEntries>& tensors, const EntryFormat
     I* indices = reinterpret_cast<I*>(payload);
     T* values = reinterpret_cast<T*>(payload + capacity * std::int64_t{sizeof(I)});
     for (const SelectedEntries& selected : tensors) {
-      if (selected.residual != nullptr) {
+      if (selected.computed) {
         pack<I, T, compute_t<T>>(selected, indices, values);
       } else {
         pack<I, T, T>(selected, indices, values);
@@ -152,15 +165,15 @@ bool valid_entries(const Payload& payload, const EntryFormat& format, std::int64
 }
 
 void merge_entries(const std::vector<Payload>& payloads, const EntryFormat& format,
-                   std::int64_t capacity, double scale, void* out, std::int64_t n) {
-  const int threads = threads_for(n * static_cast<std::int64_t>(size_of(format.dtype)));
+                   std::int64_t capacity, double scale, DType dtype, void* out, std::int64_t n) {
+  const int threads = threads_for(n * static_cast<std::int64_t>(size_of(dtype)));
   const std::int64_t slots = (n + kMergeSlotElements - 1) / kMergeSlotElements;
-  with_types(format, [&](auto index, auto element) {
+  with_types(format, dtype, [&](auto index, auto value, auto element) {
     using T = decltype(element);
     parallel_for(threads, slots, [&](std::int64_t slot) {
       const std::int64_t begin = slot * kMergeSlotElements;
-      merge<decltype(index), T>(payloads, capacity, scale, static_cast<T*>(out), begin,
-                                std::min(begin + kMergeSlotElements, n));
+      merge<decltype(index), decltype(value)>(payloads, capacity, scale, static_cast<T*>(out),
+                                              begin, std::min(begin + kMergeSlotElements, n));
     });
   });
 }

@@ -10,7 +10,8 @@
 namespace subgrad {
 
 // How entries lie in a payload: all indices (4 bytes, or 8), ascending, then as many values. There
-// is room for as many entries as fit; a multiple of 16 keeps everything aligned.
+// is room for as many entries as fit; a multiple of 16 keeps everything aligned. The values have
+// the type of the vector's elements, or 16 bits where those are f32.
 struct EntryFormat {
   DType dtype;
   bool wide;
@@ -21,16 +22,16 @@ struct EntryFormat {
 inline constexpr std::int64_t kEntryGranule = 16;
 
 // What was selected of one tensor: ascending indices of the format's size, counted within the
-// tensor, and values. Values that come from a residual have the type that is computed in, and the
-// residual keeps what is lost when a value is rounded to the format's, and what is beyond its
-// range; without one they have the format's.
+// tensor, and values, of the format's type or of the type that is computed in. A residual keeps
+// what is lost when such a value is rounded to the format's, and what is beyond its range.
 struct SelectedEntries {
   const void* indices;
   const void* values;
   std::int64_t count;
   std::int64_t offset;  // of the tensor in the packed vector
   std::int64_t size;    // of the tensor: all indices lie below
-  void* residual;
+  bool computed;        // the values' type
+  void* residual;       // or null; has the type that is computed in
 };
 
 // Packs the entries of tensors that lie in ascending order in the vector. `capacity`: how many
@@ -51,6 +52,6 @@ bool valid_entries(const Payload& payload, const EntryFormat& format, std::int64
 // where they go through memory; those of 16-bit types are then summed in f32, and a finite sum
 // beyond their range becomes their largest. The entries must be valid.
 void merge_entries(const std::vector<Payload>& payloads, const EntryFormat& format,
-                   std::int64_t capacity, double scale, void* out, std::int64_t n);
+                   std::int64_t capacity, double scale, DType dtype, void* out, std::int64_t n);
 
 }  // namespace subgrad

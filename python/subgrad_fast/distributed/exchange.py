@@ -44,12 +44,22 @@ class Exchange:
 
     Args:
         parts: what to send of each tensor of the bucket; None if the gradients are not finite.
+        wide: whether indices have 64 bits.
+        wire: the type that values are sent in; None is the bucket's.
     """
 
-    def __init__(self, bucket: Tensor, parts: list[Any] | None, wide: bool, group: Any) -> None:
+    def __init__(
+        self,
+        bucket: Tensor,
+        parts: list[Any] | None,
+        wide: bool,
+        wire: torch.dtype | None,
+        group: Any,
+    ) -> None:
         self.bucket = bucket
         self.parts = parts or []
         self.wide = wide
+        self.wire = wire
         self.group = group
         self.world_size = dist.get_world_size(group)
         self.count = sum(len(indices) for indices, *_ in self.parts)
@@ -68,10 +78,10 @@ class Exchange:
 
     def send(self) -> int:
         """Starts the exchange of the entries, and returns the bytes that this rank sends."""
-        entry_bytes = self.bucket.element_size() + (8 if self.wide else 4)
+        entry_bytes = (self.wire or self.bucket.dtype).itemsize + (8 if self.wide else 4)
         capacity = -(-int(self.counts.max()) // _core.exchange.GRANULE) * _core.exchange.GRANULE
         payload = torch.zeros(capacity * entry_bytes, dtype=torch.uint8)
-        _core.exchange.pack(payload.numpy(), self.bucket, self.wide, self.parts)
+        _core.exchange.pack(payload.numpy(), self.bucket, self.wide, self.parts, self._wire_name())
         self.parts = []
         gathered = payload.new_empty(self.world_size, payload.numel())
         # Rows that nobody has anything to say in cannot be gathered.
@@ -102,9 +112,12 @@ class Exchange:
             self._merged.set_result(None)
 
     def _merge(self, gathered: Tensor) -> None:
-        _core.exchange.merge(
-            self.bucket, gathered.numpy(), self.counts.tolist(), self.wide, 1.0 / self.world_size
-        )
+        counts, scale = self.counts.tolist(), 1.0 / self.world_size
+        wire = self._wire_name()
+        _core.exchange.merge(self.bucket, gathered.numpy(), counts, self.wide, scale, wire)
+
+    def _wire_name(self) -> str | None:
+        return None if self.wire is None else str(self.wire).removeprefix("torch.")
 
     def _hand_over(self, merged: "torch.futures.Future[None]", counts: bool) -> None:
         try:
@@ -115,6 +128,21 @@ class Exchange:
             self.future.set_exception(error)  # type: ignore[arg-type]
         else:
             self.future.set_result(self.bucket)
+
+
+def wire_type(dtype: torch.dtype, chosen: torch.dtype | None, index: int) -> torch.dtype | None:
+    """The type that a bucket's values are sent in; None is their own.
+
+    Raises:
+        TypeError: a type was chosen that those of this bucket cannot be rounded to.
+    """
+    if chosen is None or dtype.itemsize == chosen.itemsize:
+        return None
+    if dtype is not torch.float32:
+        raise TypeError(
+            f"wire_dtype: expected None for bucket {index}, whose gradients are {dtype}"
+        )
+    return chosen
 
 
 def check_gradients(buffer: Tensor, parameters: Sequence[Tensor], index: int) -> None:

@@ -6,8 +6,32 @@ from typing import Any
 
 from torch import Tensor
 
+from subgrad_fast._arguments import integer, one_of
 from subgrad_fast._arrays import raw_view
 from subgrad_fast._core.select import select
+from subgrad_fast.select.selectors import check_density, check_threshold
+
+
+def check_choice(threshold: Any, density: Any, k: Any, scope: Any) -> None:
+    """Raises unless exactly one of the first three is given and all make sense.
+
+    Raises:
+        TypeError, ValueError: they do not.
+    """
+    if threshold is not None:
+        check_threshold(threshold)
+    if density is not None:
+        check_density(density)
+    if k is not None:
+        integer("k", k)
+    choices = {"threshold": threshold, "density": density, "k": k}
+    given = [name for name, choice in choices.items() if choice is not None]
+    if len(given) != 1:
+        raise ValueError(
+            "threshold, density, k: expected exactly one of them, "
+            f"got {' and '.join(given) or 'none'}"
+        )
+    one_of("scope", scope, "tensor", "bucket")
 
 
 def choose(

@@ -11,19 +11,20 @@ from torch._C._distributed_c10d import GradBucket
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
-from subgrad_fast._arguments import check_names, flag, integer, one_of, quoted
+from subgrad_fast._arguments import check_names, flag, integer, quoted
 from subgrad_fast.distributed.exchange import (
     RESIDUAL_DTYPES,
     Exchange,
     check_gradients,
     flat_view,
     vanishes,
+    wire_type,
 )
 from subgrad_fast.distributed.residuals import Residuals, all_finite, check_residuals
-from subgrad_fast.distributed.selection import choose
-from subgrad_fast.select.selectors import check_density, check_threshold
+from subgrad_fast.distributed.selection import check_choice, choose
 
 _INT32_MAX = 2**31 - 1
+_WIRE_DTYPES = (None, torch.bfloat16, torch.float16)
 _STATE = ("version", "rank", "world_size", "step", "residuals")
 
 
@@ -45,13 +46,16 @@ class SparseState:
             "bucket", whose content is DistributedDataParallel's choice.
         error_feedback: keep what was not sent and add it to the next gradient (Seide et al. 2014;
             Karimireddy et al. 2019, arXiv:1901.09847). If False it is dropped.
+        wire_dtype: ``torch.bfloat16`` or ``torch.float16``: send the values of float32 gradients
+            so, and keep what rounding loses in the residual (without error feedback it is lost).
+            Those of 16 bits go as they are. All ranks must have the same.
         start_step: average densely, as without a hook, in so many steps first.
         process_group: the group to exchange with, the same as DistributedDataParallel's; None is
             the default group.
 
     Raises:
         TypeError: `model` is no module.
-        ValueError: a number is out of range, or `scope` is unknown.
+        ValueError: a number is out of range, or `scope` or `wire_dtype` is another.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class SparseState:
         k: int | None = None,
         scope: str = "tensor",
         error_feedback: bool = True,
+        wire_dtype: torch.dtype | None = None,
         start_step: int = 0,
         process_group: Any = None,
     ) -> None:
@@ -71,6 +76,7 @@ class SparseState:
         self.k = k
         self.scope = scope
         self.error_feedback = error_feedback
+        self.wire_dtype = wire_dtype
         self.start_step = start_step
         self.process_group = process_group
         self._step = 0
@@ -179,20 +185,13 @@ class SparseState:
 
     def _check_choices(self) -> None:
         """Raises ValueError unless the settings, which may have been changed, make sense."""
-        if self.threshold is not None:
-            check_threshold(self.threshold)
-        if self.density is not None:
-            check_density(self.density)
-        if self.k is not None:
-            integer("k", self.k)
-        given = [n for n in ("threshold", "density", "k") if getattr(self, n) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "threshold, density, k: expected exactly one of them, "
-                f"got {' and '.join(given) or 'none'}"
-            )
-        one_of("scope", self.scope, "tensor", "bucket")
+        check_choice(self.threshold, self.density, self.k, self.scope)
         flag("error_feedback", self.error_feedback)
+        if not any(self.wire_dtype is known for known in _WIRE_DTYPES):
+            raise ValueError(
+                "wire_dtype: expected torch.bfloat16, torch.float16 or None, "
+                f"got {quoted(self.wire_dtype)}"
+            )
         integer("start_step", self.start_step)
 
     def _bound(self) -> None:
@@ -216,7 +215,9 @@ class SparseState:
             self._residuals.begin()
             self._bytes = self._entries = 0
         wide = buffer.numel() > _INT32_MAX
-        exchange = Exchange(buffer, self._select(bucket, wide), wide, self.process_group)
+        wire = wire_type(buffer.dtype, self.wire_dtype, bucket.index())
+        parts = self._select(bucket, wide)
+        exchange = Exchange(buffer, parts, wide, wire, self.process_group)
         self._send()
         self._under_way.append(exchange)
         if bucket.is_last():
