@@ -8,7 +8,6 @@ layer; by dense steps and by ThresholdSGD. The same network trained from scratch
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -18,6 +17,7 @@ import mnist5k
 import numpy as np
 import numpy.typing as npt
 import torch
+from plots import new_figure, parser_of, save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
@@ -27,10 +27,7 @@ UNLABELLED, LABELLED, TEST = 250, 50, 200
 """Images of each digit. The autoencoder sees the labelled ones too."""
 MAPS = 32
 PRETRAINING_EPOCHS, PRETRAINING_RATE = 6, 1.0
-EPOCHS = 5
-MOMENTUM = 0.9
-DENSITY = 0.01
-
+EPOCHS, MOMENTUM, DENSITY = 5, 0.9, 0.01
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "SGD": lambda groups: SGD(groups, momentum=MOMENTUM),
     "ThresholdSGD": lambda groups: ThresholdSGD(
@@ -114,25 +111,29 @@ def run(seed: int, epochs: int) -> tuple[dict[Key, float], npt.NDArray[np.float3
         return accuracies, torch.stack([images, autoencoder(images)]).squeeze(2).numpy()
 
 
-def save_plot(digits: npt.NDArray[np.float32], path: Path) -> None:
-    """Draw test images, and below them what the autoencoder makes of them."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 1.9), layout="constrained")
-    figure.suptitle(f"Test images, and reconstructions from one number of each of {MAPS} maps")
-    axes: Any = figure.subplots(*digits.shape[:2])
-    for cell, digit in zip(axes.flat, digits.reshape(-1, 28, 28), strict=True):
+def save_plot(runs: dict[Key, list[float]], digits: npt.NDArray[np.float32], path: Path) -> None:
+    """Draw test images above what the autoencoder makes of them, and all accuracies."""
+    figure = new_figure(9, 5)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[2, 3])
+    top.suptitle(f"Test images, and reconstructions from one number of each of {MAPS} maps")
+    cells = top.subplots(*digits.shape[:2]).flat
+    for cell, digit in zip(cells, digits.reshape(-1, 28, 28), strict=True):
         cell.imshow(digit, cmap="gray_r", vmin=0, vmax=1)
         cell.set_axis_off()
-    figure.savefig(path, dpi=120)
+    axes, names = bottom.subplots(), [f"{name}\n{start}" for name, start in runs]
+    axes.barh(names, [np.mean(of) for of in runs.values()], color=["C0", "C1"] * 2)
+    for i, of in enumerate(runs.values()):
+        axes.plot(of, [i] * len(of), "k.")
+    least = min(min(of) for of in runs.values()) - 0.02
+    axes.set(xlabel="test accuracy: mean, and each seed", xlim=(least, 1), ylim=(3.5, -0.5))
+    save(figure, path, "accuracies, and reconstructed digits")
 
 
 def main(argv: list[str] | None = None) -> dict[Key, list[float]]:
     """Run every optimizer from both starts. Returns test accuracies, one for each seed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(__doc__, "autoencoder_transfer.png")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of fine-tuning")
-    parser.add_argument("--plot", type=Path, default=Path("autoencoder_transfer.png"))
     options = parser.parse_args(argv)
     with mnist5k.one_thread():
         results = [run(seed, options.epochs) for seed in range(options.seeds)]
@@ -140,8 +141,7 @@ def main(argv: list[str] | None = None) -> dict[Key, list[float]]:
     for (name, start), of in runs.items():
         each = "  ".join(f"{a:.1%}" for a in of)
         print(f"{name:12}  {start:12}  accuracy {np.mean(of):.1%}   by seed {each}")
-    save_plot(results[0][1], options.plot)
-    print(f"\nreconstructed digits: {options.plot}")
+    save_plot(runs, results[0][1], options.plot)
     return runs
 
 

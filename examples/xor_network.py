@@ -8,7 +8,6 @@ recall comes back.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from plots import new_figure, parser_of, save
 
 import subgrad_fast as sf
 
@@ -23,8 +23,8 @@ HIDDEN = 12
 STEPS = 8000
 LEARNING_RATE, HALF_LIFE = 0.3, 2000
 """The rate at step k is LEARNING_RATE / (1 + k / HALF_LIFE)."""
-RARE = 20
-"""In the second part, one in this many is of class 1."""
+RARE, EVERY = 20, 200
+"""In the second part, one in so many is of class 1. The recall is looked at every so many steps."""
 
 Array = npt.NDArray[np.float64]
 
@@ -38,11 +38,12 @@ class Data(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """On test data: share of right answers, and of class 1 that is recognised. Losses per step."""
+    """On test data: share of right answers, and of class 1 that is recognised; by step, too."""
 
     accuracy: float
     recall: float
     losses: Array
+    recalls: list[float]
 
 
 def make_data(n: int, share: float, noise: float, rng: np.random.Generator) -> Data:
@@ -78,7 +79,8 @@ class Network:
 
 def train(data: Data, sampler: Iterable[Any], test: Data, rng: np.random.Generator) -> Score:
     """Take STEPS steps, one batch each."""
-    network, losses = Network(rng), np.empty(STEPS)
+    network, losses, recalls = Network(rng), np.empty(STEPS), []
+    rare = test.x[test.y == 1]
     parameters = network.parameters()
     step = 0
     while step < STEPS:
@@ -86,11 +88,12 @@ def train(data: Data, sampler: Iterable[Any], test: Data, rng: np.random.Generat
             losses[step], gradients = network.loss_and_gradients(x, y)
             sf.sgd_step(parameters, gradients, lr=LEARNING_RATE / (1 + step / HALF_LIFE))
             step += 1
+            if step % EVERY == 0:
+                recalls.append(float((network.logits(rare) > 0).mean()))
             if step == STEPS:
                 break
-    answers = network.logits(test.x) > 0
-    right = answers == test.y
-    return Score(float(right.mean()), float(right[test.y == 1].mean()), losses)
+    right = (network.logits(test.x) > 0) == test.y
+    return Score(float(right.mean()), recalls[-1], losses, recalls)
 
 
 def run_xor(seed: int) -> Score:
@@ -116,31 +119,29 @@ def run_imbalanced(seed: int) -> dict[str, Score]:
     }
 
 
-def save_plot(curves: dict[str, Array], path: Path) -> None:
-    """Draw the losses, averaged over 200 steps."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes: Any = figure.subplots()
-    for name, losses in curves.items():
-        axes.plot(np.convolve(losses, np.full(200, 1 / 200), mode="valid"), label=name)
-    axes.set(xlabel="step", ylabel="cross-entropy of the samples shown", title="XOR")
-    axes.legend()
-    figure.savefig(path, dpi=120)
+def save_plot(scores: dict[str, Score], path: Path) -> None:
+    """Draw the losses, averaged over EVERY steps, and the recall of the rare class."""
+    figure = new_figure(10)
+    left, right = figure.subplots(1, 2)
+    for name, score in scores.items():
+        left.plot(np.convolve(score.losses, np.full(EVERY, 1 / EVERY), mode="valid"))
+        right.plot(np.arange(EVERY, STEPS + 1, EVERY), score.recalls, label=name)
+    left.set(xlabel="step", ylabel="cross-entropy of the samples shown", title="XOR")
+    right.set(xlabel="step", ylabel="recall of class 1", title="The rare class, in test data")
+    right.legend()
+    save(figure, path, "losses and recall")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Score]:
     """Run everything, print the scores, write the plot."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(__doc__, "xor_network.png")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plot", type=Path, default=Path("xor_network.png"))
     options = parser.parse_args(argv)
     scores = {"XOR": run_xor(options.seed)}
     scores |= {f"1:{RARE} {k}": v for k, v in run_imbalanced(options.seed).items()}
     for name, score in scores.items():
         print(f"{name:20} accuracy {score.accuracy:6.1%}   recall of class 1 {score.recall:6.1%}")
-    save_plot({name: score.losses for name, score in scores.items()}, options.plot)
-    print(f"\nloss curves: {options.plot}")
+    save_plot(scores, options.plot)
     return scores
 
 

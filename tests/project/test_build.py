@@ -102,3 +102,57 @@ def line_of(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line for line in done.stdout.splitlines() if line.startswith("-- subgrad_fast: ")]
     [line] = [line for line in lines if "CUDA" in line]
     return line
+
+
+# --- Threads, and the summary ---------------------------------------------------------------------
+
+WITHOUT_OPENMP = "-DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON"
+
+
+def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """What the end of the configuration says is built, by subject."""
+    lines = (line[5:].partition(":") for line in done.stdout.splitlines() if line[:5] == "--   ")
+    return {subject: text.strip() for subject, _, text in lines}
+
+
+def test_the_summary_says_what_is_built(tmp_path: Path) -> None:
+    done = configure(tmp_path, "-DSUBGRAD_CUDA=AUTO", CUDACXX=str(tmp_path / "no-nvcc"))
+    assert done.returncode == 0, done.stderr
+    summary = summary_of(done)
+    assert [*summary] == ["instruction sets", "threads", "CUDA"]
+    assert summary["instruction sets"].startswith("portable")
+    assert summary["threads"].startswith("OpenMP")
+    assert summary["CUDA"].startswith("none: no working nvcc was found")
+
+
+def test_one_thread_is_said_loudly_and_can_be_asked_for(tmp_path: Path) -> None:
+    done = configure(tmp_path / "auto", "-DSUBGRAD_CUDA=OFF", WITHOUT_OPENMP)
+    assert done.returncode == 0, done.stderr
+    assert "CMake Warning" in done.stderr
+    assert "everything will run on ONE THREAD" in " ".join(done.stderr.split())
+    assert summary_of(done)["threads"].startswith("none, ONE thread")
+    done = configure(tmp_path / "off", "-DSUBGRAD_CUDA=OFF", "-DSUBGRAD_OPENMP=OFF")
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert summary_of(done)["threads"] == "none, ONE thread (SUBGRAD_OPENMP=OFF)"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["-DSUBGRAD_OPENMP=ON", WITHOUT_OPENMP], "SUBGRAD_OPENMP=ON, but"),
+        (["-DSUBGRAD_OPENMP=some"], "SUBGRAD_OPENMP is 'some': expected AUTO, ON or OFF"),
+        (
+            # What CMake finds for Clang, which has another runtime than torch.
+            [
+                *("-DOpenMP_CXX_FLAGS=-fopenmp", "-DOpenMP_CXX_LIB_NAMES=omp"),
+                "-DOpenMP_omp_LIBRARY=/nowhere/libomp.so",
+            ],
+            "torch.set_num_threads would not count here",
+        ),
+    ],
+)
+def test_threads_that_are_not_meant_fail(options: list[str], reason: str, tmp_path: Path) -> None:
+    done = configure(tmp_path, "-DSUBGRAD_CUDA=OFF", *options)
+    assert done.returncode != 0
+    assert reason in " ".join(done.stderr.split())
