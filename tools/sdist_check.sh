@@ -26,3 +26,11 @@ cd "$work/empty"
 "$work/venv/bin/python" -I -c 'import torch' 2>/dev/null &&
   { echo "sdist-check: is for an environment without torch" >&2; exit 1; }
 "$work/venv/bin/python" -I "$OLDPWD/tools/smoke.py"
+
+command="$work/venv/bin/subgrad-fast"
+"$command" --version
+"$command" info --json >info.json
+"$command" bench --quick --rows draws --threads 1 --json rows.json 2>/dev/null >rows.md
+grep -q 'different of 1e8' rows.md
+"$command" bench --show rows.json --against rows.json >both.md
+grep -q 'time of ours' both.md

@@ -48,9 +48,9 @@ try:
     from subgrad_fast.threshold.result import ThresholdResult
     from subgrad_fast.threshold.step import threshold_step
 except ImportError:
-    # `python -m subgrad_fast info` imports this package first, and is there to report this very
-    # error.
-    if sys.argv[:1] != ["-m"]:
+    # `subgrad-fast info` and `python -m subgrad_fast info` import this package first, and are there
+    # to report this very error.
+    if not "".join(sys.argv[:1]).endswith(("-m", "subgrad-fast", "subgrad-fast.exe")):
         raise
 
 __all__ = [

@@ -1,111 +1,44 @@
-"""`python -m subgrad_fast info | bench | demo`: what is installed, how fast, and that it works."""
+"""`subgrad-fast info | bench | demo`, which is `python -m subgrad_fast` too: what is installed, how
+fast it is, and that it works."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import importlib.metadata
+import json
 import os
-import platform
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-Facts = Iterator[tuple[str, object]]
-SAID_ABOVE = {"version", "isa", "isas", "threads", "threads_decided_by", "cuda"}
-"""What `info` says of `build_info()` in its own words; the rest it prints as it is."""
+from subgrad_fast import _info
 
-DECIDED_BY = {
-    "OpenMP": "OpenMP's setting (OMP_NUM_THREADS, torch.set_num_threads)",
-    "set_num_threads": "subgrad_fast.set_num_threads",
-    "fork": "fork(): a child has no threads of its parent",
-}
-"""Who decides on the number of threads, in words."""
+CANNOT = 2
+"""The exit status of what could not be run."""
 
 
-def attempt(name: str) -> ModuleType | str:
-    """Import a module. Returns it, or the error in its own words."""
-    try:
-        return importlib.import_module(name)
-    except (ImportError, OSError) as error:
-        return f"{type(error).__name__}: {error}"
+def program() -> str:
+    """What the user has typed to get here."""
+    name = Path(sys.argv[0]).name
+    return "python -m subgrad_fast" if name in {"__main__.py", "-m", "-c"} else "subgrad-fast"
 
 
-def cuda_text(cuda: dict[str, Any]) -> str:
-    """Say which kernels there are, and what they run on or why not."""
-    if cuda["architectures"] is None:
-        return f"not available: {cuda['problem']}"
-    driver = f"driver for CUDA {cuda['driver']}" if cuda["driver"] else "no driver"
-    devices = ", ".join(cuda["devices"]) or f"no device: {cuda['problem']}"
-    return f"built for {cuda['architectures']}; {driver}; {devices}"
+def version() -> str:
+    """The installed version, known also where the library does not run."""
+    return importlib.metadata.version("subgrad_fast")
 
 
-def library_facts() -> Facts:
-    """Say how the library was built and how it runs."""
-    core = importlib.import_module("subgrad_fast._core")
-    import subgrad_fast as sf
-
-    build = sf.build_info()
-    forced = " (forced by SUBGRAD_FAST_ISA)" if "SUBGRAD_FAST_ISA" in os.environ else ""
-    yield "subgrad_fast", f"{sf.__version__} ({Path(core.__file__ or '').parent})"
-    yield "ISA", f"{build['isa']}{forced}; available: {', '.join(sf.available_isas())}"
-    yield "threads", f"{build['threads']}, decided by {DECIDED_BY[build['threads_decided_by']]}"
-    yield "CUDA", cuda_text(core.cuda.info())
-    yield from ((key, value) for key, value in build.items() if key not in SAID_ABOVE)
-
-
-def array_facts() -> Facts:
-    """Say which array libraries there are, and how a tensor's memory is reached."""
-    yield "python", f"{platform.python_version()} ({sys.executable})"
-    for name in ("numpy", "torch"):
-        module = attempt(name)
-        yield name, module if isinstance(module, str) else module.__version__
-        if name == "torch" and not isinstance(module, str):
-            fast = hasattr(module.Tensor, "__dlpack_c_exchange_api__")
-            yield "torch tensors by", "DLPack exchange API" if fast else "data_ptr() and attributes"
-
-
-def info() -> int:
+def info(*, as_json: bool) -> int:
     """Print what is installed. Returns 1 if the library itself does not run."""
-    status = 0
-    try:
-        facts = [*library_facts()]
-    except (ImportError, OSError, ValueError) as error:
-        facts = [("subgrad_fast", f"does not run: {type(error).__name__}: {error}")]
-        status = 1
-    facts += array_facts()
-    width = max(len(label) for label, _ in facts)
-    for label, value in facts:
+    facts, status = _info.facts()
+    if as_json:
+        print(json.dumps(facts, indent=1, default=str))
+        return status
+    lines = _info.lines(facts)
+    width = max(len(label) for label, _ in lines)
+    for label, value in lines:
         print(f"{label:{width}}  {value}")
     return status
-
-
-def benchmarks_root() -> Path | None:
-    """Return the checkout that holds `benchmarks/`: the one we are imported from, or stand in."""
-    for root in (Path(__file__).resolve().parents[2], Path.cwd()):
-        if (root / "benchmarks" / "page.py").is_file():
-            return root
-    return None
-
-
-def bench(arguments: list[str]) -> int:
-    """Hand over to the benchmarks, which live in the repository and not in the wheel."""
-    root = benchmarks_root()
-    if root is None:
-        print(
-            "bench: the benchmarks are not part of the installed package. Clone the repository and "
-            "run `python -m subgrad_fast bench` in its root.",
-            file=sys.stderr,
-        )
-        return 2
-    sys.path.insert(0, str(root))
-    runner = attempt("subgrad_fast.bench.run")
-    if isinstance(runner, str):
-        print(f"bench: {runner}", file=sys.stderr)
-        return 2
-    return int(runner.main(arguments))
 
 
 def demo(**options: int) -> int:
@@ -122,15 +55,17 @@ def positive(text: str) -> int:
     return number
 
 
-def parse(arguments: list[str] | None) -> tuple[str, dict[str, int], list[str]]:
-    """Read the command line: the command, its options, and what is left to the benchmarks."""
-    parser = argparse.ArgumentParser(prog="python -m subgrad_fast")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("info", help="print what is installed and how it runs")
+def parser_of(prog: str) -> argparse.ArgumentParser:
+    """The command line, save for what `bench` takes."""
+    parser = argparse.ArgumentParser(prog=prog, description="Fast code for SGD loops.")
+    parser.add_argument("--version", action="version", version=f"subgrad-fast {version()}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    facts = commands.add_parser("info", help="print what is installed and how it runs")
+    facts.add_argument("--json", action="store_true", help="for programs")
     commands.add_parser(
         "bench",
         add_help=False,
-        help="time our work against its peers' (needs a checkout; `bench --help` says more)",
+        help="time our work, or a model of your own, against other means (`bench --help`)",
     )
     training = commands.add_parser(
         "demo",
@@ -139,22 +74,41 @@ def parse(arguments: list[str] | None) -> tuple[str, dict[str, int], list[str]]:
     )
     training.add_argument("--epochs", type=positive)
     training.add_argument("--seed", type=int)
+    return parser
+
+
+def run(arguments: list[str] | None) -> int:
+    """Read the command line and run what it says."""
+    prog = program()
+    parser = parser_of(prog)
     options, rest = parser.parse_known_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
     if rest and options.command != "bench":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    return options.command, {k: v for k, v in vars(options).items() if k != "command"}, rest
+    if options.command == "info":
+        return info(as_json=options.json)
+    core = _info.attempt("subgrad_fast._core")
+    if isinstance(core, str):
+        print(f"subgrad_fast cannot be imported: {core}", file=sys.stderr)
+        return CANNOT
+    if options.command == "bench":
+        bench = importlib.import_module("subgrad_fast.bench.run")
+        return int(bench.main(rest, prog=f"{prog} bench"))
+    return demo(**{k: v for k, v in vars(options).items() if k != "command"})
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns the exit status."""
-    command, options, rest = parse(arguments)
-    if command == "info":
-        return info()
-    core = attempt("subgrad_fast._core")
-    if isinstance(core, str):
-        print(f"subgrad_fast cannot be imported: {core}", file=sys.stderr)
-        return 2
-    return bench(rest) if command == "bench" else demo(**options)
+    try:
+        status = run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has read enough; Python would complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def test_the_harness_knows_neither_torch_nor_the_library() -> None:
     harness = ROOT / "python/subgrad_fast/bench"
     for file in (harness / "harness.py", harness / "report.py", ROOT / "benchmarks/page.py"):
         assert imported(file) <= {"subgrad_fast.bench"}, file.name
-    assert {"torch", "subgrad_fast"} <= imported(harness / "run.py")
+    assert {"torch", "subgrad_fast"} <= imported(harness / "training.py")
 
 
 def test_every_subject_is_a_folder_with_rows_and_prose(page: Any) -> None:

@@ -121,7 +121,7 @@ PYTHON_LAYERS = [
     {"data", "optim", "distributed"},
     {"bench"},
     {"__init__"},
-    {"__main__", "_demo"},
+    {"__main__", "_demo", "_info"},
 ]
 RANK = {module: rank for rank, layer in enumerate(PYTHON_LAYERS) for module in layer}
 MAY_IMPORT_TORCH = {"data", "optim", "distributed", "bench", "_demo"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import itertools
 import json
 import re
@@ -16,6 +17,7 @@ import pytest
 
 import subgrad_fast
 from subgrad_fast import __main__ as main_module
+from subgrad_fast import _core
 from tests import ROOT
 
 
@@ -30,6 +32,51 @@ def facts(printed: str) -> dict[str, str]:
     """What `info` said, by label."""
     pairs = (line.split("  ", 1) for line in printed.splitlines())
     return {label: value.strip() for label, value in pairs}
+
+
+def test_without_a_command_it_says_what_there_is() -> None:
+    status, printed, errors = run()
+    assert (status, errors) == (0, "")
+    assert printed.startswith("usage: python -m subgrad_fast ")
+    for command in ("info", "bench", "demo", "--version"):
+        assert command in printed
+
+
+def test_it_says_its_version() -> None:
+    status, printed, errors = run("--version")
+    assert (status, errors) == (0, "")
+    assert printed == f"subgrad-fast {subgrad_fast.__version__}\n"
+
+
+def test_the_installed_script_is_the_same_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (script,) = importlib.metadata.entry_points(name="subgrad-fast", group="console_scripts")
+    assert script.load() is main_module.main
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/subgrad-fast", "info"])
+    assert main_module.program() == "subgrad-fast"
+    assert script.load()() == 0
+    assert subgrad_fast.__version__ in capsys.readouterr().out
+
+
+def test_output_that_nobody_reads_is_no_error() -> None:
+    command = f"{sys.executable} -m subgrad_fast info --json | head -c 1; echo ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert ran.stderr == ""
+    assert ran.stdout.split("{")[1].strip() in {"0", "1"}
+
+
+def test_info_is_read_by_programs() -> None:
+    status, printed, errors = run("info", "--json")
+    assert (status, errors) == (0, "")
+    said = json.loads(printed)
+    own = said["subgrad_fast"]
+    assert own["version"] == subgrad_fast.__version__
+    assert own["build"]["isa"] == subgrad_fast.build_info()["isa"]
+    assert own["available_isas"] == [*subgrad_fast.available_isas()]
+    assert own["cuda"] == dict(_core.cuda.info())
+    assert said["numpy"]["version"] == np.__version__
+    assert said["python"]["path"] == sys.executable
 
 
 def test_info_says_what_is_installed() -> None:
@@ -54,6 +101,10 @@ def test_info_quotes_an_import_error(module: str) -> None:
     assert errors == ""
     assert f"ModuleNotFoundError: import of {module} halted" in printed
     assert status == (1 if module == "subgrad_fast._core" else 0)
+    as_json = broken.replace("'info']", "'info', '--json']")
+    again, printed, errors = run(program=("-c", as_json))
+    assert (again, errors) == (status, "")
+    assert "halted" in json.loads(printed)[module.partition(".")[0]]["error"]
 
 
 def test_info_quotes_an_unknown_isa(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +115,7 @@ def test_info_quotes_an_unknown_isa(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["no-such-command"], ["info", "--no-such-option"], ["demo", "--epochs", "0"]]
+    "arguments", [["no-such-command"], ["info", "--no-such-option"], ["demo", "--epochs", "0"]]
 )
 def test_a_wrong_command_is_refused(arguments: list[str]) -> None:
     status, _, errors = run(*arguments)
@@ -122,7 +173,7 @@ def test_bench_refuses_an_unknown_row() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["no-such-subject"], "there is no subject 'no-such-subject'; there are dense, "),
+        (["no-such-subject"], "there is no subject 'no-such-subject'; there are standard, dense, "),
         (["dense", "--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["dense", "select", "--json", "both.json"], "a file keeps one subject"),
     ],
@@ -132,15 +183,6 @@ def test_bench_refuses_an_unknown_word(arguments: list[str], said: str) -> None:
     status, printed, errors = run("bench", *arguments)
     assert (status, printed) == (2, "")
     assert said in errors
-
-
-def test_bench_without_a_checkout_says_where_to_get_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main_module, "__file__", str(tmp_path / "a/b/c/__main__.py"))
-    assert main_module.main(["bench", "--quick"]) == 2
-    assert "Clone the repository" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from subgrad_fast.bench import web
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -23,15 +25,6 @@ COLOURS = {
 }
 """What is the model's is grey; what stands between has the colours."""
 
-STYLE = """<style>
-.sgf{font:14px system-ui,sans-serif;max-width:60em}
-.sgf table{border-collapse:collapse;margin:1em 0}
-.sgf td,.sgf th{padding:.2em .8em;text-align:right;border-top:1px solid #8884}
-.sgf td:first-child,.sgf th:first-child{text-align:left}
-.sgf .bar{display:flex;height:1.4em;margin:.15em 0 .6em}
-.sgf .key span{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}
-</style>"""
-
 
 def _bar(name: str, parts: Mapping[str, float], longest: float) -> str:
     pieces = "".join(
@@ -44,35 +37,15 @@ def _bar(name: str, parts: Mapping[str, float], longest: float) -> str:
     )
 
 
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    header, *rows = lines
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-        return f"<tr>{inner}</tr>"
-
-    return f"<table>{row(header, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
-
-
 def fragment(bars: Bars, lines: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     """Bars, table and notes, to stand in a page of others."""
     longest = max(sum(parts.values()) for parts in bars.values()) or 1.0
     parts = next(iter(bars.values()))
     key = "".join(f'<span style="background:{COLOURS[part]}"></span>{part}' for part in parts)
     drawn = "".join(_bar(name, each, longest) for name, each in bars.items())
-    listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
     return (
-        f"{STYLE}<div class=sgf>{drawn}<div class=key>{key}</div>"
-        f"{_table(lines)}<ul>{listed}</ul></div>"
-    )
-
-
-def page(title: str, body: str) -> str:
-    """A whole page."""
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title>{body}</html>\n"
+        f"{web.STYLE}<div class=sgf>{drawn}<div class=key>{key}</div>"
+        f"{web.table(lines)}{web.notes(notes)}</div>"
     )
 
 

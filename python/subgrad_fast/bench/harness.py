@@ -82,6 +82,10 @@ class Row:
         """The name that a person chooses the row by: no two rows of a subject share it."""
         return f"{self.name}@{self.threads}"
 
+    def budget_seconds(self, *, quick: bool) -> float:
+        """How long the row is measured."""
+        return self.budget_s * (QUICK if quick else 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
@@ -131,10 +135,12 @@ def measure(
     warmup: int = 3,
     clock: Callable[[], int] = time.perf_counter_ns,
     run: Callable[[Contender, int], list[int]] | None = None,
+    at: Callable[[float], object] = lambda _: None,
 ) -> Samples:
     """Run whole rounds until `budget_s` is spent, and at least `min_rounds` of them.
 
-    `run` is how a block is run and timed, if not by `clock` on the processor.
+    `run` is how a block is run and timed, if not by `clock` on the processor. After each round,
+    `at` is called with the share of the budget that is spent.
     """
     run = run or partial(run_block, clock=clock)
     samples: Samples = {contender.name: [] for contender in contenders}
@@ -145,6 +151,7 @@ def measure(
         while time.monotonic() < deadline or len(samples[OURS]) < min_rounds:
             for contender in contenders:
                 samples[contender.name].append(run(contender, block))
+            at(1 - max(deadline - time.monotonic(), 0.0) / budget_s if budget_s else 1.0)
     return samples
 
 
@@ -214,13 +221,16 @@ def summarize(
     }
 
 
-def run_row(row: Row, subject: Subject, *, quick: bool) -> dict[str, Any]:
+def run_row(
+    row: Row, subject: Subject, *, quick: bool, at: Callable[[float], object] = lambda _: None
+) -> dict[str, Any]:
     """Measure one row and return its entry in the JSON."""
     contenders = row.build()
     samples = measure(
         contenders,
         block=row.block,
-        budget_s=row.budget_s * (QUICK if quick else 1),
+        budget_s=row.budget_seconds(quick=quick),
+        at=at,
         min_rounds=1 if quick else 3,
         warmup=1 if quick else subject.warmup,
         run=subject.run_block,

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subgrad_fast.bench import bars
+from subgrad_fast.bench import bars, web
 from subgrad_fast.bench.harness import quartiles
 from subgrad_fast.bench.report import duration, load, number, padded, where
 
@@ -237,7 +237,7 @@ class Report:
 
     def to_html(self, path: str | Path | None = None) -> str:
         """A page that needs nothing else: bars, table, notes; written to a file if given one."""
-        return _kept(bars.page(self.figures["model"], self._repr_html_()), path)
+        return _kept(web.page(self.figures["model"], self._repr_html_()), path)
 
     def _repr_html_(self) -> str:
         return bars.fragment(self._bars(), self.table(), self.notes())
