@@ -13,7 +13,10 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from subgrad_fast._openmp import load_core
+
 try:
+    load_core()
     from subgrad_fast._core import __version__
     from subgrad_fast.clip import clip_grad_norm_, clip_grad_value_, total_norm
     from subgrad_fast.dense import FusedSGD, sgd_step
