@@ -16,6 +16,17 @@ namespace subgrad {
 using DenseKernel = void (*)(void* param, const void* grad, void* momentum, std::int64_t n,
                              const SgdParams& params, double scale);
 
+// Steps alike with gradients of zero, and what they multiply by: SgdCoefficients<float>.
+struct ReplayRun {
+  float coefficients[8];
+  std::int64_t times;
+};
+
+// Takes the steps of the runs, but for the first `skipped` of them all, which the first run has, on
+// n elements of an f32 parameter and f32 momentum.
+using ReplayKernel = void (*)(void* param, void* momentum, std::int64_t n, const ReplayRun* runs,
+                              std::int64_t count, std::int64_t skipped);
+
 // Where to report what was kept of a run: indices, of 4 or 8 bytes, counted from `first`, and
 // values; nowhere if null. Whole registers are written, so there must be room for kKeptSlack more
 // than the run has elements.
@@ -110,6 +121,7 @@ inline constexpr int kMaxPattern = 32;
 struct KernelTable {
   const char* isa;
   DenseKernel dense[kSgdRules][kDenseTypeRows];
+  ReplayKernel replay[kSgdRules];                          // null for first steps
   AccumulateKernel accumulate[kSgdRules][kDenseTypeRows];  // null where there is no such step
   ReleaseKernels release[kDTypes];                         // by the parameter's type
   TakeKernel take[kDTypes];                                // by the arithmetic's

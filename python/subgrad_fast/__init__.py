@@ -21,7 +21,7 @@ try:
     from subgrad_fast.clip import clip_grad_norm_, clip_grad_value_, total_norm
     from subgrad_fast.dense import FusedSGD, sgd_step
     from subgrad_fast.loading.loader import BatchLoader
-    from subgrad_fast.rows import row_step
+    from subgrad_fast.rows import RowHistory, row_step
     from subgrad_fast.runtime import (
         available_isas,
         build_info,
@@ -67,6 +67,7 @@ __all__ = [
     "Mask",
     "Permutation",
     "Reused",
+    "RowHistory",
     "Sampled",
     "Selection",
     "StratifiedSampler",

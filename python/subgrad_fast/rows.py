@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
-from subgrad_fast._arguments import flag
+from subgrad_fast._arguments import flag, integer, quoted
 from subgrad_fast._arrays import (
     Array,
     Arrays,
@@ -89,12 +89,77 @@ def _with_contiguous_rows(values: Array) -> Array:
     return values
 
 
+class RowHistory:
+    """What the rows of a parameter lack of dense steps, while gradients name only some of them.
+
+    A dense step moves a row without a gradient too, by its momentum and by decay. With a history
+    `row_step` leaves those rows for later and notes what the step was; before a row is read,
+    `catch_up` has it take the steps that it lacks, with gradients of zero. It then has the bits
+    that dense steps would have given it. A few rows are brought up to date with every step, one
+    after the other, so that no row lacks more than about a thousand steps.
+
+    Calls of several threads come one after the other. Memory: 4 bytes a row.
+
+    Args:
+        rows: how many the parameter has, >= 0. They lack nothing.
+
+    Raises:
+        TypeError, ValueError: `rows` is no such number.
+    """
+
+    __slots__ = ("_history",)
+
+    def __init__(self, rows: int) -> None:
+        self._history = _core.rows.RowHistory(integer("rows", rows, high=2**48))
+
+    @property
+    def rows(self) -> int:
+        """How many rows the parameter has."""
+        return self._history.rows
+
+    @property
+    def pending(self) -> bool:
+        """Whether any row may lack a step. `catch_up` without rows makes it False."""
+        return self._history.pending
+
+    def lacking(self) -> int:
+        """How many rows lack a step; looks at each of them."""
+        return self._history.lacking()
+
+    def catch_up(
+        self, param: Array, momentum_buffer: Array | None = None, rows: Any = None
+    ) -> None:
+        """Has rows take, in place, the steps that they lack. Call it before they are read.
+
+        Args:
+            param: the parameter, as `row_step` takes it.
+            momentum_buffer: its buffer; needed if a step that rows lack had momentum.
+            rows: which ones, int32 or int64, in any order and with repetition; None for all.
+
+        Raises:
+            TypeError: a dtype is not supported.
+            ValueError: a shape does not fit, a row does not exist, a buffer is missing, or an array
+                is read-only or shares memory with the other. Nothing has been written then.
+        """
+        numbers = None if rows is None else _as_int64(rows, "rows")
+        self._history.catch_up(param, momentum_buffer, numbers)
+
+    def __repr__(self) -> str:
+        return f"RowHistory({self.rows})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.pending:
+            raise ValueError("RowHistory: rows lack steps; call catch_up() before it is copied")
+        return RowHistory, (self.rows,)
+
+
 def make_row_step(
     params: list[Array],
     grads: list[Any],
     momentum_buffers: list[Array],
     hyper: _core.SgdParams,
     *,
+    histories: Sequence[RowHistory] = (),
     single: bool = False,
     first_step: bool = False,
 ) -> _core.rows.RowStep:
@@ -103,6 +168,7 @@ def make_row_step(
     Args:
         params, grads, momentum_buffers: as in `row_step`, in lists; no buffers without momentum.
         hyper: the terms of the step.
+        histories: one for each parameter, or none.
         single: messages name the arguments without an index.
         first_step: as in `row_step`.
     """
@@ -112,7 +178,18 @@ def make_row_step(
         numbers, value = row_parts(grad, getattr(param, "shape", ()), name)
         rows.append(numbers)
         values.append(_with_contiguous_rows(value))
-    return _core.rows.RowStep(params, rows, values, momentum_buffers, single, hyper, first_step)
+    lists = params, rows, values, momentum_buffers, [each._history for each in histories]
+    return _core.rows.RowStep(*lists, single, hyper, first_step)
+
+
+def _histories(given: Any, single: bool) -> list[RowHistory]:
+    """Those of an argument `history`."""
+    histories = [] if given is None else [given] if single else as_list(given)
+    for i, each in enumerate(histories):
+        if not isinstance(each, RowHistory):
+            where = "history" if single else f"history[{i}]"
+            raise TypeError(f"{where}: expected a RowHistory, got {quoted(each)}")
+    return histories
 
 
 def row_step(
@@ -129,19 +206,23 @@ def row_step(
     decoupled_weight_decay: bool = False,
     l1: float = 0.0,
     first_step: bool = False,
+    history: RowHistory | Sequence[RowHistory] | None = None,
     grad_scale: float = 1.0,
     max_norm: float | None = None,
     max_norm_scope: NormScope = "global",
     clip_value: float | None = None,
     skip_nonfinite: bool = False,
 ) -> float | None:
-    """Takes one SGD step, in place, on the rows that the gradients name; no other row is touched.
+    """Takes one SGD step, in place, on the rows that the gradients name.
 
     The gradients of a row that is named more than once are added in the order in which they come,
     in float32 (float64 for float64 parameters). Then the row takes one step of `sgd_step`: momentum
     and weight decay act on the rows that are named, when they are named, as in
     ``torch.optim.SparseAdam``. A row of a momentum buffer that is all zeros holds nothing: the
-    row's step is then a first step (``m = g``, whatever the dampening).
+    row's step is then a first step (``m = g``, whatever the dampening). No other row is touched.
+
+    With a `history` it is the dense step instead, for all rows: those that are not named take it
+    with a gradient of zero, but later (see `RowHistory`). Read no row before ``catch_up`` then.
 
     Gradients may be unscaled and clipped on their way, as in `sgd_step`; the values stay as they
     are. A gradient's norm is that of its sums, which is the norm that a COO tensor has once it is
@@ -169,6 +250,7 @@ def row_step(
         decoupled_weight_decay: shrink the rows that are named instead of adding to their gradient.
         l1: L1 penalty on the rows that are named, >= 0.
         first_step: the momentum buffers hold nothing yet: they are set to zero first, all rows.
+        history: for each parameter its own, of as many rows.
         grad_scale, max_norm, max_norm_scope, clip_value, skip_nonfinite: as in `sgd_step`, for the
             sums of the rows' gradients.
 
@@ -197,6 +279,7 @@ def row_step(
     )
     options = clip_options(max_norm_scope, False, skip_nonfinite, grad_scale)
     single = not isinstance(params := as_sequence(params), list | tuple)
+    histories = _histories(history, single)
     param_list = as_list(params)
     grad_list = [grads] if single else list(grads)
     buffer_list = []
@@ -204,14 +287,18 @@ def row_step(
         if momentum_buffers is None:
             raise ValueError("momentum_buffers: needed, since momentum is not 0")
         buffer_list = as_list(momentum_buffers)
-    for name, given in (("grads", grad_list), ("momentum_buffers", buffer_list)):
-        if (name == "grads" or momentum != 0.0) and len(given) != len(param_list):
+    lists: list[tuple[str, list[Any]]] = [("grads", grad_list)]
+    lists += [("momentum_buffers", buffer_list)] if momentum != 0.0 else []
+    lists += [("history", histories)] if history is not None else []
+    for name, given in lists:
+        if len(given) != len(param_list):
             raise ValueError(f"{name}: expected {len(param_list)} like params, got {len(given)}")
     step = make_row_step(
         param_list,
         grad_list,
         buffer_list,
         hyper,
+        histories=histories,
         single=single,
         first_step=flag("first_step", first_step),
     )

@@ -81,13 +81,16 @@ OWN_PLACES = {
         "csrc/bindings/testing/tables.cpp",  # a column of the rules' table
     },
     "dampening": {"csrc/bindings/dense/sgd_params.cpp"},
-    "maximize": {"python/subgrad_fast/distributed/state.py"},  # a step up the gradient: a sum
+    "maximize": {
+        "python/subgrad_fast/distributed/state.py",  # a step up the gradient: a sum
+        "csrc/cpu/rows/history.cpp",  # which sign a gradient of zero has
+    },
     "l1": {
         "python/subgrad_fast/optim/stages.py",  # its type, of a group that torch made
         "csrc/bindings/testing/tables.cpp",  # the name of a proximal operator
         "python/subgrad_fast/optim/tensors.py",  # what torch has stepped is shrunk afterwards
     },
-    "max_norm": CLIP_PLACES,
+    "max_norm": CLIP_PLACES | {"python/subgrad_fast/optim/late_rows.py"},  # an embedding's own
     "clip_value": CLIP_PLACES,
     "ema_decay": {
         "csrc/bindings/dense/bind.cpp",  # whether averages are needed, and made

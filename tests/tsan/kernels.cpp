@@ -117,12 +117,21 @@ Bytes rows(std::uint64_t seed) {
     const std::vector<subgrad::RowSegment> segments = {
         {reinterpret_cast<char*>(w.data()), stride, reinterpret_cast<char*>(m.data()), stride,
          reinterpret_cast<const char*>(g.data()), stride, row_numbers.data(), named, length,
-         DType::f32, DType::f32, DType::f32}};
+         DType::f32, DType::f32, DType::f32, nullptr, false}};
     const subgrad::SgdParams params = step_params();
     subgrad::RowWork work(segments, params);
     const subgrad::SquareSums sums = work.square_sums();
     result.add(&sums[0].value, 1);
     work.run({});
+    // Rows that take the step late.
+    subgrad::RowHistory history(table);
+    std::vector<subgrad::RowSegment> late = segments;
+    late[0].history = &history;
+    for (int step = 0; step < 3; ++step) {
+      subgrad::RowWork(late, params).run({});
+      history.catch_up(subgrad::memory_of(late[0]), row_numbers.data(), named / 2);
+    }
+    history.catch_up(subgrad::memory_of(late[0]));
     result.add(w);
     result.add(m);
   }

@@ -6,6 +6,7 @@
 #include "bindings/border/registrars.h"
 #include "bindings/clip/options.h"
 #include "bindings/dense/sgd_params.h"
+#include "bindings/rows/history.h"
 #include "bindings/rows/row_step.h"
 
 namespace subgrad {
@@ -33,11 +34,24 @@ std::optional<double> run(RowStep& step, const GivenOptions* given) {
 void register_rows(py::module_& m) {
   using namespace py::literals;
 
+  py::class_<GivenHistory>(m, "RowHistory")
+      .def(py::init<std::int64_t>(), "rows"_a)
+      .def(py::init<std::int64_t, std::uint32_t>(), "rows"_a, "most_steps"_a)
+      .def_property_readonly("rows", [](const GivenHistory& g) { return g.history.rows(); })
+      .def_property_readonly("pending", [](const GivenHistory& g) { return g.history.pending(); })
+      .def("lacking",
+           [](GivenHistory& g) {
+             const Turn turn(g.turns);
+             return g.history.lacking();
+           })
+      .def("catch_up", &catch_up, "param"_a, "momentum_buffer"_a, "rows"_a);
+
   py::class_<RowStep>(m, "RowStep")
-      .def(py::init<const py::list&, const py::list&, const py::list&, const py::list&, bool,
-                    const SgdParams&, bool>(),
-           "params"_a, "rows"_a, "values"_a, "momentum_buffers"_a, "single"_a, "hyper"_a,
-           "first_step"_a)
+      .def(py::init<const py::list&, const py::list&, const py::list&, const py::list&,
+                    const py::list&, bool, const SgdParams&, bool>(),
+           "params"_a, "rows"_a, "values"_a, "momentum_buffers"_a, "histories"_a, "single"_a,
+           "hyper"_a, "first_step"_a)
+      .def("first_lacking", &RowStep::first_lacking)
       .def("measured", &RowStep::measured, "group"_a, "sums"_a = true)
       .def("set_stages", &RowStep::set_stages, "stages"_a)
       .def("run", &run, "options"_a = py::none());

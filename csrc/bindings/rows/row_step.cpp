@@ -2,6 +2,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <algorithm>
 #include <string>
 
 #include "bindings/border/gil.h"
@@ -11,21 +12,6 @@
 
 namespace subgrad {
 namespace {
-
-using RowNumbers = py::array_t<std::int64_t, py::array::c_style>;
-
-// Elements of a row. Raises if rows are not runs of memory.
-std::int64_t row_length(const Extents& array, const Where& where) {
-  std::int64_t length = 1;
-  bool contiguous = array.aligned();
-  for (int d = array.ndim(); d-- > 1; length *= array.shape[d]) {
-    contiguous &= array.shape[d] == 1 || array.strides[d] == length * array.itemsize();
-  }
-  if (!contiguous && array.size > 0) {
-    throw py::value_error(where.text() + ": expected each row to be contiguous in memory");
-  }
-  return length;
-}
 
 void require_values_shape(const ArrayView& values, const Where& where, std::int64_t n,
                           const Extents& param, const Where& param_where) {
@@ -40,31 +26,27 @@ void require_values_shape(const ArrayView& values, const Where& where, std::int6
 }  // namespace
 
 RowStep::RowStep(const py::list& params, const py::list& rows, const py::list& values,
-                 const py::list& momentum_buffers, bool single, const SgdParams& hyper,
-                 bool first_step)
+                 const py::list& momentum_buffers, const py::list& histories, bool single,
+                 const SgdParams& hyper, bool first_step)
     : hyper_(hyper), first_step_(first_step) {
   for (std::size_t i = 0; i < params.size(); ++i) {
     const auto where = [&](const char* argument) {
       return Where{argument, single ? -1 : static_cast<std::ptrdiff_t>(i)};
     };
-    segments_.emplace_back();
-    add_param(params[i], where("params"));
-    if (hyper.momentum != 0.0) add_momentum(momentum_buffers[i], where("momentum_buffers"));
+    tables_.add_param(params[i], where("params"));
+    if (hyper.momentum != 0.0) tables_.add_momentum(momentum_buffers[i], where("momentum_buffers"));
+    if (!histories.empty()) add_history(histories[i], where("history"));
     add_gradient(rows[i], values[i], where("grads"), where("params"));
   }
-  plan_.seal();
+  tables_.plan().seal();
   for (std::size_t i = 0; i < params.size(); ++i) {
     const Where where{"grads", single ? -1 : static_cast<std::ptrdiff_t>(i)};
-    plan_.refuse(view_array(values[i], where), where);
+    tables_.plan().refuse(view_array(values[i], where), where);
   }
-}
-
-void RowStep::announce() const {
-  if (versioned_.size() > 0) increment_versions(versioned_);
 }
 
 RowWork& RowStep::work() {
-  if (work_ == nullptr) work_ = std::make_unique<RowWork>(segments_, hyper_);
+  if (work_ == nullptr) work_ = std::make_unique<RowWork>(tables_.segments(), hyper_);
   return *work_;
 }
 
@@ -74,66 +56,62 @@ std::vector<Measured> RowStep::measured(int group, bool sums) {
     const WithoutGil released;
     found = work().square_sums();
   }
-  found.resize(segments_.size());
+  found.resize(tables_.segments().size());
   std::vector<Measured> all;
-  for (std::size_t i = 0; i < segments_.size(); ++i) {
-    all.push_back({group, found[i], segments_[i].value_type == DType::f64});
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    all.push_back({group, found[i], tables_.segments()[i].value_type == DType::f64});
   }
   return all;
 }
 
 void RowStep::run() {
+  const HistoryTurns turns(histories_);
   const WithoutGil released;
   RowWork& work = this->work();
-  for (std::size_t i = 0; first_step_ && i < plan_.size(); ++i) {
-    const RowSegment& s = segments_[i];
+  for (std::size_t i = 0; first_step_ && i < tables_.segments().size(); ++i) {
+    const RowSegment& s = tables_.segments()[i];
     if (s.momentum == nullptr) continue;
-    const Extents& momentum = plan_.momentum(i);
+    const Extents& momentum = tables_.plan().momentum(i);
     clear_rows(s.momentum, s.momentum_stride, momentum.shape[0], s.length * momentum.itemsize());
   }
   work.run(stages_);
 }
 
-void RowStep::hold(const py::handle& array, const ArrayView& view, bool written) {
-  held_.append(array);
-  if (written && is_torch(view.source)) versioned_.append(array);
-}
-
-void RowStep::add_param(const py::handle& array, const Where& where) {
-  const ArrayView view = view_array(array, where);
-  if (view.ndim == 0) {
-    throw py::value_error(where.text() + ": expected rows, got " + view.describe());
+std::pair<std::int64_t, std::int64_t> RowStep::first_lacking() const {
+  const HistoryTurns turns(histories_);
+  for (std::size_t i = 0; i < histories_.size(); ++i) {
+    const RowSegment& s = tables_.segments()[i];
+    const std::int64_t at = s.history->first_lacking(s.rows, s.n);
+    if (at >= 0) return {static_cast<std::int64_t>(i), s.rows[at]};
   }
-  plan_.add(view, where, 0);
-  const Extents& param = plan_.param(plan_.size() - 1);
-  RowSegment& s = segments_.back();
-  s.length = row_length(param, where);
-  s.param = view.data;
-  s.param_stride = param.strides[0];
-  s.param_type = s.momentum_type = view.dtype;
-  hold(array, view, true);
+  return {-1, -1};
 }
 
-void RowStep::add_momentum(const py::handle& array, const Where& where) {
-  const ArrayView view = view_array(array, where);
-  plan_.add_momentum(view, where);
-  const Extents& momentum = plan_.momentum(plan_.size() - 1);
-  row_length(momentum, where);
-  RowSegment& s = segments_.back();
-  s.momentum = view.data;
-  s.momentum_stride = momentum.strides[0];
-  s.momentum_type = view.dtype;
-  hold(array, view, true);
+void RowStep::add_history(const py::handle& object, const Where& where) {
+  auto& given = object.cast<GivenHistory&>();
+  const Extents& param = tables_.plan().param(tables_.plan().size() - 1);
+  require_rows(given, param.shape[0], where);
+  if (std::find(histories_.begin(), histories_.end(), &given) != histories_.end()) {
+    throw py::value_error(where.text() + ": the history of another parameter");
+  }
+  if (hyper_.momentum == 0.0 && given.history.has_momentum()) {
+    throw py::value_error(where.text() + ": rows lack steps that move momentum; call catch_up()");
+  }
+  tables_.hold(object);
+  histories_.push_back(&given);
+  RowSegment& s = tables_.segments().back();
+  s.history = &given.history;
+  s.first = first_step_;
 }
 
 void RowStep::add_gradient(const py::handle& rows, const py::handle& array, const Where& where,
                            const Where& param_where) {
   const auto numbers = py::cast<RowNumbers>(rows);
   const ArrayView given = view_array(array, where);
-  const Extents& param = plan_.param(plan_.size() - 1);
+  const Extents& param = tables_.plan().param(tables_.plan().size() - 1);
   const ArrayView view = needs_narrowing(given, param.dtype) ? narrowed(given) : given;
   if (view.owned != nullptr) loans_.push_back(view.owned);
-  RowSegment& s = segments_.back();
+  RowSegment& s = tables_.segments().back();
   rows_.emplace_back(numbers.data(), numbers.data() + numbers.size());
   s.n = numbers.size();
   s.rows = rows_.back().data();
@@ -154,7 +132,7 @@ void RowStep::add_gradient(const py::handle& rows, const py::handle& array, cons
                           std::to_string(at) + " is outside the " + std::to_string(count) +
                           " rows of " + param_where.text());
   }
-  hold(array, view, false);
+  tables_.hold(array);
 }
 
 }  // namespace subgrad

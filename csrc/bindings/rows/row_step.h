@@ -8,7 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "bindings/dense/plan.h"
+#include "bindings/rows/history.h"
+#include "bindings/rows/tables.h"
 #include "cpu/clip/stages.h"
 #include "cpu/rows/rows.h"
 
@@ -16,10 +17,11 @@ namespace subgrad {
 
 class RowStep {
  public:
-  // `single`: messages name the arguments without an index. Row numbers are copied, for the caller
-  // may change his own while they are used.
+  // `histories`: one for each parameter, or none. `single`: messages name the arguments without an
+  // index. Row numbers are copied, for the caller may change his own while they are used.
   RowStep(const py::list& params, const py::list& rows, const py::list& values,
-          const py::list& momentum_buffers, bool single, const SgdParams& hyper, bool first_step);
+          const py::list& momentum_buffers, const py::list& histories, bool single,
+          const SgdParams& hyper, bool first_step);
 
   const SgdParams& hyper() const { return hyper_; }
 
@@ -30,29 +32,27 @@ class RowStep {
   // What becomes of those gradients, by parameter; empty where nothing does.
   void set_stages(Stages stages) { stages_ = std::move(stages); }
 
-  // Tells autograd what will be written. Runs code of Python's.
-  void announce() const;
+  // The first parameter and row that a gradient names and that lacks a step, or (-1, -1).
+  std::pair<std::int64_t, std::int64_t> first_lacking() const;
+
+  void announce() const { tables_.announce(); }
   // Takes the step, once, without the GIL.
   void run();
 
  private:
   RowWork& work();
-  void hold(const py::handle& array, const ArrayView& view, bool written);
-  void add_param(const py::handle& array, const Where& where);
-  void add_momentum(const py::handle& array, const Where& where);
+  void add_history(const py::handle& history, const Where& where);
   void add_gradient(const py::handle& rows, const py::handle& array, const Where& where,
                     const Where& param_where);
 
   SgdParams hyper_;
   bool first_step_;
-  DensePlan plan_;  // checks what is written
-  std::vector<RowSegment> segments_;
+  RowTables tables_;
+  std::vector<GivenHistory*> histories_;
   std::vector<std::vector<std::int64_t>> rows_;  // by segment
   std::unique_ptr<RowWork> work_;                // null: nobody has needed it yet
   Stages stages_;
-  py::list held_;                             // what the segments point into
-  std::vector<std::shared_ptr<void>> loans_;  // and what is ours of it
-  py::list versioned_;                        // the torch tensors that the step writes
+  std::vector<std::shared_ptr<void>> loans_;  // what is ours of the gradients
 };
 
 }  // namespace subgrad

@@ -90,6 +90,7 @@ constexpr KernelTable make_kernel_table(const char* isa) {
   KernelTable table{};
   table.isa = isa;
   fill_dense<0>(table);
+  fill_replay<0>(table);
   fill_sampling(table);
   fill_select<0>(table);
   fill_threshold(table);

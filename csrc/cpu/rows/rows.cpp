@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "cpu/clip/blocks.h"
+#include "cpu/rows/history.h"
 #include "cpu/rows/stepper.h"
 #include "cpu/support/parallel.h"
 
@@ -50,7 +51,7 @@ int threads_for(std::int64_t shares) {
 }  // namespace
 
 RowWork::RowWork(const std::vector<RowSegment>& segments, const SgdParams& params)
-    : segments_(segments) {
+    : segments_(segments), params_(params) {
   std::int64_t total = 0, numbers = 0;
   for (const RowSegment& s : segments) {
     total += work_bytes(s);
@@ -142,6 +143,11 @@ SquareSums RowWork::square_sums() {
 void RowWork::run(const Stages& stages) {
   for (std::size_t i = 0; i < stages.size(); ++i) steppers_[i].set_stage(stages[i]);
   std::vector<double> sum(static_cast<std::size_t>(longest_));
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    const RowSegment& s = segments_[i];
+    const double scale = stages.empty() ? 1.0 : stages[i].scale;
+    if (s.history != nullptr) s.history->begin_step(params_, s.first, scale);
+  }
   link([&](std::size_t i, std::int64_t bucket) {
     if (!is_shared(segments_[i])) steppers_[i].step(bucket);
   });
@@ -149,6 +155,9 @@ void RowWork::run(const Stages& stages) {
     if (!is_shared(segments_[i])) continue;
     const auto [firsts, n] = duplicates_[i].firsts(0);
     for (std::int64_t j = 0; j < n; ++j) steppers_[i].step_shared(firsts[j], sum.data());
+  }
+  for (const RowSegment& s : segments_) {
+    if (s.history != nullptr) s.history->end_step(memory_of(s));
   }
 }
 

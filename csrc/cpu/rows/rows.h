@@ -8,6 +8,7 @@
 #include "core/types.h"
 #include "core/work.h"
 #include "cpu/clip/norm.h"
+#include "cpu/rows/history.h"
 
 namespace subgrad {
 
@@ -25,7 +26,14 @@ struct RowSegment {
   std::int64_t n;
   std::int64_t length;
   DType param_type, value_type, momentum_type;  // a combination of kDenseTypes
+  RowHistory* history;  // not null: rows that are not named take the step too, later
+  bool first;           // with a history: momentum holds nothing yet
 };
+
+inline RowMemory memory_of(const RowSegment& s) {
+  return {s.param,  s.param_stride, s.momentum,     s.momentum_stride,
+          s.length, s.param_type,   s.momentum_type};
+}
 
 class Duplicates;
 class RowStepper;
@@ -48,8 +56,8 @@ class RowWork {
   // named.
   SquareSums square_sums();
 
-  // Takes the step, once; `stages`, by segment or empty, are for those sums. A momentum row that is
-  // all zeros holds nothing: it is set, as in a first step.
+  // Takes the step, once; `stages`, by segment or empty, are for those sums. Without a history, a
+  // momentum row that is all zeros holds nothing: it is set, as in a first step.
   void run(const Stages& stages);
 
  private:
@@ -65,6 +73,7 @@ class RowWork {
   Recycled<double> by_block(const Visit& visit);
 
   const std::vector<RowSegment>& segments_;
+  const SgdParams& params_;
   int threads_, dealing_threads_;
   std::int64_t longest_ = 0;  // of the rows that are shared among threads one by one
   bool linked_ = false;

@@ -55,8 +55,14 @@ RowStepper::RowStepper(const RowSegment& segment, const SgdParams& params,
 RowStepper::Row RowStepper::row_at(std::int64_t position) const {
   const std::int64_t row = s_.rows[position];
   char* momentum = s_.momentum != nullptr ? s_.momentum + row * s_.momentum_stride : nullptr;
-  const bool first = momentum != nullptr && holds_nothing(momentum, s_.momentum_type, s_.length);
-  return {s_.param + row * s_.param_stride, momentum, first};
+  char* param = s_.param + row * s_.param_stride;
+  if (s_.history != nullptr) {
+    if (s_.history->lacks(row)) s_.history->bring(memory_of(s_), row);
+    s_.history->mark(row);
+    return {param, momentum, s_.first};
+  }
+  return {param, momentum,
+          momentum != nullptr && holds_nothing(momentum, s_.momentum_type, s_.length)};
 }
 
 // Goes through a bucket's positions row by row, some way ahead of the steps, and hints at what

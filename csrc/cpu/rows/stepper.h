@@ -7,13 +7,10 @@
 
 #include "cpu/kernel_table.h"
 #include "cpu/rows/duplicates.h"
+#include "cpu/rows/history.h"
 #include "cpu/rows/rows.h"
 
 namespace subgrad {
-
-constexpr std::int64_t bytes_of(DType t, std::int64_t elements) {
-  return elements * static_cast<std::int64_t>(size_of(t));
-}
 
 // What a step reads and writes of a row.
 inline std::int64_t touched_bytes(const RowSegment& s) {

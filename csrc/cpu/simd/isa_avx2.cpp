@@ -2,6 +2,7 @@
 #include "cpu/simd/f32x8_avx2.h"
 #include "cpu/simd/u64x4_avx2.h"
 //
+#include "cpu/rows/replay.inl"
 #include "cpu/sampling/sampling.inl"
 //
 #include "cpu/select/select.inl"

@@ -2,6 +2,7 @@
 #include "cpu/simd/f32x16_avx512.h"
 #include "cpu/simd/u64x8_avx512.h"
 //
+#include "cpu/rows/replay.inl"
 #include "cpu/sampling/sampling.inl"
 //
 #include "cpu/select/select.inl"
