@@ -17,6 +17,7 @@ FUSED = "`torch.optim.SGD(fused=True)`, dense gradient"
 OURS_DENSE = "ours, dense gradient"
 HYPERPARAMETERS = {"lr": 1e-3, "momentum": 0.9}
 STEPS_BEFORE = 40
+LATE_STEPS_BEFORE = 300
 BATCHES = 8
 
 
@@ -72,3 +73,27 @@ def contenders(rows: int, width: int, batch: int) -> list[Contender]:
         contender(OURS_DENSE, SGD, dense),
         contender(OURS, SGD, sparse, STEPS_BEFORE),
     ]
+
+
+def late_contenders(rows: int, width: int, batch: int) -> list[Contender]:
+    """Dense steps, taken late: what is timed is that rows catch up to be read, and the step."""
+    sparse = row_gradients(rows, width, batch)
+    table = torch.nn.Parameter(torch.ones(rows, width))
+    optimizer = SGD([table], **HYPERPARAMETERS, sparse_rows="dense")
+    following = cycle(sparse)
+    numbers = torch.empty(0)
+
+    def next_batch() -> None:
+        nonlocal numbers
+        table.grad = next(following)
+        numbers = table.grad._indices()[0]
+
+    def read_and_step() -> None:
+        optimizer.catch_up(table, numbers)
+        optimizer.step()
+
+    for _ in range(LATE_STEPS_BEFORE):
+        next_batch()
+        read_and_step()
+    others = contenders(rows, width, batch)
+    return [*(c for c in others if c.name != OURS), Contender(OURS, read_and_step, next_batch)]

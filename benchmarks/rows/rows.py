@@ -5,6 +5,9 @@ distributed row numbers, as `Embedding(sparse=True)` gives them: with duplicates
 step has another batch. Those that take row-sparse gradients have been through 40 steps before they
 are timed: torch's momentum grows by the rows of each, and ours has met its memory's pages for the
 first time. The dense steps have the whole gradient, ready made.
+
+The rows of dense steps that are taken late (`sparse_rows="dense"`) have been through 300 steps, and
+the time in which rows catch up to be read is part of theirs.
 """
 
 from __future__ import annotations
@@ -48,6 +51,28 @@ def table_rows(
     ]
 
 
+def late_rows(threads: int) -> list[Row]:
+    """Dense steps, late, on one thread and on all."""
+    rows, width, batch = 1_000_000, 64, 65_536
+    return [
+        Row(
+            name="rows-late",
+            title="Embedding(1M x 64, sparse=True), 65,536 Zipf rows, dense steps late",
+            threads=n,
+            build=partial(peers.late_contenders, rows, width, batch),
+            targets=[
+                Target(peers.SPARSE, 1 / 8),
+                Target(peers.FUSED),
+                Target(peers.OURS_DENSE, 1 / 4),
+            ],
+            block=2,
+            budget_s=20,
+            moved_bytes=moved_bytes(rows, width, batch),
+        )
+        for n in sorted({1, threads})
+    ]
+
+
 def subject(threads: int) -> Subject:
     """Build the whole table."""
     large = table_rows(
@@ -68,4 +93,4 @@ def subject(threads: int) -> Subject:
         limit=1.0,
         threads=threads,
     )
-    return Subject(rows=large + small)
+    return Subject(rows=[*large, *small, *late_rows(threads)])

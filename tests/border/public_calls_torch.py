@@ -69,10 +69,24 @@ def _averaged() -> tuple[optim.SGD, Linear]:
     return made, model
 
 
+_TABLE = torch.nn.Parameter(torch.zeros(4, 2))
+
+
+def _late() -> optim.SGD:
+    made = optim.SGD([_TABLE], lr=0.1, momentum=0.9, sparse_rows="dense")
+    _TABLE.grad = torch.ones(4, 2).to_sparse(1)
+    made.step()
+    return made
+
+
 CALLS = [
     Call("SGD", lambda: optim.SGD,
          lambda: {"params": [parameter()], **_TERMS, "differentiable": False, "foreach": None,
-                  "fused": None, "l1": 0.1, **_CLIP, "ema_decay": 0.5}),
+                  "fused": None, "l1": 0.1, **_CLIP, "ema_decay": 0.5,
+                  "sparse_rows": "lazy", "check_reads": True}),
+    Call("SGD.materialize", lambda: sgd().materialize, dict),
+    Call("SGD.catch_up", lambda: _late().catch_up,
+         lambda: {"param": _TABLE, "rows": torch.tensor([1])}),
     Call("ThresholdSGD", lambda: optim.ThresholdSGD,
          lambda: {"params": [parameter()], **_TERMS, "decoupled_weight_decay": False,
                   "density": 0.5, "selector": "exact", "scope": "tensor", "error_feedback": True,

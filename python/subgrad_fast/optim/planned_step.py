@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subgrad_fast._core import Turns
 from subgrad_fast._core import optimizer as core
 from subgrad_fast._core.clip import Clipping, Options, judge
 from subgrad_fast._core.rows import RowStep
 from subgrad_fast.optim import explain
-from subgrad_fast.optim.averages import Averaging, new_average
+from subgrad_fast.optim.averages import new_average
 from subgrad_fast.optim.dtensor import (
     any_sharded,
     is_shard_covered,
     made_for,
     shard_of,
 )
+from subgrad_fast.optim.late_rows import LateRows
 from subgrad_fast.optim.modes import is_observed
 from subgrad_fast.optim.squares import judge_with_others, measured_together
 from subgrad_fast.optim.stages import Judging, check_terms, clips, measures
@@ -42,11 +42,10 @@ from subgrad_fast.optim.torchs_step import (
 from subgrad_fast.rows import make_row_step
 
 
-class PlannedStep(Averaging):
+class PlannedStep(LateRows):
     """What takes the step of an optimizer that keeps a plan: a base of `SGD`."""
 
     _plan: core.Plan | None = None
-    _turns: Turns  # of the threads that step or load
     _judging = Judging()
     _options: Options | None = None  # for a step that no GradScaler takes part in
     _found: Clipping | None = None  # by the last step that no plan took
@@ -71,6 +70,8 @@ class PlannedStep(Averaging):
                 options = self._judging.options(own.get("grad_scale"), own.get("found_inf"))
             if self._schedules:
                 self._schedule_decays()
+            if self._tables:
+                self._before_step()
             outcome = None if observed else self._try_plan(options)
             if outcome is None or not outcome.done:
                 self._step_further(outcome, options, observed=observed)
@@ -142,16 +143,20 @@ class PlannedStep(Averaging):
         averages: dict[Tensor, Tensor],
     ) -> None:
         torchs: dict[int, list[Tensor]] = defaultdict(list)
-        with_rows: dict[int, list[Tensor]] = defaultdict(list)
+        with_rows: dict[tuple[int, bool], list[Tensor]] = defaultdict(list)
         for left in remaining:
             buffers.pop(left.param, None)
             averages.pop(left.param, None)
-            rows = left.other_layout and has_row_gradient(
-                left.param, slot_of(self, left.param, "momentum_buffer")
-            )
-            (with_rows if rows else torchs)[left.group].append(left.param)
+            buffer = slot_of(self, left.param, "momentum_buffer")
+            if left.other_layout and has_row_gradient(left.param, buffer):
+                first = buffer is None and self._sparse_rows == "dense"
+                with_rows[left.group, first].append(left.param)
+            else:
+                torchs[left.group].append(left.param)
+        self._refuse_rows(chain.from_iterable(torchs.values()))
         row_steps = [
-            (index, self._row_step(index, params, buffers)) for index, params in with_rows.items()
+            (index, self._row_step(index, params, buffers, first=first))
+            for (index, first), params in with_rows.items()
         ]
         if torchs and explain.EXPLAINS:
             explain.explain_once(self)
@@ -176,7 +181,8 @@ class PlannedStep(Averaging):
                     for p, tensor in new.items()
                 ]
                 plan.finish([step for _, step in row_steps], slots)
-            for index, params in with_rows.items():
+            for (index, _), params in with_rows.items():
+                self._left(params, averaged=self.param_groups[index].get("ema_decay") is not None)
                 average_params(self, self.param_groups[index], params)
 
     def _step_all_with_torch(self, options: Options | None, *, by_group: bool) -> None:
@@ -185,13 +191,14 @@ class PlannedStep(Averaging):
             explain.explain_once(self)
         for group in self.param_groups:
             check_terms(group)
-        self._settle()
         params = [
             (index, p)
             for index, group in enumerate(self.param_groups)
             for p in group["params"]
             if p.grad is not None
         ]
+        self._refuse_rows(p for _, p in params)
+        self._settle()
         self._found = None
         if options is not None or clips(self.param_groups):
             hyper = [core.read_group(group, i) for i, group in enumerate(self.param_groups)]
@@ -260,8 +267,17 @@ class PlannedStep(Averaging):
                 entries.append((index, param, *slots, covered, counts, shard_of(param)))
         return core.Plan(self.param_groups, self.state, entries), momenta, averages
 
-    def _row_step(self, index: int, params: list[Tensor], new: dict[Tensor, Tensor]) -> RowStep:
-        """A checked step on the rows that gradients name. Buffers made for it go into `new`."""
+    def _row_step(
+        self, index: int, params: list[Tensor], new: dict[Tensor, Tensor], *, first: bool
+    ) -> RowStep:
+        """A checked step on the rows that gradients name. Buffers made for it go into `new`.
+
+        Args:
+            index: the number of the group.
+            params: of that group.
+            new: by parameter.
+            first: none of them has a buffer yet.
+        """
         group = self.param_groups[index]
         buffers = []
         if group["momentum"] != 0:
@@ -271,4 +287,14 @@ class PlannedStep(Averaging):
                     buffer = new[param] = new_buffer(param, zeros=True)
                 buffers.append(buffer)
         hyper = core.read_group(group, index)
-        return make_row_step(params, [p.grad for p in params], buffers, hyper)
+        histories = self._histories(params, buffers)
+        step = make_row_step(
+            params,
+            [p.grad for p in params],
+            buffers,
+            hyper,
+            histories=histories,
+            first_step=first and bool(buffers),
+        )
+        self._check_named(params, step)
+        return step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from subgrad_fast.dense import NormScope
 from subgrad_fast.optim.averages import Schedule, restore_averages
 from subgrad_fast.optim.dtensor import any_sharded, own_shards, refuse_pending_group
 from subgrad_fast.optim.explain import reasons
+from subgrad_fast.optim.late_rows import SparseRows
 from subgrad_fast.optim.modes import is_observed
 from subgrad_fast.optim.planned_step import PlannedStep
 from subgrad_fast.optim.stages import GROUP_TERMS, Judging, check_terms, check_types
@@ -31,7 +33,7 @@ from subgrad_fast.optim.tensors import (
 )
 
 # What lies beside torch's own state in a pickled or copied optimizer.
-_OWN_STATE = ("_judging", "_schedules", "_averaged_buffers")
+_OWN_STATE = ("_judging", "_schedules", "_averaged_buffers", "_sparse_rows", "_check_reads")
 
 _profiler_enabled: Callable[[], bool] = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
 
@@ -87,6 +89,14 @@ class SGD(PlannedStep, torch.optim.SGD):
             ``subgrad_fast.sgd_step``: a number from 0 to 1, or a function of the number of steps
             averaged so far. Param groups may have their own.
 
+        sparse_rows: what a row-sparse gradient means to the rows that it does not name: "lazy", no
+            step, or "dense", the step that a gradient of zero would be: to the bit what
+            ``Embedding(sparse=False)`` gives, at the price of the rows that are read (docs/rows.md,
+            "Dense steps, late"). It is for tables on the CPU.
+        check_reads: with "dense", rows that were read in another way than by ``Embedding`` or
+            ``EmbeddingBag`` while they lacked steps, or written, raise RuntimeError (see
+            `materialize`). False trusts whoever does it.
+
     The choice is made by these arguments, not by what a loaded ``state_dict`` says of its writer.
     Under ``torch.amp.GradScaler`` the step unscales by itself, as torch's does for ``fused=True``;
     a step that the scaler finds to have overflowed leaves everything as it is.
@@ -112,9 +122,18 @@ class SGD(PlannedStep, torch.optim.SGD):
         skip_nonfinite: bool = False,
         measure_norm: bool = False,
         ema_decay: float | Schedule | None = None,
+        sparse_rows: SparseRows = "lazy",
+        check_reads: bool = True,
     ) -> None:
         self._turns, self._explained = Turns(), set()
         self._schedules, self._averaged_buffers, self._counts = {}, {}, {}
+        self._tables, self._modules = {}, weakref.WeakSet()
+        self._choose_rows(sparse_rows, check_reads)
+        if sparse_rows == "dense" and (foreach is not None or fused is False):
+            raise ValueError(
+                'sparse_rows: "dense" is a step of this class, and foreach= or fused=False asks '
+                "for torch's own"
+            )
         self._judging = Judging.of(max_norm_scope, skip_nonfinite, measure_norm)
         self._options = self._judging.options()
         terms: dict[str, Any] = {
@@ -147,6 +166,7 @@ class SGD(PlannedStep, torch.optim.SGD):
         if isinstance(param_group, dict):  # else torch says what it is not
             check_types(param_group)
         super().add_param_group(param_group)
+        self._watch(self.param_groups[-1]["params"])
         refuse_pending_group(self)
         self._take_schedule(len(self.param_groups) - 1)
 
@@ -203,6 +223,8 @@ class SGD(PlannedStep, torch.optim.SGD):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._plan = None
         self._counts = {}
+        self._tables, self._modules = {}, weakref.WeakSet()
+        self._watch(p for group in self.param_groups for p in group["params"])
         for name in ("_schedules", "_averaged_buffers"):
             self.__dict__.setdefault(name, {})
         self._options = self._judging.options()
@@ -246,6 +268,7 @@ class SGD(PlannedStep, torch.optim.SGD):
 
         check_names(state_dict, (), "state_dict")
         with self._turns:
+            self.materialize()
             # The last of the pre-hooks sees what the others have made of it.
             handle = self.register_load_state_dict_pre_hook(check)
             try:
