@@ -3,5 +3,8 @@
 `subgrad_fast.bench` times them; here is what is timed, and the page of figures.
 """
 
-SUBJECTS = ("dense", "threshold", "rows", "select", "sparsify", "sampling", "loading", "cuda")
+SUBJECTS = (
+    *("dense", "threshold", "rows", "chosen", "select", "sparsify", "sampling", "loading"),
+    "cuda",
+)
 """The folders with rows, in the order in which they are run and shown."""

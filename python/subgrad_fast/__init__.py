@@ -18,6 +18,13 @@ from subgrad_fast._openmp import load_core
 try:
     load_core()
     from subgrad_fast._core import __version__
+    from subgrad_fast.chosen import (
+        apply_delta_,
+        flatten_delta,
+        revert_delta_,
+        support_step,
+        unflatten_delta,
+    )
     from subgrad_fast.clip import clip_grad_norm_, clip_grad_value_, total_norm
     from subgrad_fast.dense import FusedSGD, sgd_step
     from subgrad_fast.loading.loader import BatchLoader
@@ -74,6 +81,7 @@ __all__ = [
     "ThresholdResult",
     "WeightedSampler",
     "__version__",
+    "apply_delta_",
     "apply_mask_",
     "available_isas",
     "build_info",
@@ -81,18 +89,22 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "elastic_net_",
+    "flatten_delta",
     "get_num_threads",
     "group_soft_threshold_",
     "hard_threshold_",
     "kth_magnitude",
     "n_m_",
+    "revert_delta_",
     "row_step",
     "select",
     "set_num_threads",
     "sgd_step",
     "soft_threshold_",
+    "support_step",
     "threshold_step",
     "total_norm",
+    "unflatten_delta",
 ]
 
 _LAZY = ("bench", "data", "distributed", "optim")

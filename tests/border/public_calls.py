@@ -29,10 +29,11 @@ KINDS = {
         *("k", "n", "m", "seed", "epoch", "batch_size", "rank", "world_size", "num_samples"),
         *("num_batches", "num_classes", "classes_per_batch", "rows_per_class", "block_size"),
         *("blocks_together", "draw", "prefetch", "capacity", "step", "start", "stop", "count"),
-        *("start_step", "warmup_steps"),
+        *("start_step", "warmup_steps", "calibrate"),
     },
     "choice": {
         *("scope", "max_norm_scope", "index_dtype", "emit", "tail", "short", "momentum_dtype"),
+        "score",
     },
 }
 
@@ -98,6 +99,10 @@ def _rows() -> dict[str, Any]:
             "momentum_buffers": f32(4, 2)}  # fmt: skip
 
 
+def _delta() -> dict[str, Any]:
+    return {"w": (np.array([0, 2]), f32(2))}
+
+
 def _labels() -> np.ndarray:
     return np.array([0, 0, 1, 1, 2, 2])
 
@@ -109,6 +114,13 @@ FUNCTIONS = [
     ("row_step", lambda: {**_rows(), **_TERMS, "l1": 0.1, "first_step": False, **_CLIP,
                           "history": sf.RowHistory(4)}),
     ("RowHistory", lambda: {"rows": 4}),
+    ("support_step", lambda: {"params": f32(), "grads": f32(), "indices": np.array([0, 2]),
+                              "momentum_buffers": f32(2), **_TERMS, "l1": 0.1,
+                              "first_step": False, **_CLIP}),
+    ("apply_delta_", lambda: {"model": {"w": f32()}, "delta": _delta()}),
+    ("revert_delta_", lambda: {"model": {"w": f32()}, "base": _delta()}),
+    ("flatten_delta", lambda: {"delta": _delta()}),
+    ("unflatten_delta", lambda: {"arrays": sf.flatten_delta(_delta())}),
     ("threshold_step", lambda: {"params": f32(), "grads": f32(), "residuals": f32(),
                                 "momentum_buffers": f32(), **_TERMS, "density": 0.5,
                                 "scope": "tensor", "momentum_correction": True,

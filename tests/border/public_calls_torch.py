@@ -32,6 +32,12 @@ def threshold_sgd() -> optim.ThresholdSGD:
     return made
 
 
+def support_sgd() -> optim.SupportSGD:
+    made = optim.SupportSGD([parameter()], lr=0.1, momentum=0.9, density=0.5, calibrate=1)
+    made.step()
+    return made
+
+
 def dataset() -> torch.utils.data.TensorDataset:
     return torch.utils.data.TensorDataset(torch.arange(9))
 
@@ -92,6 +98,14 @@ CALLS = [
                   "density": 0.5, "selector": "exact", "scope": "tensor", "error_feedback": True,
                   "momentum_correction": True, "momentum_masking": True, "warmup": 3,
                   "warmup_steps": 1, "emit": None, "measure": False, **_CLIP}),
+    Call("SupportSGD", lambda: optim.SupportSGD,
+         lambda: {"params": [parameter()], **_TERMS, "decoupled_weight_decay": False, "l1": 0.1,
+                  "density": 0.5, "score": "fisher", "scope": "tensor", "calibrate": 3, **_CLIP}),
+    Call("SupportSGD.add_param_group", lambda: support_sgd().add_param_group, _group),
+    Call("SupportSGD.load_state_dict", lambda: support_sgd().load_state_dict,
+         lambda: {"state_dict": support_sgd().state_dict()}),
+    Call("SupportSGD.step", lambda: support_sgd().step, lambda: {"closure": None}),
+    Call("SupportSGD.delta", lambda: support_sgd().delta, lambda: {"model": Linear(2, 2)}),
     Call("SGD.add_param_group", lambda: sgd().add_param_group, _group),
     Call("SGD.load_state_dict", lambda: sgd().load_state_dict,
          lambda: {"state_dict": sgd().state_dict()}),

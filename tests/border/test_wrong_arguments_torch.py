@@ -15,7 +15,13 @@ torch = pytest.importorskip("torch")
 import subgrad_fast as sf  # noqa: E402
 from subgrad_fast import data, distributed, optim  # noqa: E402
 from tests.border.public_calls import Call, kind_of  # noqa: E402
-from tests.border.public_calls_torch import calls, parameter, sgd, threshold_sgd  # noqa: E402
+from tests.border.public_calls_torch import (  # noqa: E402
+    calls,
+    parameter,
+    sgd,
+    support_sgd,
+    threshold_sgd,
+)
 from tests.border.wrong_arguments import (  # noqa: E402
     attempt,
     in_bindings_words,
@@ -73,12 +79,12 @@ def test_tensors_that_are_numbers(value: Any) -> None:
     assert (w == 1 - value.item()).all()
 
 
-@pytest.mark.parametrize("cls", [optim.SGD, optim.ThresholdSGD])
+@pytest.mark.parametrize("cls", [optim.SGD, optim.ThresholdSGD, optim.SupportSGD])
 @pytest.mark.parametrize(
     "name", ["lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize"]
 )
 def test_terms_of_groups_are_looked_at(cls: Any, name: str) -> None:
-    own = {"density": 0.5} if cls is optim.ThresholdSGD else {}
+    own = {} if cls is optim.SGD else {"density": 0.5}
     wrong = "no" if kind_of(name) == "flag" else "0.1"
     group = {"params": [parameter()], name: wrong}
     with pytest.raises(TypeError, match=rf"^{name}: expected "):
@@ -89,7 +95,7 @@ def test_terms_of_groups_are_looked_at(cls: Any, name: str) -> None:
     assert len(made.param_groups) == 1
 
 
-@pytest.mark.parametrize("make", [sgd, threshold_sgd])
+@pytest.mark.parametrize("make", [sgd, threshold_sgd, support_sgd])
 def test_an_empty_state_says_what_is_missing(make: Any) -> None:
     made = make()
     before = repr(made.state_dict())

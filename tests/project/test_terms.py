@@ -23,11 +23,13 @@ PLACES = {
     "python/subgrad_fast/dense/step.py": "sgd_step",
     "python/subgrad_fast/dense/fused.py": "FusedSGD",
     "python/subgrad_fast/rows.py": "row_step",
+    "python/subgrad_fast/chosen/step.py": "support_step",
     "python/subgrad_fast/threshold/step.py": "threshold_step",
     "python/subgrad_fast/optim/sgd.py": "SGD",
     "python/subgrad_fast/optim/torchs_step.py": "what torch's own code steps",
     "python/subgrad_fast/optim/operator.py": "the step as an operator, whose schema names all",
     "python/subgrad_fast/optim/threshold_sgd.py": "ThresholdSGD",
+    "python/subgrad_fast/optim/support_sgd.py": "SupportSGD",
     "tests/oracles/dense.py": "the oracle",
     "docs/dense.md": "the page",
 }

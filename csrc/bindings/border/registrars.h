@@ -5,6 +5,7 @@
 
 namespace subgrad {
 
+void register_chosen(pybind11::module_& m);
 void register_clip(pybind11::module_& m);
 void register_cuda(pybind11::module_& m);
 void register_dense(pybind11::module_& m);

@@ -1,6 +1,9 @@
 from typing import Any, final
 
 from subgrad_fast._core import (
+    chosen as chosen,
+)
+from subgrad_fast._core import (
     clip as clip,
 )
 from subgrad_fast._core import (

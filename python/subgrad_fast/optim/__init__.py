@@ -8,10 +8,12 @@ from subgrad_fast.optim.clipping import (
 )
 from subgrad_fast.optim.operator import sgd_step_
 from subgrad_fast.optim.sgd import SGD
+from subgrad_fast.optim.support_sgd import SupportSGD
 from subgrad_fast.optim.threshold_sgd import ThresholdSGD
 
 __all__ = [
     "SGD",
+    "SupportSGD",
     "ThresholdSGD",
     "clip_grad_norm_",
     "clip_grad_value_",

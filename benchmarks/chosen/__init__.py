@@ -1,0 +1,1 @@
+"""The step on chosen weights, against dense steps."""
