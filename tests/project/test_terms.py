@@ -37,6 +37,7 @@ PLACES = {
 USERS = {
     "python/subgrad_fast/_demo.py",
     "python/subgrad_fast/bench/loop.py",
+    "python/subgrad_fast/bench/own_model.py",
     "python/subgrad_fast/bench/sgd.py",
     "python/subgrad_fast/bench/training.py",
     "python/subgrad_fast/sparsify.py",
