@@ -1,10 +1,11 @@
-"""The page of figures, docs/benchmarks.md, and README's short table are made of the result files.
+"""The page of figures, docs/benchmarks.md, README's short table and the charts are made of the
+result files.
 
-    python -m benchmarks.page            # writes both
-    python -m benchmarks.page --check    # says whether both are what the result files give
+    python -m benchmarks.page            # writes all
+    python -m benchmarks.page --check    # says whether all are what the result files give
 
 The prose stands in `page.md` and in each subject's `section.md`, the figures in `results/*.json`,
-so a figure is written down once. Nothing here needs torch.
+so a figure is written down once. Nothing here needs torch; the charts need matplotlib.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import SUBJECTS
+from benchmarks import SUBJECTS, charts
 from subgrad_fast.bench import report
 from subgrad_fast.bench.harness import OURS
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-PAGE, README = Path("docs/benchmarks.md"), Path("README.md")
+PAGE, IMAGES = Path("docs/benchmarks.md"), Path("docs/img")
+FRONTS = (Path("README.md"), Path("README.zh-CN.md"))
 
 MADE = "<!-- Made by `make bench-page`. Edit the prose in benchmarks/, not this file. -->\n\n"
 BEGIN, END = "<!-- figures: made by `make bench-page` -->", "<!-- end of figures -->"
@@ -31,26 +33,52 @@ Results = Mapping[str, report.Result]
 
 
 class Shown(NamedTuple):
-    """A line of README: a row, one of its peers by a word of its name, and the work in few words.
+    """A line of README's table and chart: a row, and the work in few words.
 
-    Of the thread counts that the row was run on, the largest is shown.
+    A peer is known by words of its name: the best that torch has, which the table shows, and what
+    torch does by default. Of the thread counts that the row was run on, the largest is shown if
+    none is named.
     """
 
     subject: str
     row: str
-    peer: str
+    best: str
+    default: str
     work: str
+    label: str
+    """The same for the chart, which has less room and no marks."""
+    threads: int | None = None
 
 
+FUSED, PLAIN = "fused=True", "torch.optim.SGD`"
 FRONT = (
-    Shown("dense", "between-8", "fused=True", "clip, step, `zero_grad` of 160 small tensors"),
-    Shown("dense", "training-mnist", "fused=True", "batch, clip, step, `zero_grad`: an MNIST MLP"),
-    Shown("dense", "resnet50", "fused=True", "a step on ResNet-50's 25.6M weights"),
-    Shown("threshold", "threshold-1.0%", "torch: ", "apply the largest 1% of 25.6M, keep the rest"),
-    Shown("select", "top-1.0%", "topk", "find the largest 1% of 25.6M, exactly"),
-    Shown("rows", "rows-1m", "row-sparse", "65,536 gradients for rows of a 1M x 64 embedding"),
-    Shown("loading", "data-loader-128", "DataLoader", "an epoch of 100,000 rows in batches of 128"),
+    Shown(
+        *("dense", "between-8", FUSED, PLAIN),
+        *("clip, step, `zero_grad` of 160 small tensors", "clip, step, zero_grad: 160 tensors"),
+    ),
+    Shown(
+        *("dense", "training-mnist", FUSED, PLAIN),
+        *("batch, clip, step, `zero_grad`: an MNIST MLP", "all but the model: an MNIST MLP"),
+    ),
+    Shown(
+        *("dense", "resnet50", FUSED, PLAIN),
+        *("a step on ResNet-50's 25.6M weights", "a step: ResNet-50's weights"),
+    ),
+    Shown(
+        *("rows", "rows-1m", FUSED, PLAIN),
+        *("65,536 gradients for rows of a 1M x 64 embedding", "a step: rows of a large embedding"),
+    ),
+    Shown(
+        *("loading", "data-loader-128", "DataLoader", "DataLoader"),
+        *("an epoch of 100,000 rows in batches of 128", "an epoch of small batches"),
+    ),
+    Shown(
+        *("threshold", "threshold-1.0%", FUSED, "torch: "),
+        *("the largest 1% of 25.6M gradients alone", "a thresholded step: 25.6M weights"),
+        threads=1,
+    ),
 )
+SERIES = ("than torch, fused", "than torch's default, or its operations")
 
 
 def results(folder: Path = RESULTS) -> dict[str, report.Result]:
@@ -95,7 +123,10 @@ def filled(template: Path, figures: Mapping[str, str]) -> str:
 
 def section(subject: str, results: Results) -> str:
     """Return a subject's part of the page."""
-    table = report.markdown(results[subject]) if subject in results else NO_RESULT
+    table = NO_RESULT
+    if subject in results:
+        chart = f"![{subject}: times faster, row by row](img/{subject}.svg)"
+        table = f"{chart}\n\n{report.markdown(results[subject])}"
     return filled(HERE / subject / "section.md", {"table": table})
 
 
@@ -106,12 +137,26 @@ def page(results: Results) -> str:
     return MADE + filled(HERE / "page.md", figures)
 
 
+def comparison_of(row: report.RowResult, words: str) -> report.Comparison:
+    """The comparison of a row whose peer has these words in its name."""
+    found: report.Comparison
+    (found,) = (c for c in row["comparisons"] if words in c["peer"])
+    return found
+
+
+def row_of(shown: Shown, results: Results) -> report.RowResult:
+    """The row that a line shows."""
+    rows = [row for row in results[shown.subject]["rows"] if row["name"] == shown.row]
+    threads = shown.threads or max(row["threads"] for row in rows)
+    found: report.RowResult
+    (found,) = (row for row in rows if row["threads"] == threads)
+    return found
+
+
 def front_line(shown: Shown, results: Results) -> list[str]:
     """Return a line of README's table."""
-    rows = [row for row in results[shown.subject]["rows"] if row["name"] == shown.row]
-    row = max(rows, key=lambda row: row["threads"])
-    (comparison,) = (c for c in row["comparisons"] if shown.peer in c["peer"])
-    times = row["times"]
+    row = row_of(shown, results)
+    comparison, times = comparison_of(row, shown.best), row["times"]
     return [
         shown.work,
         str(row["threads"]),
@@ -120,6 +165,17 @@ def front_line(shown: Shown, results: Results) -> list[str]:
         report.duration(times[comparison["peer"]]["median_ns"]),
         report.faster_cell(comparison),
     ]
+
+
+def front_chart(results: Results) -> str:
+    """Return README's chart."""
+    lines = []
+    for shown in FRONT:
+        row = row_of(shown, results)
+        default = charts.dot(comparison_of(row, shown.default))
+        best = None if shown.best == shown.default else charts.dot(comparison_of(row, shown.best))
+        lines.append(charts.Line(shown.label, (best, default)))
+    return charts.chart(lines, SERIES)
 
 
 def front(results: Results) -> str:
@@ -131,7 +187,7 @@ def front(results: Results) -> str:
     return f"{BEGIN}\n{warning}{table}\n{END}"
 
 
-def with_front(text: str, figures: str) -> str:
+def with_front(text: str, figures: str, name: str = "README.md") -> str:
     """Put README's table into it.
 
     Raises:
@@ -140,14 +196,22 @@ def with_front(text: str, figures: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"README.md: expected {BEGIN} and {END}")
+        raise ValueError(f"{name}: expected {BEGIN} and {END}")
     return before + figures + after
 
 
 def made(results: Results, root: Path) -> dict[Path, str]:
-    """Return the text of every file that is made of the results, by its place below `root`."""
-    readme = (root / README).read_text(encoding="utf-8")
-    return {PAGE: page(results), README: with_front(readme, front(results))}
+    """Return the text of every page that is made of the results, by its place below `root`."""
+    table = front(results)
+    texts = {name: (root / name).read_text(encoding="utf-8") for name in FRONTS}
+    fronts = {name: with_front(text, table, str(name)) for name, text in texts.items()}
+    return {PAGE: page(results), **fronts}
+
+
+def drawn(results: Results) -> dict[Path, str]:
+    """Return every chart, by its place."""
+    of_subjects = {IMAGES / f"{name}.svg": charts.subject(each) for name, each in results.items()}
+    return {IMAGES / "front.svg": front_chart(results), **of_subjects}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -156,12 +220,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, say what differs")
     check = parser.parse_args(arguments).check
     root, status = HERE.parent, 0
-    for path, text in made(results(), root).items():
+    found = results()
+    for path, text in {**made(found, root), **drawn(found)}.items():
         file = root / path
         if check and (not file.is_file() or file.read_text(encoding="utf-8") != text):
             print(f"{path} is not what the result files give: `make bench-page`", file=sys.stderr)
             status = 1
         elif not check:
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
     return status
 

@@ -142,5 +142,6 @@ def rows(threads: int) -> list[Row]:
             targets=[Target(WITHOUT, 1.3)],
             block=5,
             budget_s=15,
+            read_bytes=(12 + 4) * 25_600_000,
         ),
     ]

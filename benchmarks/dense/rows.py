@@ -7,6 +7,7 @@ Rows named `loop-*` time `step()` in a real training loop, after a real forward 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
@@ -18,7 +19,7 @@ from subgrad_fast.bench.harness import OURS, Contender, Row, Subject, Target
 from subgrad_fast.bench.sgd import DEFAULT, FOREACH, FUSED, OURS_F32
 from subgrad_fast.bench.workloads import resnet50_shapes
 
-STEP_BYTES, TRIAD_BYTES = 20, 16
+STEP_BYTES, STEP_READS, TRIAD_BYTES = 20, 12, 16
 """Per float32 element. A step reads weight, momentum and gradient, and writes two of them."""
 
 
@@ -179,6 +180,7 @@ def large_rows(threads: int) -> list[Row]:
             targets=[Target(FUSED, 1.0), Target(FOREACH), Target(DEFAULT, 1 / 4)],
             block=5,
             budget_s=30,
+            read_bytes=STEP_READS * sum(map(math.prod, resnet50)),
         ),
         Row(
             name="one-50m",
@@ -189,6 +191,7 @@ def large_rows(threads: int) -> list[Row]:
             block=3,
             budget_s=40,
             moved_bytes=step_bytes | {TRIAD: TRIAD_BYTES * one},
+            read_bytes=STEP_READS * one,
         ),
         Row(
             name="bf16",
@@ -198,6 +201,7 @@ def large_rows(threads: int) -> list[Row]:
             targets=[Target(OURS_F32, 0.75)],
             block=5,
             budget_s=15,
+            read_bytes=(2 + 2 + 4) * sum(map(math.prod, resnet50)),
         ),
         Row(
             name="numpy-50m",
@@ -207,6 +211,7 @@ def large_rows(threads: int) -> list[Row]:
             targets=[Target(NUMPY, 1 / 4)],
             block=3,
             budget_s=20,
+            read_bytes=STEP_READS * one,
         ),
     ]
 

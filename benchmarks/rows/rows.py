@@ -27,6 +27,13 @@ def moved_bytes(rows: int, width: int, batch: int) -> dict[str, int]:
     return {OURS: ours, peers.FUSED: dense, peers.OURS_DENSE: dense}
 
 
+def read_bytes(rows: int, width: int, batch: int) -> int:
+    """What of that is read: the values, and both arrays of each row that is named."""
+    batches = peers.zipf(rows, batch)
+    named = sum(len(numbers.unique()) for numbers in batches) // len(batches)
+    return (4 * batch + 8 * named) * width
+
+
 def table_rows(
     *, name: str, size: str, rows: int, width: int, batch: int, limit: float, threads: int
 ) -> list[Row]:
@@ -46,6 +53,7 @@ def table_rows(
             block=2,
             budget_s=20,
             moved_bytes=moved,
+            read_bytes=read_bytes(rows, width, batch),
         )
         for n in sorted({1, threads})
     ]

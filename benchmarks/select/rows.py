@@ -38,6 +38,7 @@ def row(
         block=1,
         budget_s=12,
         moved_bytes={OURS: moved},
+        read_bytes=4 * ELEMENTS,
     )
 
 

@@ -21,9 +21,11 @@ def row(
     peer: str,
     limit: float,
     element_bytes: int,
+    element_reads: int,
     threads: int,
 ) -> Row:
-    """One function; both sides must move at least `element_bytes` an element."""
+    """One function; both sides must move at least `element_bytes` an element, and read so many
+    of them."""
     return Row(
         name=name,
         title=title,
@@ -32,6 +34,7 @@ def row(
         targets=[Target(peer, limit)],
         block=3,
         moved_bytes=dict.fromkeys((OURS, peer), element_bytes * ELEMENTS),
+        read_bytes=element_reads * ELEMENTS,
     )
 
 
@@ -45,6 +48,7 @@ def subject(threads: int) -> Subject:
             peer=peers.PLAIN,
             limit=1.05,
             element_bytes=20,
+            element_reads=12,
             threads=threads,
         ),
         row(
@@ -54,6 +58,7 @@ def subject(threads: int) -> Subject:
             peer=peers.SOFT,
             limit=1.0,
             element_bytes=8,
+            element_reads=4,
             threads=threads,
         ),
         row(
@@ -63,6 +68,7 @@ def subject(threads: int) -> Subject:
             peer=peers.GROUP,
             limit=1.0,
             element_bytes=8,
+            element_reads=4,
             threads=threads,
         ),
         row(
@@ -72,6 +78,7 @@ def subject(threads: int) -> Subject:
             peer=peers.HARD,
             limit=1 / 5,
             element_bytes=12,
+            element_reads=8,
             threads=threads,
         ),
         row(
@@ -81,6 +88,7 @@ def subject(threads: int) -> Subject:
             peer=peers.N_M,
             limit=1 / 5,
             element_bytes=8,
+            element_reads=4,
             threads=threads,
         ),
         row(
@@ -90,6 +98,7 @@ def subject(threads: int) -> Subject:
             peer=peers.MASK,
             limit=1.0,
             element_bytes=9,
+            element_reads=5,
             threads=threads,
         ),
     ]

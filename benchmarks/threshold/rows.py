@@ -27,7 +27,8 @@ def row(
 ) -> Row:
     """One step that applies the share `density`."""
     # Gradient 4, residual 8, and the parameter's 8 where anything in a cache line is kept.
-    moved = ELEMENTS * (4 + 8 + 8 * (1 - (1 - density) ** 16) + density * reported_bytes)
+    touched = 1 - (1 - density) ** 16
+    moved = ELEMENTS * (4 + 8 + 8 * touched + density * reported_bytes)
     return Row(
         name=f"{name}-{density:.1%}",
         title=f"{what}, {density:.1%} of 25.6M float32 ({moved / ELEMENTS:.2f} bytes an element)",
@@ -37,6 +38,7 @@ def row(
         block=1,
         budget_s=12,
         moved_bytes={OURS: round(moved)},
+        read_bytes=round(ELEMENTS * (4 + 4 + 4 * touched)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from subgrad_fast.bench import (
     harness,
     own_model,
     progress,
+    reading,
     run,
     standard,
     subjects,
@@ -344,3 +346,23 @@ def test_a_cells_marks_become_elements_and_all_else_is_escaped() -> None:
 
 def test_a_name_of_a_function_may_have_dots() -> None:
     assert own_model.found("--loss", "pathlib:Path.cwd")() == Path.cwd()
+
+
+def test_the_speed_of_reading_is_kept_with_rows_that_read(
+    monkeypatch: pytest.MonkeyPatch, without_torch: None
+) -> None:
+    assert reading.read_gb_per_s(length=1000, times=2) > 0
+    monkeypatch.setattr(run, "read_gb_per_s", lambda: 30.0)
+    row = harness.Row(
+        name="a",
+        title="work",
+        threads=1,
+        build=lambda: [harness.Contender(n, lambda: None) for n in ("peer", harness.OURS)],
+        targets=[harness.Target("peer")],
+        budget_s=0,
+        read_bytes=120,
+    )
+    options = argparse.Namespace(quick=False, rows=None)
+    ((_, made),) = run.run([("dense", harness.Subject(rows=[row]))], options)
+    assert made["machine"]["read_gb_per_s"] == {"1": 30.0}
+    assert made["rows"][0]["times"]["ours"]["read_bytes"] == 120

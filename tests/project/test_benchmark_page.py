@@ -1,6 +1,7 @@
 """The figures that readers see are those of the result files, and name the threads they are of.
 
-docs/benchmarks.md and the table in README.md are made by `python -m benchmarks.page`. A figure
+docs/benchmarks.md, the tables in README and its translation, and the charts are made by
+`python -m benchmarks.page`. A figure
 that was edited by hand, or a result file that was replaced without making the page again, is found.
 """
 
@@ -42,7 +43,47 @@ def test_the_pages_are_what_the_result_files_give(page: Any) -> None:
         assert (ROOT / path).read_text(encoding="utf-8") == text, "make bench-page"
 
 
-@pytest.mark.parametrize("place", ["docs/benchmarks.md", "README.md"])
+def words(svg: str) -> list[str]:
+    """The words of a chart, its figures among them."""
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
+def test_the_charts_are_what_the_result_files_give(page: Any) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    for path, svg in page.drawn(page.results()).items():
+        kept = (ROOT / path).read_text(encoding="utf-8")
+        assert words(kept) == words(svg), "make bench-page"
+        if f"Matplotlib v{matplotlib.__version__}," in kept:
+            assert kept == svg, "make bench-page"
+
+
+def test_a_chart_shows_the_figures_of_the_table(page: Any, report: Any) -> None:
+    results = page.results()
+    shown = words((ROOT / "docs/img/front.svg").read_text(encoding="utf-8"))
+    assert len(page.FRONT) == 6
+    slower = 0
+    for line in page.FRONT:
+        row = page.row_of(line, results)
+        for peer in {line.best, line.default}:
+            ratio = report.faster(page.comparison_of(row, peer))
+            assert report.number(ratio) in shown
+            slower += ratio < 1
+    assert slower >= 1, "a chart of winners alone"
+
+
+def test_another_figure_would_be_seen_in_a_chart(page: Any) -> None:
+    pytest.importorskip("matplotlib")
+    results = copy.deepcopy(page.results())
+    for row in results["dense"]["rows"]:
+        for comparison in row["comparisons"]:
+            comparison["ratio_of_medians"] *= 2
+    drawn = page.drawn(results)
+    for name in ("front", "dense"):
+        path = Path(f"docs/img/{name}.svg")
+        assert words(drawn[path]) != words((ROOT / path).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("place", ["docs/benchmarks.md", "README.md", "README.zh-CN.md"])
 def test_another_figure_would_be_seen(page: Any, place: str) -> None:
     results = copy.deepcopy(page.results())
     for row in results["dense"]["rows"]:
@@ -97,14 +138,32 @@ def row(**kwargs: Any) -> dict[str, Any]:
 
 
 def test_a_line_says_who_loses_and_what_is_missed(report: Any) -> None:
-    cells = ["work", "1", "2.00 ms", "3.0", "peer", "1.00 ms", "**0.500, slower**", "**1, missed**"]
-    assert report.lines_of(row()) == [cells]
+    ours, peer = ["work", "1", "2.00 ms", "3.0", "", ""], ["peer", "1.00 ms", "**0.500, slower**"]
+    assert report.lines_of(row()) == [[*ours, *peer, "0.455 to 0.526", "**1, missed**"]]
     (comparison,) = row()["comparisons"]
     won = {**comparison, "ratio_of_medians": 0.25, "target": 1 / 2.8, "met": True}
     unasked = {**won, "target": None, "met": None}
     first, second = report.lines_of(row(comparisons=[won, unasked]))
-    assert first[-2:] == ["4.00", "2.8, met"]
-    assert second == ["", "", "", "", "peer", "1.00 ms", "4.00", ""]
+    assert first[-3:] == ["4.00", "0.455 to 0.526", "2.8, met"]
+    assert second == [*[""] * 6, "peer", "1.00 ms", "4.00", "0.455 to 0.526", ""]
+
+
+def test_rows_that_lose_stand_first_and_are_counted(report: Any) -> None:
+    won = {**row()["comparisons"][0], "ratio_of_medians": 0.5}
+    rows = [row(name="a", comparisons=[won]), row(name="b"), row(name="c", comparisons=[won] * 2)]
+    assert [each["name"] for each in report.ordered(rows)] == ["b", "a", "c"]
+    assert report.lost(rows) == "Ours is slower in 1 of 4 comparisons; their rows stand first."
+    assert report.lost(rows[::2]) is None
+
+
+def test_what_must_be_read_is_held_against_the_speed_of_reading(report: Any) -> None:
+    made = row()
+    made["times"]["ours"]["read_bytes"] = 40_000_000  # in 2 ms, of 25 GB/s that are possible
+    (line,) = report.lines_of(made, {"1": 25.0})
+    assert line[4:6] == ["40.0 MB", "80%"]
+    assert report.lines_of(made)[0][4:6] == ["40.0 MB", ""]
+    machine = {"read_gb_per_s": {"1": 25.0, "2": 40.04}}
+    assert "25.0 GB/s on 1 thread, 40.0 GB/s on 2 threads" in report.floor({"machine": machine})
 
 
 def test_every_line_and_note_of_a_row_names_its_threads(report: Any) -> None:
@@ -115,7 +174,7 @@ def test_every_line_and_note_of_a_row_names_its_threads(report: Any) -> None:
     result = {"rows": rows, "quick": False, "only": None, "machine": {"load_at_start": None}}
     assert [line[1] for line in report.table_of(result)[1:]] == ["1", "2"]
     notes = [note for note in report.notes(result) if "work" in note]
-    assert len(notes) == 4  # the spread, two yardsticks, the bits
+    assert len(notes) == 4, notes  # the spread, two yardsticks, the bits
     assert all("on 1 thread" in note or "on 2 threads" in note for note in notes)
     assert "work, on 2 threads: triad reaches 4.0 GB/s, and ours 75% of that." in notes
 

@@ -76,6 +76,8 @@ class Row:
     budget_s: float = 10.0
     moved_bytes: Mapping[str, int] = field(default_factory=dict)
     """Bytes a step must read and write, by contender; where given, GB/s are reported."""
+    read_bytes: int = 0
+    """Bytes that ours must read; where given, they are held against the speed of reading."""
 
     @property
     def label(self) -> str:
@@ -208,6 +210,8 @@ def summarize(
         if name in row.moved_bytes:
             times[name]["moved_bytes"] = row.moved_bytes[name]
             times[name]["gb_per_s"] = row.moved_bytes[name] / statistics.median(steps)
+    if row.read_bytes:
+        times[OURS]["read_bytes"] = row.read_bytes
     return {
         "name": row.name,
         "title": row.title,

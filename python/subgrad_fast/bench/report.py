@@ -10,7 +10,7 @@ import importlib
 import math
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from subgrad_fast.bench.harness import OURS
@@ -19,12 +19,16 @@ Result = dict[str, Any]
 RowResult = dict[str, Any]
 Comparison = dict[str, Any]
 
-HEADER = ("work", "threads", "ours", "GB/s", "peer", "its time", "times faster", "target")
+HEADER = (
+    *("work", "threads", "ours", "GB/s", "it must read", "of the floor"),
+    *("peer", "its time", "times faster", "spread", "target"),
+)
 QUICK = (
     "**A quick run: too few rounds to quote.** It shows what the table looks like, and that "
     "everything runs."
 )
 UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
+SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 
 def number(x: float) -> str:
@@ -35,10 +39,15 @@ def number(x: float) -> str:
     return f"{x:,.{max(2 - math.floor(math.log10(abs(x))), 0)}f}"
 
 
+def in_units(amount: float, units: Sequence[tuple[float, str]]) -> str:
+    """Write an amount in the unit that suits it."""
+    size, unit = next((u for u in units if amount >= u[0]), units[-1])
+    return f"{number(amount / size)} {unit}"
+
+
 def duration(ns: float) -> str:
     """Write a time in the unit that suits it."""
-    size, unit = next((u for u in UNITS if ns >= u[0]), UNITS[-1])
-    return f"{number(ns / size)} {unit}"
+    return in_units(ns, UNITS)
 
 
 def on_threads(count: int) -> str:
@@ -57,6 +66,32 @@ def faster_cell(comparison: Comparison) -> str:
     return text if comparison["ratio_of_medians"] <= 1 else f"**{text}, slower**"
 
 
+def spread_cell(comparison: Comparison) -> str:
+    """Write between which figures the middle half of the rounds lies."""
+    ends = comparison["quartiles_paired"]
+    return f"{number(1 / ends[1])} to {number(1 / ends[0])}" if ends else ""
+
+
+def loses(row: RowResult) -> bool:
+    """Whether ours is slower than one of its peers."""
+    return any(comparison["ratio_of_medians"] > 1 for comparison in row["comparisons"])
+
+
+def ordered(rows: Iterable[RowResult]) -> list[RowResult]:
+    """The rows, those first in which ours is slower."""
+    return sorted(rows, key=lambda row: not loses(row))
+
+
+def floor_cells(row: RowResult, speeds: Mapping[str, float]) -> list[str]:
+    """Write what ours must read, and which share of its time that takes at the memory's speed."""
+    read = row["times"][OURS].get("read_bytes")
+    if not read:
+        return ["", ""]
+    speed = speeds.get(str(row["threads"]))
+    share = f"{read / speed / row['times'][OURS]['median_ns']:.0%}" if speed else ""
+    return [in_units(read, SIZES), share]
+
+
 def target_cell(comparison: Comparison) -> str:
     """Write what was asked of ours, and whether it is met; nothing if nothing was asked."""
     if comparison["target"] is None:
@@ -65,16 +100,21 @@ def target_cell(comparison: Comparison) -> str:
     return f"{asked}, met" if comparison["met"] else f"**{asked}, missed**"
 
 
-def lines_of(row: RowResult) -> list[list[str]]:
-    """Return the lines of a row, one a comparison. What they share stands in the first alone."""
+def lines_of(row: RowResult, speeds: Mapping[str, float] | None = None) -> list[list[str]]:
+    """Return the lines of a row, one a comparison. What they share stands in the first alone.
+
+    `speeds` is how many GB/s the machine reads, by the number of threads.
+    """
     times = row["times"]
     ours = times[OURS]
     speed = f"{ours['gb_per_s']:.1f}" if "gb_per_s" in ours else ""
     work = [row["title"], str(row["threads"]), duration(ours["median_ns"]), speed]
+    work += floor_cells(row, speeds or {})
     lines = []
     for comparison in row["comparisons"]:
         peer = comparison["peer"]
         figures = [duration(times[peer]["median_ns"]), faster_cell(comparison)]
+        figures.append(spread_cell(comparison))
         lines.append([*work, peer, *figures, target_cell(comparison)])
         work = [""] * len(work)
     return lines
@@ -101,6 +141,24 @@ def targets(rows: list[RowResult]) -> str | None:
     if not asked:
         return None
     return f"{sum(c['met'] for c in asked)} of {len(asked)} targets are met."
+
+
+def lost(rows: list[RowResult]) -> str | None:
+    """Count the comparisons that ours loses."""
+    comparisons = [c for row in rows for c in row["comparisons"]]
+    slower = sum(c["ratio_of_medians"] > 1 for c in comparisons)
+    if not slower:
+        return None
+    return f"Ours is slower in {slower} of {len(comparisons)} comparisons; their rows stand first."
+
+
+def floor(result: Result) -> str | None:
+    """Say what the floor is."""
+    speeds = result["machine"].get("read_gb_per_s")
+    if not speeds:
+        return None
+    measured = ", ".join(f"{speed:.1f} GB/s {on_threads(int(n))}" for n, speed in speeds.items())
+    return f"The floor is reading what must be read, and nothing else: {measured}."
 
 
 def place(row: RowResult) -> str:
@@ -172,7 +230,10 @@ def notes(result: Result) -> list[str]:
     """Return what stands below the table."""
     rows = result["rows"]
     partial = f"Only the rows with {' or '.join(result['only'])}." if result["only"] else None
-    every = [targets(rows), spread(rows), *yardsticks(rows), bits(rows), load(result), partial]
+    every = [
+        *(lost(rows), targets(rows), floor(result), spread(rows), *yardsticks(rows), bits(rows)),
+        *(load(result), partial),
+    ]
     return [note for note in every if note]
 
 
@@ -181,7 +242,9 @@ def notes(result: Result) -> list[str]:
 
 def table_of(result: Result) -> list[list[str]]:
     """Return the header and the lines, without columns that have nothing below their header."""
-    lines = [list(HEADER), *(line for row in result["rows"] for line in lines_of(row))]
+    speeds = result["machine"].get("read_gb_per_s")
+    rows = ordered(result["rows"])
+    lines = [list(HEADER), *(line for row in rows for line in lines_of(row, speeds))]
     columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
     return [list(line) for line in zip(*columns, strict=True)]
 
@@ -217,7 +280,7 @@ def show(result: Result, *, markdown_only: bool = False) -> None:
     header, *lines = table_of(result)
     columns = (rich_table.Column(text, overflow="fold") for text in header[2:])
     table = rich_table.Table(rich_table.Column("row", no_wrap=True), *columns, padding=(0, 0))
-    labels = iter(f"{row['name']}@{row['threads']}" for row in result["rows"])
+    labels = iter(f"{row['name']}@{row['threads']}" for row in ordered(result["rows"]))
     for line in lines:
         label = next(labels) if line[0] else ""
         table.add_row(label, *(cell.replace("*", "") for cell in line[2:]))

@@ -22,6 +22,7 @@ from subgrad_fast.bench import against, own_model, progress, report, web
 from subgrad_fast.bench.circumstances import circumstances, has_torch
 from subgrad_fast.bench.harness import Row, Subject, run_row
 from subgrad_fast.bench.options import parse
+from subgrad_fast.bench.reading import read_gb_per_s
 from subgrad_fast.bench.subjects import subject_of
 from subgrad_fast.bench.training_report import Report
 
@@ -80,6 +81,13 @@ def run(
                 **circumstances(subject.device),
                 "rows": [],
             }
+            reading = sorted({row.threads for row in subject.rows if row.read_bytes})
+            if reading and subject.device is None and not options.quick:
+                speeds = {}
+                for threads in reading:
+                    use_threads(threads)
+                    speeds[str(threads)] = read_gb_per_s()
+                result["machine"]["read_gb_per_s"] = speeds
             for row in subject.rows:
                 budget = row.budget_seconds(quick=options.quick)
                 shown.begin(f"{name} {row.label}")
