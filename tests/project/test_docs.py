@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -17,8 +19,8 @@ import subgrad_fast as sf
 from tests.project.pages import DOCS, blocks, missing_library, python_blocks, what_is_wrong
 
 PAGES = sorted(page for page in DOCS.rglob("*.md") if page.parent.name != "with")
-NEED_MORE = {DOCS / "exchange.md"}
-"""Whose blocks are parts of programs."""
+PARTS = DOCS / "exchange.md"
+"""Whose blocks are the parts of one program."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +45,7 @@ def has_cuda() -> bool:
     "code",
     [
         pytest.param(code, id=name)
-        for name, code in python_blocks(*(page for page in PAGES if page not in NEED_MORE))
+        for name, code in python_blocks(*(page for page in PAGES if page != PARTS))
     ],
 )
 def test_a_block_runs_as_it_stands(code: str) -> None:
@@ -53,6 +55,35 @@ def test_a_block_runs_as_it_stands(code: str) -> None:
     if '"cuda"' in code and not has_cuda():
         pytest.skip("needs a GPU")
     assert what_is_wrong(code) is None
+
+
+@pytest.mark.torch
+def test_the_parts_of_a_program_run_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one rank, between what a program that exchanges gradients has before and after them."""
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Linear(10, 2)
+    names = {"torch": torch, "net": net, "rank": 0, "old_world_size": 1}
+    names["DistributedDataParallel"] = torch.nn.parallel.DistributedDataParallel
+    names["optimizer"] = torch.optim.SGD(net.parameters(), lr=0.1)
+    names["mean_state"] = importlib.import_module("subgrad_fast.distributed").mean_state
+    first, *others = blocks(PARTS.read_text(encoding="utf-8"), "python")
+    monkeypatch.chdir(tmp_path)
+    if sys.platform == "linux":
+        monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    group = torch.distributed
+    group.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        exec(first, names)
+        names["loss"] = names["model"](torch.ones(3, 10)).square().sum()
+        before = net.weight.detach().clone()
+        for code in others:
+            exec(code, names)
+    finally:
+        group.destroy_process_group()
+    assert not torch.equal(net.weight, before)
+    assert (tmp_path / "hook0.pt").is_file()
 
 
 @pytest.mark.parametrize(
