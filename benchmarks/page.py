@@ -1,5 +1,5 @@
-"""The page of figures, docs/benchmarks.md, README's short table and the charts are made of the
-result files.
+"""The page of figures, docs/benchmarks.md, README's short table, the figures of docs/exchange.md
+and the charts are made of the result files.
 
     python -m benchmarks.page            # writes all
     python -m benchmarks.page --check    # says whether all are what the result files give
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import SUBJECTS, charts
+from benchmarks.exchange import table as exchange
 from subgrad_fast.bench import report
 from subgrad_fast.bench.harness import OURS
 
@@ -25,6 +26,8 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PAGE, IMAGES = Path("docs/benchmarks.md"), Path("docs/img")
 FRONTS = (Path("README.md"), Path("README.zh-CN.md"))
+EXCHANGE, EXCHANGE_PAGE = "exchange", Path("docs/exchange.md")
+"""Figures of several processes, in a form of their own, and the page of prose they stand on."""
 
 MADE = "<!-- Made by `make bench-page`. Edit the prose in benchmarks/, not this file. -->\n\n"
 BEGIN, END = "<!-- figures: made by `make bench-page` -->", "<!-- end of figures -->"
@@ -90,17 +93,17 @@ def results(folder: Path = RESULTS) -> dict[str, report.Result]:
     found = {}
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        if result["subject"] != path.stem or path.stem not in SUBJECTS:
+        if result["subject"] != path.stem or path.stem not in (*SUBJECTS, EXCHANGE):
             raise ValueError(f"{path.name}: holds figures of the subject {result['subject']!r}")
         found[path.stem] = result
-    return {name: found[name] for name in SUBJECTS if name in found}
+    return {name: found[name] for name in (*SUBJECTS, EXCHANGE) if name in found}
 
 
 def machines(results: Results) -> str:
     """Say where the figures were taken: once, if all of them were taken in one place."""
     by_place: dict[str, list[str]] = {}
-    for name, result in results.items():
-        by_place.setdefault(report.where(result), []).append(name)
+    for name in (name for name in SUBJECTS if name in results):
+        by_place.setdefault(report.where(results[name]), []).append(name)
     if len(by_place) == 1:
         return next(iter(by_place))
     return "\n".join(f"- {', '.join(names)}: {place}" for place, names in by_place.items())
@@ -188,10 +191,10 @@ def front(results: Results) -> str:
 
 
 def with_front(text: str, figures: str, name: str = "README.md") -> str:
-    """Put README's table into it.
+    """Put figures, README's table or others, into a page of prose.
 
     Raises:
-        ValueError: README has not the two marks between which it belongs.
+        ValueError: it has not the two marks between which they belong.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -205,12 +208,21 @@ def made(results: Results, root: Path) -> dict[Path, str]:
     table = front(results)
     texts = {name: (root / name).read_text(encoding="utf-8") for name in FRONTS}
     fronts = {name: with_front(text, table, str(name)) for name, text in texts.items()}
-    return {PAGE: page(results), **fronts}
+    pages = {PAGE: page(results), **fronts}
+    if EXCHANGE in results:
+        figures = f"{BEGIN}\n{exchange.figures(results[EXCHANGE])}\n{END}"
+        text = (root / EXCHANGE_PAGE).read_text(encoding="utf-8")
+        pages[EXCHANGE_PAGE] = with_front(text, figures, str(EXCHANGE_PAGE))
+    return pages
 
 
 def drawn(results: Results) -> dict[Path, str]:
     """Return every chart, by its place."""
-    of_subjects = {IMAGES / f"{name}.svg": charts.subject(each) for name, each in results.items()}
+    of_subjects = {
+        IMAGES / f"{name}.svg": charts.subject(results[name])
+        for name in SUBJECTS
+        if name in results
+    }
     return {IMAGES / "front.svg": front_chart(results), **of_subjects}
 
 
