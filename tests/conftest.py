@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -22,9 +23,9 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def threads() -> Iterator[object]:
-    """`set_num_threads`, put back afterwards."""
-    yield _core.set_num_threads
-    _core.set_num_threads(0)
+    """`set_num_threads` that means what it says, whatever it costs; put back afterwards."""
+    yield partial(_core.set_num_threads, adaptive=False)
+    _core.set_num_threads(0, adaptive=True)
 
 
 @pytest.fixture(params=["in turn", "ahead"])

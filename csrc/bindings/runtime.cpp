@@ -9,7 +9,9 @@
 #include "bindings/border/turns.h"
 #include "bindings/cuda/backend.h"
 #include "cpu/kernel_table.h"
+#include "cpu/support/cpus.h"
 #include "cpu/support/parallel.h"
+#include "cpu/support/regions.h"
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -52,6 +54,11 @@ py::dict build_info() {
   info["cuda"] = cuda_built();
   info["threads"] = num_threads();
   info["threads_decided_by"] = threads_decided_by();
+  info["adaptive"] = adaptive();
+  info["loops_alone"] = loops_alone();
+  const Cpus found = cpus();
+  info["cpu_affinity"] = found.affinity > 0 ? py::object(py::int_(found.affinity)) : py::none();
+  info["cpu_quota"] = found.quota > 0.0 ? py::object(py::float_(found.quota)) : py::none();
   return info;
 }
 
@@ -103,7 +110,13 @@ void register_runtime(py::module_& m) {
   m.attr("MAX_THREADS") = kMaxThreads;
   m.def("build_info", &build_info);
   m.def("available_isas", &available_isas);
-  m.def("set_num_threads", &set_num_threads, "n"_a);
+  m.def(
+      "set_num_threads",
+      [](int n, bool adapt) {
+        set_num_threads(n);
+        set_adaptive(adapt);
+      },
+      "n"_a, "adaptive"_a);
   m.def("get_num_threads", &num_threads);
 }
 

@@ -11,7 +11,10 @@ from types import ModuleType
 from typing import Any
 
 Facts = dict[str, Any]
-SAID_ABOVE = {"version", "isa", "isas", "threads", "threads_decided_by", "cuda"}
+SAID_ABOVE = {
+    *("version", "isa", "isas", "cuda", "threads", "threads_decided_by", "adaptive", "loops_alone"),
+    *("cpu_affinity", "cpu_quota"),
+}
 """What the lines say of `build_info()` in their own words; the rest stands as it is."""
 
 DECIDED_BY = {
@@ -78,6 +81,21 @@ def cuda_text(cuda: Facts) -> str:
     return f"built for {cuda['architectures']}; {driver}; {devices}"
 
 
+def threads_text(build: Facts) -> str:
+    """Say how many threads there are, who says so, and whether all are always used."""
+    adaptive = "loops that lose by them go alone" if build["adaptive"] else "used whatever it costs"
+    decided_by = DECIDED_BY[build["threads_decided_by"]]
+    return f"{build['threads']}, decided by {decided_by}; {adaptive}"
+
+
+def processors_text(build: Facts) -> str:
+    """Say how many processors the process may use."""
+    known = "unknown" if build["cpu_affinity"] is None else build["cpu_affinity"]
+    limit = build["cpu_quota"]
+    quota = "no quota" if limit is None else f"a quota of {limit:g} processors' time"
+    return f"{known} by the affinity mask; {quota}"
+
+
 def library_lines(own: Facts) -> list[tuple[str, object]]:
     """The library's facts, a label and a sentence each."""
     if "error" in own:
@@ -87,7 +105,8 @@ def library_lines(own: Facts) -> list[tuple[str, object]]:
     return [
         ("subgrad_fast", f"{own['version']} ({own['path']})"),
         ("ISA", f"{build['isa']}{forced}; available: {', '.join(own['available_isas'])}"),
-        ("threads", f"{build['threads']}, decided by {DECIDED_BY[build['threads_decided_by']]}"),
+        ("threads", threads_text(build)),
+        ("processors", processors_text(build)),
         ("CUDA", cuda_text(own["cuda"])),
         *((key, value) for key, value in build.items() if key not in SAID_ABOVE),
     ]

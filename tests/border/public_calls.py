@@ -23,7 +23,7 @@ KINDS = {
         *("nesterov", "maximize", "decoupled_weight_decay", "first_step", "skip_nonfinite"),
         *("measure_norm", "error_feedback", "momentum_correction", "momentum_masking", "measure"),
         *("shuffle", "replacement", "reverse_pairs", "go_round", "pin", "error_if_nonfinite"),
-        *("average", "drop_last"),
+        *("average", "drop_last", "adaptive"),
     },
     "integer": {
         *("k", "n", "m", "seed", "epoch", "batch_size", "rank", "world_size", "num_samples"),
@@ -163,7 +163,7 @@ FUNCTIONS = [
                               "num_classes": 3, **_RANKS}),
     ("BatchLoader", lambda: {"arrays": (f32(9, 2), np.arange(9)),
                              "sampler": sf.BatchSampler(9, 2), "prefetch": 2, "pin": False}),
-    ("set_num_threads", lambda: {"n": 0}),
+    ("set_num_threads", lambda: {"n": 0, "adaptive": True}),
     ("get_num_threads", dict),
     ("available_isas", dict),
     ("build_info", dict),

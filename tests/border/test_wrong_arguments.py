@@ -70,7 +70,7 @@ def test_wrong_types_would_be_found() -> None:
 
 def test_words_of_the_bindings_would_be_found() -> None:
     def leaking(n: Any) -> None:
-        _core.set_num_threads(n)
+        _core.set_num_threads(n, adaptive=True)
 
     assert in_bindings_words(Call("leaking", lambda: leaking, lambda: {"n": 0}))
     error = attempt(Call("leaking", lambda: leaking, dict), n="x")

@@ -88,6 +88,8 @@ def test_info_says_what_is_installed() -> None:
     assert all(isa in said["ISA"] for isa in subgrad_fast.available_isas())
     assert said["numpy"] == np.__version__
     assert re.match(r"\d+, decided by OpenMP's setting .*torch\.set_num_threads", said["threads"])
+    assert said["threads"].endswith("; loops that lose by them go alone")
+    assert re.match(r"(\d+|unknown) by the affinity mask; (no|a) quota", said["processors"])
 
 
 @pytest.mark.parametrize("module", ["subgrad_fast._core", "torch"])

@@ -92,7 +92,7 @@ def test_any_rows(
         special_values(DTYPES[t], int(np.prod([n, *shape])), rng).reshape([n, *shape])
         for t, n in zip(combination, (count, len(rows), count), strict=True)
     )
-    sf.set_num_threads(threads)
+    sf.set_num_threads(threads, adaptive=False)
     try:
         step_and_check(w, rows, g, m, dampening=dampening, first_step=first_step, **RULE)
     finally:

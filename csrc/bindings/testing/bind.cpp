@@ -13,6 +13,7 @@
 #include "bindings/sampling/target.h"
 #include "bindings/select/amounts.h"
 #include "bindings/select/operands.h"
+#include "bindings/testing/regions.h"
 #include "bindings/testing/tables.h"
 #include "cpu/kernel_table.h"
 #include "cpu/sampling/weights.h"
@@ -108,6 +109,7 @@ py::tuple energy_of(const py::object& x, std::int64_t k) {
 
 void register_testing(py::module_& m) {
   using namespace py::literals;
+  register_regions(m);
   register_tables(m);
   m.def("isa", [] { return kernels().isa; });
   m.def(

@@ -170,7 +170,8 @@ void merge_entries(const std::vector<Payload>& payloads, const EntryFormat& form
   const std::int64_t slots = (n + kMergeSlotElements - 1) / kMergeSlotElements;
   with_types(format, dtype, [&](auto index, auto value, auto element) {
     using T = decltype(element);
-    parallel_for(threads, slots, [&](std::int64_t slot) {
+    const std::int64_t work = n * std::int64_t{sizeof(T)};
+    adaptive_for(threads, slots, work, [&](std::int64_t slot) {
       const std::int64_t begin = slot * kMergeSlotElements;
       merge<decltype(index), decltype(value)>(payloads, capacity, scale, static_cast<T*>(out),
                                               begin, std::min(begin + kMergeSlotElements, n));

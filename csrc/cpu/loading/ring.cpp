@@ -12,8 +12,6 @@
 #include <pthread.h>
 #endif
 
-#include "cpu/support/parallel.h"
-
 namespace subgrad {
 namespace {
 
@@ -28,6 +26,10 @@ constexpr std::chrono::microseconds kRest{200};
 
 // Below this many bytes per thread a parallel region costs more than it saves.
 constexpr std::int64_t kBytesPerThread = 256 << 10;
+
+int threads_for(std::int64_t bytes) {
+  return static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, num_threads()));
+}
 
 }  // namespace
 
@@ -88,11 +90,10 @@ bool GatherRing::fill_chunk(Slot& slot) const {
   return true;
 }
 
-// How many threads what is left of a slot is worth.
-int GatherRing::threads_for(const Slot& slot) const {
+// What is left of a slot.
+std::int64_t GatherRing::bytes_left(const Slot& slot) const {
   const std::int64_t left = std::max<std::int64_t>(0, slot.chunks - slot.next_chunk.load());
-  const std::int64_t wanted = left * chunk_rows_ * row_bytes_ / kBytesPerThread;
-  return static_cast<int>(std::clamp<std::int64_t>(wanted, 1, num_threads()));
+  return left * chunk_rows_ * row_bytes_;
 }
 
 // Fills what is left of a slot.
@@ -105,7 +106,9 @@ void GatherRing::finish(Slot& slot, int threads) const {
 
 void GatherRing::gather(int slot) {
   start(at(slot));
-  finish(at(slot), threads_for(at(slot)));
+  const std::int64_t bytes = bytes_left(at(slot));
+  const Region region(history_, threads_for(bytes), bytes);
+  finish(at(slot), region.threads());
 }
 
 void GatherRing::submit(int slot) {
@@ -138,13 +141,16 @@ void GatherRing::wait(int slot) {
   s.pending = false;
   if (worker_ == nullptr || forked()) {
     start(s);  // anew: what the parent's worker had taken may be undone
-    finish(s, threads_for(s));
+    const Region region(history_, threads_for(bytes_left(s)), bytes_left(s));
+    finish(s, region.threads());
     return;
   }
   // OpenMP's threads spin for milliseconds after their last work, which may have been torch's, and
   // take half of its core from the worker. So they do what is left, and the worker makes room: for
   // a while, lest it be woken on a core that is at work for a caller who is back in no time.
-  const int threads = threads_for(s);
+  const std::int64_t bytes = bytes_left(s);
+  const Region region(history_, threads_for(bytes), bytes);
+  const int threads = region.threads();
   if (threads > 1) hold(true);
   finish(s, threads);
   withdraw(s);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu/loading/gather.h"
+#include "cpu/support/regions.h"
 
 namespace subgrad {
 
@@ -57,7 +58,7 @@ class GatherRing {
   Slot& at(int slot) const { return *slots_[static_cast<std::size_t>(slot)]; }
   void start(Slot& slot);
   bool fill_chunk(Slot& slot) const;
-  int threads_for(const Slot& slot) const;
+  std::int64_t bytes_left(const Slot& slot) const;
   void finish(Slot& slot, int threads) const;
   void hold(bool on);
   void withdraw(Slot& slot);
@@ -66,6 +67,7 @@ class GatherRing {
   std::vector<RowSource> sources_;
   std::int64_t row_bytes_ = 0;   // of all sources together
   std::int64_t chunk_rows_ = 1;  // what a thread takes at a time
+  RegionHistory history_;        // of what is filled by whoever waits for it
   std::vector<std::unique_ptr<Slot>> slots_;
   // Not owned by a smart pointer: in a child of fork() the thread does not exist, its mutex may be
   // locked for ever, and neither may be destroyed.

@@ -6,7 +6,7 @@
 #include "cpu/clip/blocks.h"
 #include "cpu/rows/history.h"
 #include "cpu/rows/stepper.h"
-#include "cpu/support/parallel.h"
+#include "cpu/support/regions.h"
 
 namespace subgrad {
 namespace {
@@ -58,6 +58,7 @@ RowWork::RowWork(const std::vector<RowSegment>& segments, const SgdParams& param
     numbers += s.n;
     if (is_shared(s)) longest_ = std::max(longest_, s.length);
   }
+  work_ = total;
   threads_ = threads_for(total / kBytesPerThread);
   dealing_threads_ = threads_for(numbers / kDealt);
   duplicates_.reserve(segments.size());  // their addresses are kept
@@ -74,7 +75,7 @@ RowWork::~RowWork() = default;
 
 template <class Body>
 void RowWork::for_all(int threads, const std::vector<Slot>& slots, const Body& body) {
-  parallel_for(threads, static_cast<std::int64_t>(slots.size()), [&](std::int64_t slot) {
+  adaptive_for(threads, static_cast<std::int64_t>(slots.size()), work_, [&](std::int64_t slot) {
     const Slot& s = slots[static_cast<std::size_t>(slot)];
     body(s.segment, s.part);
   });
@@ -125,7 +126,7 @@ Recycled<double> RowWork::by_block(const Visit& visit) {
     const auto [firsts, n] = duplicates_[i].firsts(0);
     const std::int64_t blocks = steppers_[i].blocks();
     const std::int64_t* const first = firsts;
-    parallel_for(threads_, n * blocks,
+    adaptive_for(threads_, n * blocks, work_,
                  [&](std::int64_t slot) { look(i, first[slot / blocks], slot % blocks); });
   }
   return found;

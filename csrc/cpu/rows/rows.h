@@ -66,7 +66,7 @@ class RowWork {
     std::int64_t part;
   };
   template <class Body>
-  static void for_all(int threads, const std::vector<Slot>& slots, const Body& body);
+  void for_all(int threads, const std::vector<Slot>& slots, const Body& body);
   template <class Then>
   void link(const Then& then);
   template <class Visit>
@@ -75,6 +75,7 @@ class RowWork {
   const std::vector<RowSegment>& segments_;
   const SgdParams& params_;
   int threads_, dealing_threads_;
+  std::int64_t work_;         // bytes, and what else takes a thread as long
   std::int64_t longest_ = 0;  // of the rows that are shared among threads one by one
   bool linked_ = false;
   std::vector<Duplicates> duplicates_;  // by segment

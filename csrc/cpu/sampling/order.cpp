@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "cpu/kernel_table.h"
-#include "cpu/support/parallel.h"
+#include "cpu/support/regions.h"
 
 namespace subgrad {
 namespace {
@@ -11,11 +11,14 @@ namespace {
 // Positions handed to a thread at a time (some 50 us).
 constexpr std::int64_t kSlotPositions = 16 << 10;
 
+// As long as a position takes, so many bytes do.
+constexpr std::int64_t kPositionBytes = 32;
+
 template <class Body>
 void share(std::int64_t count, const Body& body) {
   const std::int64_t slots = (count + kSlotPositions - 1) / kSlotPositions;
   const int threads = static_cast<int>(std::min<std::int64_t>(slots, num_threads()));
-  parallel_for(threads, slots, [&](std::int64_t slot) {
+  adaptive_for(threads, slots, count * kPositionBytes, [&](std::int64_t slot) {
     const std::int64_t begin = slot * kSlotPositions;
     body(begin, std::min(kSlotPositions, count - begin));
   });

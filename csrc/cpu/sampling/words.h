@@ -6,13 +6,16 @@
 
 #include "core/philox.h"
 #include "cpu/kernel_table.h"
-#include "cpu/support/parallel.h"
+#include "cpu/support/regions.h"
 
 namespace subgrad {
 
 // Draws made at a time (they stay in the first-level cache), and handed to a thread at a time.
 constexpr std::int64_t kWordBatch = 512;
 constexpr std::int64_t kWordSlot = 16 << 10;
+
+// As long as a draw takes, so many bytes do.
+constexpr std::int64_t kWordBytes = 16;
 
 // body(i, words, size) for every batch: words[j] is the word of draw start + i + j. Runs on as many
 // threads as pay.
@@ -22,7 +25,7 @@ void each_batch(std::uint64_t key, std::uint32_t stream, std::uint64_t start, st
   const std::int64_t slots = (count + kWordSlot - 1) / kWordSlot;
   const int threads = static_cast<int>(std::min<std::int64_t>(slots, num_threads()));
   const PhiloxKernel philox_many = kernels().philox;
-  parallel_for(threads, slots, [&](std::int64_t slot) {
+  adaptive_for(threads, slots, count * kWordBytes, [&](std::int64_t slot) {
     std::uint64_t words[kWordBatch + 2];
     const std::int64_t end = std::min(count, (slot + 1) * kWordSlot);
     for (std::int64_t i = slot * kWordSlot; i < end; i += kWordBatch) {

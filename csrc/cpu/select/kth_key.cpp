@@ -23,7 +23,8 @@ std::vector<std::int64_t> digit_counts(std::vector<Block>& blocks, int threads, 
   const std::size_t per_slot =
       std::clamp<std::size_t>((blocks.size() + wanted - 1) / wanted, 1, kMaxBlocks);
   const auto slots = static_cast<std::int64_t>((blocks.size() + per_slot - 1) / per_slot);
-  parallel_for(threads, slots, [&](std::int64_t slot) {
+  const auto work = static_cast<std::int64_t>(blocks.size()) * kBlockElements * 4;
+  adaptive_for(threads, slots, work, [&](std::int64_t slot) {
     std::uint32_t bins[kDigitTables][kDigitBins] = {};
     const std::size_t from = static_cast<std::size_t>(slot) * per_slot;
     const std::size_t to = std::min(blocks.size(), from + per_slot);

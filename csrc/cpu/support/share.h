@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "cpu/support/parallel.h"
+#include "cpu/support/regions.h"
 
 namespace subgrad {
 
@@ -24,7 +24,8 @@ struct Load {
 inline constexpr std::int64_t kSplitElements = 64;
 
 // Calls body(i, begin, end) so that every unit of every tensor i < count with load_of(i) is met
-// once: in one parallel region, or in none where the work is too small to share. The body must not
+// once: in one parallel region, or in none where the work is too small to share or has been quicker
+// alone (regions.h). The body must not
 // throw, and results must not depend on how the work is split.
 template <class LoadOf, class Body>
 void share_work(std::size_t count, const LoadOf& load_of, const Body& body) {
@@ -39,8 +40,12 @@ void share_work(std::size_t count, const LoadOf& load_of, const Body& body) {
   std::int64_t total = 0;
   for (std::size_t i = 0; i < count; ++i) total += load_of(i).bytes();
 
-  const int threads =
-      static_cast<int>(std::clamp<std::int64_t>(total / bytes_per_thread, 1, num_threads()));
+  static RegionHistory history;
+  const Region region(
+      history,
+      static_cast<int>(std::clamp<std::int64_t>(total / bytes_per_thread, 1, num_threads())),
+      total);
+  const int threads = region.threads();
   if (threads == 1) {
     for (std::size_t i = 0; i < count; ++i) {
       const std::int64_t units = load_of(i).units;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/work.h"
-#include "cpu/support/parallel.h"
+#include "cpu/support/regions.h"
 
 namespace subgrad {
 
@@ -83,7 +83,8 @@ void each_block(int threads, std::vector<T>& blocks, const Body& body) {
   const std::size_t share = blocks.size() / (static_cast<std::size_t>(threads) * 16);
   const std::size_t per_slot = std::clamp<std::size_t>(share, 1, 16);
   const std::size_t slots = (blocks.size() + per_slot - 1) / per_slot;
-  parallel_for(threads, static_cast<std::int64_t>(slots), [&](std::int64_t slot) {
+  const auto work = static_cast<std::int64_t>(blocks.size()) * kBlockElements * 4;
+  adaptive_for(threads, static_cast<std::int64_t>(slots), work, [&](std::int64_t slot) {
     const std::size_t first = static_cast<std::size_t>(slot) * per_slot;
     const std::size_t end = std::min(blocks.size(), first + per_slot);
     for (std::size_t i = first; i < end; ++i) body(i, blocks[i]);

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/philox.h"
-#include "cpu/support/parallel.h"
+#include "cpu/support/regions.h"
 
 namespace subgrad {
 namespace {
@@ -66,7 +66,8 @@ Cut estimated_cut(const std::vector<const ChunkedTensor*>& tensors, std::int64_t
   const auto count = static_cast<std::int64_t>(parts.size());
   const int threads =
       static_cast<int>(std::clamp<std::int64_t>(count / kPartsPerThread, 1, num_threads()));
-  parallel_for(threads, count, [&](std::int64_t slot) {
+  const std::int64_t work = count * kLinesPerPart * kThresholdLine * 4;
+  adaptive_for(threads, count, work, [&](std::int64_t slot) {
     const Part& part = parts[static_cast<std::size_t>(slot)];
     ChunkedTensor::Line lines[kLinesPerPart];
     for (std::int64_t i = 0; i < part.groups; ++i) lines[i] = part.lines.of(part.first_group + i);

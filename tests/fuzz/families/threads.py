@@ -31,7 +31,7 @@ def live(life: Life) -> None:
     ]
     scene = life.pick([scene for scene in scenes if scene.__name__ not in LEFT_OUT])
     life.note(scene.__name__)
-    sf.set_num_threads(life.pick((0, 0, 1, 2)))
+    sf.set_num_threads(life.pick((0, 0, 1, 2)), adaptive=life.pick((True, False)))
     try:
         scene(life)
     finally:

@@ -1,0 +1,255 @@
+"""Loops that lose by their threads go alone, by what was measured: the times are the tests' own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import subgrad_fast as sf
+from subgrad_fast import _core
+from tests.bits import assert_same_bits
+
+WORK = 1 << 20
+ALONE_NS, QUICK_NS, SLOW_NS = 50_000, 27_000, 300_000
+
+
+class Loop:
+    """A loop on two threads, whose passages take the times that it is told."""
+
+    def __init__(self, *, several: bool = True, work: int = WORK) -> None:
+        self.history = _core.testing.RegionHistory()
+        self.several, self.work = several, work
+        self.passage = 0
+        self.timed: list[int] = []
+
+    def run(
+        self, passages: int, parallel: Callable[[int], int], alone: int = ALONE_NS
+    ) -> list[int]:
+        """The threads of each passage. `parallel`: what one on two threads takes, by its number."""
+        threads = []
+        for _ in range(passages):
+            used, timed = self.history.begin(2, self.work, self.several)
+            if timed:
+                self.timed.append(self.passage)
+                ns = alone if used == 1 else parallel(self.passage)
+                self.history.end(used, self.work, ns)
+            threads.append(used)
+            self.passage += 1
+        return threads
+
+
+def quick(_: int) -> int:
+    return QUICK_NS
+
+
+def slow(_: int) -> int:
+    return SLOW_NS
+
+
+def stretches(threads: list[int]) -> list[int]:
+    """The lengths of the runs of passages alone that are longer than a probe."""
+    lengths = [len(run) for run in "".join(map(str, threads)).split("2")]
+    return [n for n in lengths if n > 1]
+
+
+def test_a_loop_that_wins_keeps_its_threads() -> None:
+    loop = Loop()
+    threads = loop.run(20_000, quick)
+    assert stretches(threads) == []
+    assert 3 <= threads.count(1) <= 3 + 2 * 20_000 / 512  # the first samples, and seldom a probe
+    assert sum(t > 10_000 for t in loop.timed) == pytest.approx(10_000 / 4, rel=0.1)
+
+
+def test_a_loop_that_loses_goes_alone_ever_longer() -> None:
+    loop = Loop()
+    threads = loop.run(40_000, slow)
+    assert stretches(threads)[:9] == [64, 128, 256, 512, 1024, 2048, 4096, 4096, 4096]
+    assert threads.count(2) < 60
+
+
+def test_a_loop_whose_cores_come_back_has_its_threads_again() -> None:
+    loop = Loop()
+    loop.run(1000, slow)
+    assert loop.history.alone(WORK) > 0
+    assert stretches(loop.run(20_000, quick)[4096:]) == []
+    # A long quiet time is not held against a new loss: it is short again.
+    assert stretches(loop.run(300, slow))[0] == 64
+
+
+def test_one_slow_passage_changes_nothing() -> None:
+    loop = Loop()
+    hiccup = 5_000_000
+    threads = loop.run(20_000, lambda i: hiccup if i % 97 == 0 else QUICK_NS)
+    assert stretches(threads) == []
+
+
+def test_slow_passages_among_quick_ones_are_weighed() -> None:
+    """Two passages in five lose more than the others win."""
+    threads = Loop().run(4000, lambda i: SLOW_NS if i * 7919 % 5 < 2 else QUICK_NS)
+    assert threads.count(1) > 3500
+
+
+@pytest.mark.parametrize("period", [2, 3, 4, 5, 7, 8])
+def test_what_is_timed_falls_in_step_with_no_period(period: int) -> None:
+    """One passage of each period loses much, wherever it stands."""
+    for place in range(period):
+        loop = Loop()
+        threads = loop.run(4000, lambda i, at=place: SLOW_NS if i % period == at else QUICK_NS)
+        expected = 4 / period > (1 - 1 / period) * (1 - QUICK_NS / ALONE_NS)
+        assert expected and threads.count(1) > 2000, (period, place)
+
+
+def test_an_even_loop_is_not_sent_away_by_much() -> None:
+    """A region that takes a tenth longer than alone loses little; it goes alone after long."""
+    threads = Loop().run(60, lambda _: ALONE_NS * 11 // 10)
+    assert stretches(threads) == []
+
+
+def test_sizes_of_work_learn_apart() -> None:
+    loop = Loop()
+    loop.run(200, slow)
+    assert loop.history.alone(WORK) > 0
+    assert loop.history.alone(8 * WORK) == 0
+    assert loop.history.begin(2, 8 * WORK, True)[0] == 2
+
+
+def test_without_a_second_processor_a_loop_begins_alone() -> None:
+    loop = Loop(several=False)
+    threads = loop.run(2000, quick)
+    assert threads[:64] == [1] * 64
+    assert stretches(threads) == [64]  # and is tried: what counts is what is measured
+
+
+def test_a_first_passage_of_cold_pages_is_no_measure() -> None:
+    """The first passage takes a hundred times as long, on threads: nothing is concluded from it."""
+    loop = Loop()
+    threads = loop.run(2000, lambda i: 100 * ALONE_NS if i == 0 else QUICK_NS)
+    assert stretches(threads) == []
+    assert threads[:6] == [2, 1, 2, 1, 2, 1]
+
+
+# --- in the library -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told() -> Iterator[Callable[[float, float], None]]:
+    """Regions are told what they take; the loops that they send alone come back afterwards."""
+    sf.set_num_threads(2)
+    yield _core.testing.set_region_times
+    _core.testing.set_region_times(0.01, 0.05)
+    for _ in range(40_000):
+        if sf.build_info()["loops_alone"] == 0:
+            break
+        for _ in range(64):
+            step_of(WEIGHTS)
+    _core.testing.set_region_times(0.0, 0.0)
+    sf.set_num_threads(None)
+
+
+WEIGHTS = 100_000
+
+
+def step_of(n: int) -> np.ndarray:
+    w = np.zeros(n, np.float32)
+    sf.sgd_step(w, np.ones(n, np.float32), lr=1.0)
+    return w
+
+
+def test_the_step_goes_alone_and_gives_the_same_bits(told: Callable[[float, float], None]) -> None:
+    told(1.0, 0.1)
+    before = sf.build_info()
+    assert before["adaptive"] is True
+    results = [step_of(WEIGHTS) for _ in range(300)]
+    assert sf.build_info()["loops_alone"] > before["loops_alone"]
+    for result in results:
+        assert_same_bits(result, results[0])
+    told(0.05, 0.1)  # the cores are back
+    for _ in range(5000):
+        step_of(WEIGHTS)
+    assert sf.build_info()["loops_alone"] <= before["loops_alone"]
+
+
+def test_adaptive_off_measures_nothing(told: Callable[[float, float], None]) -> None:
+    sf.set_num_threads(2, adaptive=False)
+    assert sf.build_info()["adaptive"] is False
+    told(1.0, 0.1)
+    before = sf.build_info()["loops_alone"]
+    for _ in range(300):
+        step_of(WEIGHTS)
+    assert sf.build_info()["loops_alone"] == before
+    sf.set_num_threads(2)
+    assert sf.build_info()["adaptive"] is True
+
+
+@pytest.mark.usefixtures("threads")
+def test_what_is_no_flag_changes_nothing() -> None:
+    sf.set_num_threads(3)
+    with pytest.raises(TypeError, match=r"^adaptive: "):
+        sf.set_num_threads(2, adaptive="no")  # type: ignore[arg-type]
+    assert sf.get_num_threads() == 3
+    assert sf.build_info()["adaptive"] is True
+
+
+# --- the processors -----------------------------------------------------------------------------
+
+
+def group(tmp_path: Path, own: str, **files: str) -> float:
+    """The quota of a made-up control group; in file names `__` stands for a folder's end."""
+    for name, text in files.items():
+        path = tmp_path / "cgroup" / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "own").write_text(own)
+    return _core.testing.cpu_quota(str(tmp_path / "own"), str(tmp_path / "cgroup"))
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "quota"),
+    [
+        ("0::/\n", {"cpu_dot_max": "150000 100000\n"}, 1.5),
+        ("0::/\n", {"cpu_dot_max": "max 100000\n"}, 0.0),
+        ("0::/\n", {}, 0.0),
+        ("0::/a/b\n", {"a__b__cpu_dot_max": "max 100000", "a__cpu_dot_max": "50000 100000"}, 0.5),
+        ("0::/a/b\n", {"a__b__cpu_dot_max": "20000 10000", "a__cpu_dot_max": "4 1"}, 2.0),
+        ("0::/not/here\n", {"cpu_dot_max": "200000 100000\n"}, 2.0),
+        ("0::/\n", {"cpu_dot_max": "words and words"}, 0.0),
+        ("0::/\n", {"cpu_dot_max": "100000 0"}, 0.0),
+        (
+            "3:memory:/d\n2:cpu,cpuacct:/d\n",
+            {
+                "cpu,cpuacct__d__cpu_dot_cfs_quota_us": "300000",
+                "cpu,cpuacct__d__cpu_dot_cfs_period_us": "100000",
+            },
+            3.0,
+        ),
+        (
+            "2:cpuset:/d\n4:cpu:/d\n",
+            {"cpu__d__cpu_dot_cfs_quota_us": "-1", "cpu__d__cpu_dot_cfs_period_us": "100000"},
+            0.0,
+        ),
+        ("no lines of groups\n::\n", {"cpu_dot_max": "1 1"}, 0.0),
+    ],
+)
+def test_the_quota_of_a_control_group(
+    tmp_path: Path, own: str, files: dict[str, str], quota: float
+) -> None:
+    assert group(tmp_path, own, **files) == quota
+
+
+def test_without_files_there_is_no_quota(tmp_path: Path) -> None:
+    assert _core.testing.cpu_quota(str(tmp_path / "a"), str(tmp_path / "b")) == 0.0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinity masks")
+def test_the_affinity_mask_is_told() -> None:
+    mask = os.sched_getaffinity(0)
+    try:
+        assert sf.build_info()["cpu_affinity"] == len(mask)
+        os.sched_setaffinity(0, {min(mask)})
+        assert sf.build_info()["cpu_affinity"] == 1
+    finally:
+        os.sched_setaffinity(0, mask)
