@@ -11,13 +11,13 @@ struct Submodule {
 };
 
 constexpr Submodule kSubmodules[] = {
-    {"chosen", &subgrad::register_chosen},       {"clip", &subgrad::register_clip},
-    {"cuda", &subgrad::register_cuda},           {"dense", &subgrad::register_dense},
-    {"exchange", &subgrad::register_exchange},   {"loading", &subgrad::register_loading},
-    {"optimizer", &subgrad::register_optimizer}, {"rows", &subgrad::register_rows},
-    {"sampling", &subgrad::register_sampling},   {"select", &subgrad::register_select},
-    {"sparsify", &subgrad::register_sparsify},   {"testing", &subgrad::register_testing},
-    {"threshold", &subgrad::register_threshold},
+    {"chosen", &subgrad::register_chosen},     {"clip", &subgrad::register_clip},
+    {"cuda", &subgrad::register_cuda},         {"dense", &subgrad::register_dense},
+    {"exchange", &subgrad::register_exchange}, {"loading", &subgrad::register_loading},
+    {"memory", &subgrad::register_memory},     {"optimizer", &subgrad::register_optimizer},
+    {"rows", &subgrad::register_rows},         {"sampling", &subgrad::register_sampling},
+    {"select", &subgrad::register_select},     {"sparsify", &subgrad::register_sparsify},
+    {"testing", &subgrad::register_testing},   {"threshold", &subgrad::register_threshold},
 };
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "bindings/cuda/backend.h"
 #include "cpu/kernel_table.h"
 #include "cpu/support/cpus.h"
+#include "cpu/support/huge_pages.h"
 #include "cpu/support/parallel.h"
 #include "cpu/support/regions.h"
 
@@ -52,6 +53,7 @@ py::dict build_info() {
   info["openmp"] = py::none();
 #endif
   info["cuda"] = cuda_built();
+  info["huge_pages"] = name_of(huge_pages());
   info["threads"] = num_threads();
   info["threads_decided_by"] = threads_decided_by();
   info["adaptive"] = adaptive();

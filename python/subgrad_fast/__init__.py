@@ -28,6 +28,7 @@ try:
     from subgrad_fast.clip import clip_grad_norm_, clip_grad_value_, total_norm
     from subgrad_fast.dense import FusedSGD, sgd_step
     from subgrad_fast.loading.loader import BatchLoader
+    from subgrad_fast.memory import use_huge_pages
     from subgrad_fast.rows import RowHistory, row_step
     from subgrad_fast.runtime import (
         available_isas,
@@ -105,6 +106,7 @@ __all__ = [
     "threshold_step",
     "total_norm",
     "unflatten_delta",
+    "use_huge_pages",
 ]
 
 _LAZY = ("bench", "data", "distributed", "optim")

@@ -28,13 +28,20 @@ def version() -> str:
     return importlib.metadata.version("subgrad_fast")
 
 
-def info(*, as_json: bool) -> int:
-    """Print what is installed. Returns 1 if the library itself does not run."""
+def info(*, as_json: bool, memory: bool) -> int:
+    """Print what is installed. Returns 1 if the library itself does not run.
+
+    `memory`: steps some weights as well, and says where they lie.
+    """
     facts, status = _info.facts()
+    measured: dict[str, str] = {}
+    if memory and status == 0:
+        measured = importlib.import_module("subgrad_fast._pages").facts()
+        facts["memory"] = measured
     if as_json:
         print(json.dumps(facts, indent=1, default=str))
         return status
-    lines = _info.lines(facts)
+    lines = [*_info.lines(facts), *measured.items()]
     width = max(len(label) for label, _ in lines)
     for label, value in lines:
         print(f"{label:{width}}  {value}")
@@ -62,6 +69,9 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="command")
     facts = commands.add_parser("info", help="print what is installed and how it runs")
     facts.add_argument("--json", action="store_true", help="for programs")
+    facts.add_argument(
+        "--memory", action="store_true", help="step 64 MiB of weights: their pages and faults"
+    )
     commands.add_parser(
         "bench",
         add_help=False,
@@ -88,7 +98,7 @@ def run(arguments: list[str] | None) -> int:
     if rest and options.command != "bench":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.command == "info":
-        return info(as_json=options.json)
+        return info(as_json=options.json, memory=options.memory)
     core = _info.attempt("subgrad_fast._core")
     if isinstance(core, str):
         print(f"subgrad_fast cannot be imported: {core}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, cast
@@ -39,12 +40,24 @@ def torch_tensors(arrays: Iterable[Array]) -> list[Array]:
     return [] if torch is None else [array for array in arrays if isinstance(array, torch.Tensor)]
 
 
+def advised(tensor: Array) -> Array:
+    """A torch tensor that nobody has touched, which is to lie on huge pages if it is large."""
+    torch = sys.modules["torch"]
+    if type(tensor) is torch.Tensor and tensor.layout == torch.strided and tensor.nbytes >= 2 << 20:
+        with contextlib.suppress(
+            TypeError, ValueError
+        ):  # one that stands for another has no memory
+            _core.memory.advise(tensor)
+    return tensor
+
+
 def zeros_like(array: Array, dtype: str | None = None) -> Array:
     """Zeros of `array`'s library, shape and memory order; of its dtype or of `dtype` (by name)."""
     if is_torch(array):
         torch = sys.modules["torch"]
         wanted = array.dtype if dtype is None else getattr(torch, dtype)
-        return torch.zeros_like(array.detach(), dtype=wanted)
+        made = advised(torch.empty_like(array.detach(), dtype=wanted))
+        return made.zero_()
     if isinstance(array, np.ndarray):
         return np.zeros_like(array, dtype=dtype, subok=False)
     return np.zeros_like(np.from_dlpack(array), dtype=dtype)

@@ -13,7 +13,7 @@ from typing import Any
 Facts = dict[str, Any]
 SAID_ABOVE = {
     *("version", "isa", "isas", "cuda", "threads", "threads_decided_by", "adaptive", "loops_alone"),
-    *("cpu_affinity", "cpu_quota"),
+    *("cpu_affinity", "cpu_quota", "huge_pages"),
 }
 """What the lines say of `build_info()` in their own words; the rest stands as it is."""
 
@@ -96,6 +96,17 @@ def processors_text(build: Facts) -> str:
     return f"{known} by the affinity mask; {quota}"
 
 
+def huge_pages_text(build: Facts) -> str:
+    """Say what SUBGRAD_FAST_HUGE_PAGES and the kernel say."""
+    path = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    try:
+        words = path.read_text(encoding="ascii").split()
+    except OSError:
+        words = []
+    policy = next((word.strip("[]") for word in words if word.startswith("[")), "unknown")
+    return f"{build['huge_pages']}; the kernel's policy: {policy}"
+
+
 def library_lines(own: Facts) -> list[tuple[str, object]]:
     """The library's facts, a label and a sentence each."""
     if "error" in own:
@@ -107,6 +118,7 @@ def library_lines(own: Facts) -> list[tuple[str, object]]:
         ("ISA", f"{build['isa']}{forced}; available: {', '.join(own['available_isas'])}"),
         ("threads", threads_text(build)),
         ("processors", processors_text(build)),
+        ("huge pages", huge_pages_text(build)),
         ("CUDA", cuda_text(own["cuda"])),
         *((key, value) for key, value in build.items() if key not in SAID_ABOVE),
     ]

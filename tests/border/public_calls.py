@@ -29,7 +29,7 @@ KINDS = {
         *("k", "n", "m", "seed", "epoch", "batch_size", "rank", "world_size", "num_samples"),
         *("num_batches", "num_classes", "classes_per_batch", "rows_per_class", "block_size"),
         *("blocks_together", "draw", "prefetch", "capacity", "step", "start", "stop", "count"),
-        *("start_step", "warmup_steps", "calibrate"),
+        *("start_step", "warmup_steps", "calibrate", "reserve"),
     },
     "choice": {
         *("scope", "max_norm_scope", "index_dtype", "emit", "tail", "short", "momentum_dtype"),
@@ -165,6 +165,7 @@ FUNCTIONS = [
                              "sampler": sf.BatchSampler(9, 2), "prefetch": 2, "pin": False}),
     ("set_num_threads", lambda: {"n": 0, "adaptive": True}),
     ("get_num_threads", dict),
+    ("use_huge_pages", lambda: {"arrays": f32()}),
     ("available_isas", dict),
     ("build_info", dict),
 ]  # fmt: skip

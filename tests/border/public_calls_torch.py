@@ -46,6 +46,11 @@ def sampler() -> Sampler:
     return sf.BatchSampler(9, 2)
 
 
+def kept_and_released(*, reserve: int) -> None:
+    """Other tests are to have the allocator that they know."""
+    optim.keep_memory(reserve=reserve).release()
+
+
 _TERMS = {
     "lr": 0.1,
     "momentum": 0.9,
@@ -128,6 +133,7 @@ CALLS = [
                   "foreach": None}),
     Call("clip_grad_value_", lambda: optim.clip_grad_value_,
          lambda: {"parameters": [parameter()], "clip_value": 1.0, "foreach": None}),
+    Call("keep_memory", lambda: kept_and_released, lambda: {"reserve": 0}),
     Call("DataLoader", lambda: data.DataLoader,
          lambda: {"dataset": dataset(), "batch_size": 2, "shuffle": True, "drop_last": False}),
     Call("DataLoader.load_state_dict", lambda: data.DataLoader(dataset(), 2).load_state_dict,

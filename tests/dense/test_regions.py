@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import subgrad_fast as sf
 from subgrad_fast import _core
-from tests.bits import assert_same_bits
 
 WORK = 1 << 20
 ALONE_NS, QUICK_NS, SLOW_NS = 50_000, 27_000, 300_000
@@ -134,55 +134,52 @@ def test_a_first_passage_of_cold_pages_is_no_measure() -> None:
 
 # --- in the library -----------------------------------------------------------------------------
 
+PROGRAM = """
+import numpy as np, subgrad_fast as sf
+from subgrad_fast import _core
 
-@pytest.fixture
-def told() -> Iterator[Callable[[float, float], None]]:
-    """Regions are told what they take; the loops that they send alone come back afterwards."""
-    sf.set_num_threads(2)
-    yield _core.testing.set_region_times
-    _core.testing.set_region_times(0.01, 0.05)
-    for _ in range(40_000):
-        if sf.build_info()["loops_alone"] == 0:
-            break
-        for _ in range(64):
-            step_of(WEIGHTS)
-    _core.testing.set_region_times(0.0, 0.0)
-    sf.set_num_threads(None)
+def steps(n):  # enough for two threads, and no more
+    results = []
+    for _ in range(n):
+        w = np.zeros(25_000, np.float32)
+        sf.sgd_step(w, np.ones_like(w), lr=1.0)
+        results.append(w.tobytes())
+    return set(results)
 
+def alone():
+    return sf.build_info()["loops_alone"]
 
-WEIGHTS = 100_000
+def told(parallel, alone):  # ns a byte
+    _core.testing.set_region_times(parallel, alone)
 
-
-def step_of(n: int) -> np.ndarray:
-    w = np.zeros(n, np.float32)
-    sf.sgd_step(w, np.ones(n, np.float32), lr=1.0)
-    return w
+sf.set_num_threads(2)
+"""
 
 
-def test_the_step_goes_alone_and_gives_the_same_bits(told: Callable[[float, float], None]) -> None:
-    told(1.0, 0.1)
-    before = sf.build_info()
-    assert before["adaptive"] is True
-    results = [step_of(WEIGHTS) for _ in range(300)]
-    assert sf.build_info()["loops_alone"] > before["loops_alone"]
-    for result in results:
-        assert_same_bits(result, results[0])
-    told(0.05, 0.1)  # the cores are back
-    for _ in range(5000):
-        step_of(WEIGHTS)
-    assert sf.build_info()["loops_alone"] <= before["loops_alone"]
+def in_a_fresh_process(code: str) -> list[str]:
+    """What a program prints whose loops have met nothing yet, in words."""
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM + code], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.split()
 
 
-def test_adaptive_off_measures_nothing(told: Callable[[float, float], None]) -> None:
-    sf.set_num_threads(2, adaptive=False)
-    assert sf.build_info()["adaptive"] is False
-    told(1.0, 0.1)
-    before = sf.build_info()["loops_alone"]
-    for _ in range(300):
-        step_of(WEIGHTS)
-    assert sf.build_info()["loops_alone"] == before
-    sf.set_num_threads(2)
-    assert sf.build_info()["adaptive"] is True
+def test_the_step_goes_alone_and_gives_the_same_bits() -> None:
+    code = (
+        "told(1.0, 0.1); before = alone(); bits = steps(60); print(before, alone())\n"
+        "told(0.05, 0.1); bits |= steps(64); print(alone(), len(bits))"
+    )
+    assert in_a_fresh_process(code) == ["0", "1", "0", "1"]
+
+
+def test_adaptive_off_measures_nothing() -> None:
+    code = (
+        "sf.set_num_threads(2, adaptive=False); told(1.0, 0.1); steps(60)\n"
+        "print(alone(), sf.build_info()['adaptive'])\n"
+        "sf.set_num_threads(2); print(sf.build_info()['adaptive'])"
+    )
+    assert in_a_fresh_process(code) == ["0", "False", "True"]
 
 
 @pytest.mark.usefixtures("threads")

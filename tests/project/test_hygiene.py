@@ -122,6 +122,7 @@ PYTHON_LAYERS = [
         "chosen",
         "clip",
         "dense",
+        "memory",
         "rows",
         "runtime",
         "select",
@@ -133,7 +134,7 @@ PYTHON_LAYERS = [
     {"data", "optim", "distributed"},
     {"bench"},
     {"__init__"},
-    {"__main__", "_demo", "_info"},
+    {"__main__", "_demo", "_info", "_pages"},
 ]
 RANK = {module: rank for rank, layer in enumerate(PYTHON_LAYERS) for module in layer}
 MAY_IMPORT_TORCH = {"data", "optim", "distributed", "bench", "_demo"}

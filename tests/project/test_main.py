@@ -90,6 +90,17 @@ def test_info_says_what_is_installed() -> None:
     assert re.match(r"\d+, decided by OpenMP's setting .*torch\.set_num_threads", said["threads"])
     assert said["threads"].endswith("; loops that lose by them go alone")
     assert re.match(r"(\d+|unknown) by the affinity mask; (no|a) quota", said["processors"])
+    assert re.match(r"(auto|now|off); the kernel's policy: \w+", said["huge pages"])
+
+
+def test_info_measures_memory() -> None:
+    status, printed, errors = run("info", "--memory")
+    assert (status, errors) == (0, "")
+    said = facts(printed)
+    found = r"(\d+%|unknown \(Linux 6.7 tells\)) on huge pages"
+    assert re.match(found + r" after 24 steps; [\d.]+ ms a step", said["64 MiB of weights"])
+    assert re.match(r"\d+ MiB; " + found, said["use_huge_pages()"])
+    assert "optim.keep_memory()" in said["allocator"]
 
 
 @pytest.mark.parametrize("module", ["subgrad_fast._core", "torch"])

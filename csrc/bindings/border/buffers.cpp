@@ -10,11 +10,13 @@
 #include "bindings/border/extents.h"
 #include "bindings/border/new_arrays.h"
 #include "cpu/support/fork_mutex.h"
+#include "cpu/support/pages.h"
 
 namespace subgrad {
 namespace {
 
 constexpr std::size_t kAlignment = 64;  // a cache line, a full register
+constexpr std::size_t kLarge = 2 << 20;
 
 struct Registry {
   ForkMutex<std::mutex> mutex;
@@ -27,6 +29,12 @@ Registry& registry() {
 
 // calloc has fresh pages from the system, which are zeros already, and knows it.
 std::shared_ptr<void> allocate(std::size_t bytes, bool zeros) {
+#if defined(__linux__)
+  if (bytes >= kLarge) {  // fresh from the system, so zeros, and on huge pages where there are any
+    const auto pages = std::make_shared<Pages>(bytes);
+    return {pages, pages->data()};
+  }
+#endif
   std::size_t room = bytes + kAlignment;
   void* p = zeros ? std::calloc(room, 1) : std::malloc(room);
   if (p == nullptr) throw std::bad_alloc();

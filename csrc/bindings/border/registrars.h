@@ -11,6 +11,7 @@ void register_cuda(pybind11::module_& m);
 void register_dense(pybind11::module_& m);
 void register_exchange(pybind11::module_& m);
 void register_loading(pybind11::module_& m);
+void register_memory(pybind11::module_& m);
 void register_optimizer(pybind11::module_& m);
 void register_rows(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);

@@ -7,6 +7,13 @@
 #include "rules/table.h"
 
 namespace subgrad {
+namespace {
+
+// A step on fewer elements does not look at its memory's pages.
+constexpr std::int64_t kPagedElements = PagesInUse::kLeast / 8;
+
+}  // namespace
+
 void DensePlan::add(const ArrayView& param, const Where& where, int group) {
   Tensor t;
   t.param = Extents(param);
@@ -69,6 +76,7 @@ void DensePlan::add_average(const ArrayView& average, const Where& where, bool f
 void DensePlan::add_counts(CudaStepCounts* counts) { details_.back().counts = counts; }
 
 void DensePlan::seal() {
+  huge_pages();  // throws for a setting that is none, before anything is written
   if (!averages_.empty()) averages_.resize(tensors_.size());
   written_.clear();
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
@@ -81,6 +89,22 @@ void DensePlan::seal() {
   written_.seal();
   work_.resize(tensors_.size());
   alike_.assign(tensors_.size(), 0);
+}
+
+// Of what lies on the host, all that a step writes.
+std::vector<ByteRun> DensePlan::memory() const {
+  std::vector<ByteRun> runs;
+  const auto add = [&](const Extents& e) {
+    if (e.data == nullptr || e.size == 0 || e.device != kHost) return;
+    const Range range = e.byte_range();
+    runs.push_back({range.begin, range.end - range.begin});
+  };
+  for (std::size_t i = 0; i < size(); ++i) {
+    add(tensors_[i].param);
+    add(details_[i].momentum);
+    add(details_[i].average);
+  }
+  return runs;
 }
 
 bool DensePlan::is_one_run(std::size_t i) const {
@@ -103,6 +127,7 @@ void DensePlan::move_momentum(std::size_t i, char* data) {
 
 void DensePlan::reseal() {
   written_.reseal();
+  pages_ = PagesInUse();
   steps_ = 0;
 }
 
@@ -238,11 +263,15 @@ void DensePlan::run(const std::vector<DenseGroup>& groups, const Clipping& clipp
   bind_averages(groups);
   if (cuda_.any()) cuda_.run(groups);  // first: it can fail, and then runs beside the CPU
   const bool plain = averages_.empty() && clipping.stages.empty();
-  without_gil(bound_, kStepElements, [&] {
+  const auto step = [&] {
     if (plain) return run_dense(work_, groups);
     Stages stages = clipping.stages;
     stages.resize(work_.size());
     run_staged(work_, groups, stages);
+  };
+  without_gil(bound_, kStepElements, [&] {
+    if (bound_ < kPagedElements) return step();
+    pages_.timed(step, [&] { return memory(); });
   });
   for (std::size_t i = 0; i < averages_.size(); ++i) {
     if (work_[i].grad != nullptr && work_[i].average != nullptr) averages_[i].first = false;

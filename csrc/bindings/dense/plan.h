@@ -14,6 +14,7 @@
 #include "bindings/clip/options.h"
 #include "bindings/cuda/steps.h"
 #include "cpu/dense/dense.h"
+#include "cpu/support/huge_pages.h"
 #include "cpu/support/layout.h"
 
 namespace subgrad {
@@ -113,6 +114,7 @@ class DensePlan {
     CudaStepCounts* counts = nullptr;
   };
   bool is_one_run(std::size_t i) const;
+  std::vector<ByteRun> memory() const;
   bool lies_alike(const Tensor& tensor, const ArrayView& grad, bool same_layout) const;
   const Layout* layout_for(std::size_t i, const ArrayView& grad);
   void prepare_alike(std::size_t i);
@@ -140,6 +142,7 @@ class DensePlan {
   std::uint64_t steps_ = 0;
   CudaSteps cuda_;
   std::vector<std::size_t> on_devices_;  // the tensors that are bound there
+  PagesInUse pages_;                     // of the host's parameters, momenta and averages
 };
 
 }  // namespace subgrad

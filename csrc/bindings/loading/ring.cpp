@@ -53,6 +53,7 @@ HeldRing::HeldRing(std::vector<Field> fields, std::int64_t rows, int slots, int 
       rows_(rows),
       pack_(std::move(pack)),
       place_(rows_of(like, {"like"}).place) {
+  huge_pages();  // throws for a setting that is none
   std::vector<RowSource> sources;
   for (std::size_t i = 0; i < fields_.size(); ++i) {
     if (!fields_[i].by_kernels()) continue;
@@ -143,6 +144,17 @@ void HeldRing::fill_memory(int number) {
   }
 }
 
+// Of the sources that are read row by row, from the first byte to the last.
+std::vector<ByteRun> HeldRing::memory() const {
+  std::vector<ByteRun> runs;
+  for (const std::size_t i : by_kernels_) {
+    const ArrayRows& rows = fields_[i].rows();
+    if (rows.count <= 0 || rows.stride < 0) continue;
+    runs.push_back({rows.data, (rows.count - 1) * rows.stride + rows.row_bytes});
+  }
+  return runs;
+}
+
 void HeldRing::gather_on_device(const Slot& slot) const {
   launch_cuda(place_, [&](const CudaApi& api, void* stream) {
     return api.gather(place_.device, stream, slot.work.data(), slot.work.size(),
@@ -165,7 +177,7 @@ py::object HeldRing::gather(const py::object& given) {
   prepare(slot, given);
   if (place_.on_host()) {
     const WithoutGil released;
-    ring_->gather(slot);
+    pages_.timed([&] { ring_->gather(slot); }, [&] { return memory(); });
   } else {
     gather_on_device(slots_[static_cast<std::size_t>(slot)]);
   }
@@ -188,7 +200,7 @@ py::object HeldRing::take(int slot) {
   if (place_.on_host()) {
     if (!ring_->pending(slot)) throw std::runtime_error("slot: nothing was submitted");
     const WithoutGil released;
-    ring_->wait(slot);
+    pages_.timed([&] { ring_->wait(slot); }, [&] { return memory(); });
   }
   return batch(slot);
 }

@@ -8,6 +8,7 @@
 #include "bindings/border/new_arrays.h"
 #include "bindings/loading/field.h"
 #include "cpu/loading/ring.h"
+#include "cpu/support/huge_pages.h"
 
 namespace subgrad {
 
@@ -45,6 +46,7 @@ class HeldRing {
   void prepare(int slot, const py::object& given);
   void fill_indices(int slot, const py::object& given);
   void fill_memory(int slot);
+  std::vector<ByteRun> memory() const;
   void gather_on_device(const Slot& slot) const;
   py::object batch(int slot);
 
@@ -57,6 +59,7 @@ class HeldRing {
   py::object pack_;
   Place place_;
   int last_ = -1;
+  PagesInUse pages_;                  // of the host's sources
   std::unique_ptr<GatherRing> ring_;  // on the host
 };
 

@@ -1,4 +1,4 @@
-// The history of a parallel loop, which tests tell what its passages took.
+// Histories of parallel loops and of memory in use, which tests tell what passages and steps took.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -7,9 +7,7 @@
 #include <memory>
 #include <new>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include "cpu/support/huge_pages.h"
 
 namespace subgrad {
 
@@ -28,7 +26,7 @@ LargeArray<T> large_array(std::size_t count) {
   if (bytes >= page) {
     bytes = (bytes + page - 1) / page * page;
     memory = std::aligned_alloc(page, bytes);
-    if (memory != nullptr) madvise(memory, bytes, MADV_HUGEPAGE);  // a wish; without it all works
+    if (memory != nullptr) advise_huge(memory, bytes);
   }
 #endif
   if (memory == nullptr) memory = std::malloc(bytes > 0 ? bytes : 1);

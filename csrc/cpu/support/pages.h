@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 #endif
 
+#include "cpu/support/huge_pages.h"
+
 namespace subgrad {
 
 // Uninitialised bytes that begin with a cache line; large ones on huge pages where Linux has them,
@@ -68,7 +70,7 @@ class Pages {
     const std::size_t before = (kHuge - reinterpret_cast<std::size_t>(begin) % kHuge) % kHuge;
     if (before > 0) munmap(begin, before);
     if (before < kHuge) munmap(begin + before + wanted, kHuge - before);
-    madvise(begin + before, wanted, MADV_HUGEPAGE);  // a wish; without it all works
+    advise_huge(begin + before, wanted);
     return begin + before;
   }
 #endif

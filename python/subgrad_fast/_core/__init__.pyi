@@ -19,6 +19,9 @@ from subgrad_fast._core import (
     loading as loading,
 )
 from subgrad_fast._core import (
+    memory as memory,
+)
+from subgrad_fast._core import (
     optimizer as optimizer,
 )
 from subgrad_fast._core import (

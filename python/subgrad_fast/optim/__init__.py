@@ -6,6 +6,7 @@ from subgrad_fast.optim.clipping import (
     clip_grads_with_norm_,
     get_total_norm,
 )
+from subgrad_fast.optim.keep_memory import KeptMemory, keep_memory
 from subgrad_fast.optim.operator import sgd_step_
 from subgrad_fast.optim.sgd import SGD
 from subgrad_fast.optim.support_sgd import SupportSGD
@@ -13,11 +14,13 @@ from subgrad_fast.optim.threshold_sgd import ThresholdSGD
 
 __all__ = [
     "SGD",
+    "KeptMemory",
     "SupportSGD",
     "ThresholdSGD",
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",
     "get_total_norm",
+    "keep_memory",
     "sgd_step_",
 ]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from subgrad_fast._arrays import advised
 from subgrad_fast._core.threshold import Call
 from subgrad_fast.optim.dtensor import (
     align_gradients,
@@ -37,7 +38,8 @@ def state_dtype(param: Tensor) -> torch.dtype:
 
 
 def _new_state(param: Tensor) -> Tensor:
-    return torch.empty_like(param.detach(), dtype=state_dtype(param))
+    made: Tensor = advised(torch.empty_like(param.detach(), dtype=state_dtype(param)))
+    return made
 
 
 class GroupStep:
