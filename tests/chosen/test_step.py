@@ -110,7 +110,7 @@ def test_any_elements(
     (m,) = special_arrays(combination[2:], len(indices), rng)
     want_w, _ = sgd_chosen(w, g, indices, m, **RULE)
     laid = LAYOUTS[layout](w) if w.ndim else w
-    sf.set_num_threads(threads)
+    sf.set_num_threads(threads, adaptive=False)
     try:
         sf.support_step(laid, g, indices, m, **RULE)
     finally:

@@ -137,7 +137,7 @@ def test_any_life(
     rng = np.random.default_rng(seed)
     w, m = table(count, width, seed)
     twins = Twins(w, m, most_steps=most_steps)
-    sf.set_num_threads(threads)
+    sf.set_num_threads(threads, adaptive=False)
     try:
         for momentum, decay, maximize, steps, catching in plan:
             for i, (rows, values) in enumerate(batches(count, width, steps, seed)):
