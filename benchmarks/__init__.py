@@ -5,6 +5,6 @@
 
 SUBJECTS = (
     *("dense", "threshold", "rows", "chosen", "select", "sparsify", "sampling", "loading"),
-    "cuda",
+    *("memory", "cuda"),
 )
 """The folders with rows, in the order in which they are run and shown."""
