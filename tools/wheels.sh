@@ -51,7 +51,7 @@ for python in "${interpreters[@]}"; do
     --disable-pip-version-check --no-deps --wheel-dir "$work/built/$name" "$source"
   # torch brings a libgomp.so.1. A second one under another name would have threads and a setting of
   # its own, so none goes into the wheel, and the loader takes one for both.
-  PATH="$work/tools/bin:$PATH" "$work/tools/bin/auditwheel" --log-level ERROR repair --exclude libgomp.so.1 \
+  PATH="$work/tools/bin:$PATH" "$work/tools/bin/auditwheel" repair --exclude libgomp.so.1 \
     --wheel-dir "$work/repaired/$name" "$work/built/$name"/*.whl
   wheel=("$work/repaired/$name"/*.whl)
   "$python" -m venv "$work/$name"
