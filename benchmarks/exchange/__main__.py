@@ -93,7 +93,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.exchange", description="Time training on several processes."
     )
     parser.add_argument("--worlds", nargs="+", type=int, default=[2, 4], metavar="RANKS")
-    parser.add_argument("--iterations", type=int, default=300, help="before accuracy is measured")
+    parser.add_argument(
+        "--iterations", nargs="+", type=int, default=[300, 940], help="before accuracy is measured"
+    )
     parser.add_argument(
         "--judged", nargs="*", type=int, default=[2, 4], metavar="RANKS", help="the worlds of which"
     )
@@ -114,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Ranks talk by loopback, without a limit: {why_not}.", file=sys.stderr)
     plan = {
         "hidden": options.hidden,
-        "iterations": 5 if options.quick else options.iterations,
+        "iterations": [5] if options.quick else options.iterations,
         "seeds": 1 if options.quick else options.seeds,
         "rounds": 1 if options.quick else options.rounds,
     }
@@ -133,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
             # Where nobody asks for an accuracy a few iterations are enough to warm up.
             judged = world in options.judged
             own = {**plan, "judged": judged}
-            own |= {} if judged else {"seeds": 1, "iterations": 3}
+            own |= {} if judged else {"seeds": 1, "iterations": [3]}
             worlds.append(measure(world, joined, own))
         if options.json:  # after each, as the next takes minutes
             options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -142,15 +142,16 @@ def timed(trainers: dict[str, Trainer], rounds: int, interface: str) -> dict[str
 
 def job(plan: dict[str, Any], prepare: Callable[[str], None]) -> dict[str, Any]:
     """Everything that one world is asked for."""
-    accuracy: dict[str, list[float]] = {}
+    accuracy: dict[str, dict[str, list[float]]] = {}
     trainers: dict[str, Trainer] = {}
-    for seed in range(plan["seeds"]):
-        for name in METHODS:
-            trainers[name] = Trainer(name, plan["hidden"], seed)
-            share = trainers[name].train(plan["iterations"])
-            if plan["judged"]:
-                accuracy.setdefault(name, []).append(share)
-            prepare(f"trained {name}: {share:.1%}")
+    for count in plan["iterations"]:
+        for seed in range(plan["seeds"]):
+            for name in METHODS:
+                trainers[name] = Trainer(name, plan["hidden"], seed)
+                share = trainers[name].train(count)
+                if plan["judged"]:
+                    accuracy.setdefault(str(count), {}).setdefault(name, []).append(share)
+                prepare(f"trained {name}: {share:.1%} after {count}")
     times = {}
     for limit in [plan["unlimited"], *plan["limits"]]:
         prepare(limit)

@@ -38,7 +38,7 @@ def result(ours_ms: float, accuracy: float) -> dict[str, Any]:
         "machine": {"cpu": "a processor", "cores": 2, "device": None},
         "build": {"isa": "avx2", "compiler": "one"},
         "versions": {"torch": "2.13.0"},
-        "iterations": 300,
+        "iterations": [300],
         "seeds": 1,
         "target": {
             "limit": "100 Mbit/s", "method": OURS, "peer": PLAIN, "times": 8.0, "points": 0.5
@@ -48,7 +48,7 @@ def result(ours_ms: float, accuracy: float) -> dict[str, Any]:
                 "world": 2,
                 "parameters": 5_300_000,
                 "times": {"100 Mbit/s": entries},
-                "accuracy": {PLAIN: [0.93], POWER: [0.93], OURS: [accuracy]},
+                "accuracy": {"300": {PLAIN: [0.93], POWER: [0.93], OURS: [accuracy]}},
             }
         ],
     }  # fmt: skip
@@ -65,9 +65,18 @@ def test_a_target_is_met_by_time_and_accuracy(
     assert line.endswith(f": {verdict}.")
 
 
+def test_every_length_of_training_counts(table: Any) -> None:
+    figures = result(65.0, 0.924)
+    (world,) = figures["worlds"]
+    world["accuracy"]["940"] = {PLAIN: [0.94], POWER: [0.94], OURS: [0.94]}
+    text = table.figures(figures)
+    assert "0.6 points less accurate after 300, 0.0 points more accurate after 940 iter" in text
+    assert "**missed**" in text and "accuracy after 940" in text
+
+
 def test_the_page_says_by_how_much_powersgd_is_ahead(table: Any) -> None:
     text = table.figures(result(65.0, 0.926))
-    assert f"beside {POWER}: {OURS}: 1.30 times its time, -0.4 points." in text
+    assert f"beside {POWER}: {OURS}: 1.30 times its time, -0.4 points after 300." in text
     assert "24.6" in text and "0.500 MB" in text and "92.6%" in text
 
 
