@@ -37,23 +37,30 @@ def example(name: str) -> ModuleType:
 def test_tiny_gradient_transfer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = example("tiny_gradient_transfer")
     plot, threads = tmp_path / "accuracy.png", torch.get_num_threads()
-    runs = module.main(["--densities", "0.01", "0.001", "--plot", str(plot)])
+    runs = module.main(["--densities", "0.01", "0.005", "0.001", "--plot", str(plot)])
     accuracy = {key: MEAN(run.accuracy for run in of) for key, of in runs.items()}
     assert all(len(of) == 3 for of in runs.values())
     dense = accuracy[module.DENSE]
     assert dense > 0.9
+    feedback, dropping = module.FEEDBACK, module.DROPPING
     for density in (0.01, 0.001):
-        with_feedback, without = accuracy[density, True], accuracy[density, False]
+        with_feedback, without = accuracy[density, feedback], accuracy[density, dropping]
         assert with_feedback > dense - module.TOLERANCE
         # The control: dropped, the small gradients are missed.
         assert without < with_feedback - {0.01: 0.004, 0.001: 0.02}[density]
-        for feedback in (True, False):
-            for run in runs[density, feedback]:
+        for method in (feedback, dropping):
+            for run in runs[density, method]:
                 assert run.touched == pytest.approx(density, abs=1e-5)  # one weight of 101,125
-    assert accuracy[0.001, False] < dense - 2 * module.TOLERANCE
+    assert accuracy[0.001, dropping] < dense - 2 * module.TOLERANCE
     # Weights take turns if what they wait for is kept; if it is dropped, the same few always win.
-    for kept, dropped in zip(runs[0.001, True], runs[0.001, False], strict=True):
+    for kept, dropped in zip(runs[0.001, feedback], runs[0.001, dropping], strict=True):
         assert dropped.changed < 0.1 < 0.2 < kept.changed
+    # A support that is chosen well does much with the same few.
+    assert accuracy[0.01, module.SUPPORT] > dense - module.TOLERANCE
+    assert accuracy[0.005, module.SUPPORT] > dense - 1.5 * module.TOLERANCE
+    assert accuracy[module.LAST_LAYER] < accuracy[0.005, module.SUPPORT] - 5 * module.TOLERANCE
+    for run in runs[0.01, module.SUPPORT]:
+        assert run.changed <= 1011 / 101_125
     assert plot.read_bytes().startswith(PNG)
     assert "0.1% dropping the rest" in capsys.readouterr().out
     assert torch.get_num_threads() == threads
