@@ -49,7 +49,7 @@ def info(*, as_json: bool, memory: bool) -> int:
 
 
 def demo(**options: int) -> int:
-    """Train on MNIST with torch's SGD and with ours, and compare the bits."""
+    """Train on MNIST with torch's SGD, its fused form and ours, and compare the bits."""
     from subgrad_fast import _demo
 
     return _demo.main(**options)

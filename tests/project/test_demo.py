@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -86,7 +87,34 @@ def test_the_demo_ends_on_the_same_bits(
     assert "same bits: 470,292 values in 12 arrays" in printed
     last_epoch = next(line for line in printed.splitlines() if line.startswith("    8 "))
     accuracies = [float(word.rstrip("%")) for word in last_epoch.split() if "%" in word]
+    assert len(accuracies) == 3
     assert min(accuracies) > 80, "it trained nothing"
+    header, *times = next(
+        part for part in printed.split("\n\n") if part.startswith("step()")
+    ).splitlines()
+    assert header.endswith("ours is ... times faster")
+    names = ["torch.optim.SGD", "torch.optim.SGD(fused=True)", "subgrad_fast.optim.SGD"]
+    assert [line.split()[0] for line in times] == names
+
+
+@pytest.mark.torch
+def test_the_last_line_can_be_quoted(few_images: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _demo.main(epochs=2) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    figure = r"(\d+\.\d) times as fast as"
+    found = re.fullmatch(
+        r"MNIST, 14 steps: the same bits as torch\.optim\.SGD, each step "
+        rf"{figure} torch's and {figure} its fused one, each batch {figure} the DataLoader's\.",
+        last,
+    )
+    assert found, last
+
+
+def test_the_line_has_the_figures_of_the_medians() -> None:
+    pytest.importorskip("torch")
+    runs = [_demo.Run("", *[None] * 5, [ns, 9 * ns, ns]) for ns in (5000, 3000, 2000)]  # type: ignore[arg-type]
+    line = _demo.quote(runs, 4.04)
+    assert [word for word in line.split() if "." in word[:-1]][1:] == ["2.5", "1.5", "4.0"]
 
 
 @pytest.mark.torch
@@ -106,6 +134,7 @@ def test_the_demo_fails_when_a_bit_differs(
     assert _demo.main(epochs=1) == 1
     assert "DIFFERENT BITS" in (printed := capsys.readouterr().out)
     assert "same bits" not in printed
+    assert "times as fast" not in printed
 
 
 @pytest.mark.parametrize("missing", ["torch", "mlxtend.data"])
