@@ -25,7 +25,7 @@ SOURCES := CMakeLists.txt pyproject.toml \
   $(shell find csrc cmake extern/ptxemu/src python/subgrad_fast -not -name __pycache__ -not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow test-neon test-cuda test-clients test-clients-quick docs fuzz fuzz-bytes cuda-mutants cuda-report lint format bench bench-page sdist-check sanitize clean
+.PHONY: help demo test test-slow test-neon test-cuda test-clients test-clients-quick docs fuzz fuzz-bytes cuda-mutants cuda-report lint format bench bench-page instructions instructions-write sdist-check sanitize clean
 
 help:
 	@echo "make demo          train on MNIST with torch's SGD and with this one, compare the bits"
@@ -39,7 +39,8 @@ help:
 	@echo "make cuda-mutants  faults put into the CUDA kernels, each of which the tests must find"
 	@echo "make cuda-report   registers, occupancy, memory traffic of the CUDA kernels, in docs/"
 	@echo "make bench         time everything against its peers; BENCH='dense --quick' chooses"
-	@echo "make bench-page    docs/benchmarks.md and README's table, of benchmarks/results/*.json"
+	@echo "make bench-page    docs/benchmarks.md, README's table, the charts: of benchmarks/results/*.json"
+	@echo "make instructions  count the instructions of hot calls (valgrind), compare with those kept"
 	@echo "make lint, format  ruff, mypy, stubtest, clang-format"
 	@echo "make sdist-check   sdist -> wheel -> import in an empty directory, without torch"
 	@echo "make sanitize      kernel tests under Address-, UndefinedBehavior- and ThreadSanitizer"
@@ -84,8 +85,15 @@ test-neon: $(VENV)/.installed
 bench: $(VENV)/.have-demo $(VENV)/.installed
 	$(PY) -m subgrad_fast bench $(BENCH)
 
-bench-page: $(VENV)/.installed
+bench-page: $(VENV)/.have-test $(VENV)/.installed
 	$(PY) -m benchmarks.page
+
+# Needs valgrind; says so where there is none.
+instructions: $(VENV)/.have-test $(VENV)/.installed
+	$(PY) -m benchmarks.instructions
+
+instructions-write: $(VENV)/.have-test $(VENV)/.installed
+	$(PY) -m benchmarks.instructions --write
 
 lint: $(VENV)/.have-lint $(VENV)/.installed
 	$(PY) -m ruff check .
