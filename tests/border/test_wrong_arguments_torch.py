@@ -32,7 +32,7 @@ CALLS = calls()
 # Whose arguments are torch's, and torch's code looks at them.
 TORCHS = {"DataLoader"}
 # What torch calls, or what others are made for.
-NOT_CALLED = {"sparse_hook", "sgd_step_", "BatchSampler"}
+NOT_CALLED = {"sparse_hook", "sgd_step_", "BatchSampler", "KeptMemory"}
 
 
 @pytest.fixture(autouse=True)

@@ -160,6 +160,42 @@ def row_step() -> Call:
 
 
 @family
+def rows_that_step_late() -> Call:
+    table, values, m = (v.reshape(-1, 10) for v in vectors(3, 1000))
+    rows = np.arange(100) % 7
+
+    def call() -> None:
+        history = sf.RowHistory(100)
+        for lr in (0.1, 0.2):
+            sf.row_step(table, (rows, values), m, lr=lr, momentum=0.9, history=history)
+            history.catch_up(table, m, rows)
+        refused(ValueError)(lambda: history.catch_up(table))
+        history.catch_up(table, m)
+
+    return call
+
+
+@family
+def chosen_elements() -> Call:
+    w, g, _ = vectors(3)
+    indices = np.arange(0, 100, 7)
+    m = np.zeros(len(indices), np.float32)
+
+    def call() -> None:
+        sf.support_step(w, g, indices, m, lr=0.1, momentum=0.9)
+        delta = sf.unflatten_delta(sf.flatten_delta({"w": (indices, w[indices])}))
+        sf.revert_delta_({"w": w}, sf.apply_delta_({"w": w}, delta))
+
+    return call
+
+
+@family
+def huge_pages() -> Call:
+    w, _, _ = vectors(3)
+    return lambda: sf.use_huge_pages(w)
+
+
+@family
 def row_step_refused() -> Call:
     table, values = (v.reshape(-1, 10) for v in vectors(2, 1000))
     outside = refused(ValueError)(lambda: sf.row_step(table, (np.full(100, 100), values), lr=0.1))

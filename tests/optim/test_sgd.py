@@ -88,6 +88,8 @@ def test_it_is_a_torch_sgd_with_the_same_arguments() -> None:
         "skip_nonfinite",
         "measure_norm",
         "ema_decay",
+        "sparse_rows",
+        "check_reads",
     ]
     assert repr(optimizer) == repr(torch.optim.SGD(parameters((3,))))
 

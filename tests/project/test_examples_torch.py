@@ -60,7 +60,7 @@ def test_tiny_gradient_transfer(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert accuracy[0.005, module.SUPPORT] > dense - 1.5 * module.TOLERANCE
     assert accuracy[module.LAST_LAYER] < accuracy[0.005, module.SUPPORT] - 5 * module.TOLERANCE
     for run in runs[0.01, module.SUPPORT]:
-        assert run.changed <= 1011 / 101_125
+        assert run.changed <= 1011.5 / 101_125  # a mean in float32
     assert plot.read_bytes().startswith(PNG)
     assert "0.1% dropping the rest" in capsys.readouterr().out
     assert torch.get_num_threads() == threads

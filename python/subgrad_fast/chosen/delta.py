@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from subgrad_fast import _core
-from subgrad_fast._arrays import Array, is_torch, require_array
+from subgrad_fast._arrays import Array, is_torch, refuse_masked, require_array
 from subgrad_fast.chosen.step import as_indices
 
 Delta: TypeAlias = "dict[str, tuple[Array, Array]]"
@@ -27,6 +27,12 @@ def _named_arrays(model: Any) -> Mapping[str, Array]:
     if not callable(named):
         raise TypeError(f"model: expected a module or a dict of arrays, got {type(model).__name__}")
     return dict(named())
+
+
+def _refuse_masked(arrays: Sequence[Any], name: str) -> None:
+    for array in arrays:
+        if isinstance(array, np.ndarray):
+            refuse_masked(array, name)
 
 
 def _parts(entry: Any, name: str) -> tuple[npt.NDArray[Any], Array]:
@@ -112,7 +118,7 @@ def flatten_delta(delta: Any) -> dict[str, Array]:
         For each name of the delta ``name.indices`` and ``name.values``; the same arrays.
 
     Raises:
-        TypeError: `delta` is none.
+        TypeError: `delta` is none, or an array has a mask.
     """
     if not isinstance(delta, Mapping):
         raise TypeError(f"delta: expected a dict, got {type(delta).__name__}")
@@ -122,6 +128,7 @@ def flatten_delta(delta: Any) -> dict[str, Array]:
             raise TypeError(
                 f"delta[{name!r}]: expected (indices, values), got {type(entry).__name__}"
             )
+        _refuse_masked(entry, f"delta[{name!r}]")
         flat.update({name + ending: array for ending, array in zip(_ENDINGS, entry, strict=True)})
     return flat
 
@@ -133,7 +140,7 @@ def unflatten_delta(arrays: Mapping[str, Array]) -> Delta:
         arrays: what was saved, by name.
 
     Raises:
-        TypeError: `arrays` is no dict.
+        TypeError: `arrays` is no dict, or one has a mask.
         ValueError: a name ends otherwise, or one of a pair is missing.
     """
     if not isinstance(arrays, Mapping):
@@ -149,5 +156,7 @@ def unflatten_delta(arrays: Mapping[str, Array]) -> Delta:
         missing = [wanted for wanted in pair if wanted not in arrays]
         if missing:
             raise ValueError(f"arrays: {missing[0]} missing")
+        for part in pair:
+            _refuse_masked([arrays[part]], f"arrays[{part!r}]")
         delta[name] = (arrays[pair[0]], arrays[pair[1]])
     return delta
