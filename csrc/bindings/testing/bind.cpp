@@ -65,8 +65,8 @@ std::vector<std::uint64_t> weight_masses(const std::vector<double>& weights,
 }
 
 // A batch by indices on a device, and indices sent there: parts of what a loader does there.
-void gather(const std::vector<py::object>& sources, const std::vector<py::object>& outputs,
-            const py::object& given) {
+void gather_fields(const std::vector<py::object>& sources, const std::vector<py::object>& outputs,
+                   const py::object& given) {
   const IndexTarget indices(given, {"indices"});
   const int device = indices.place().device;
   if (outputs.size() != sources.size()) throw py::value_error("outputs: one per source");
@@ -123,7 +123,7 @@ void register_testing(py::module_& m) {
   m.def("random_words", &random_words, "key"_a, "low"_a, "high"_a, "blocks"_a);
   m.def("random_words_on_device", &random_words_on_device, "key"_a, "low"_a, "high"_a, "out"_a);
   m.def("weight_masses", &weight_masses, "weights"_a, "exponent"_a);
-  m.def("gather", &gather, "sources"_a, "outputs"_a, "indices"_a);
+  m.def("gather", &gather_fields, "sources"_a, "outputs"_a, "indices"_a);
   m.def("send_indices", &send_indices, "indices"_a, "rows"_a, "out"_a);
   m.def("energy", &energy_of, "x"_a, "k"_a);
   m.def("count_of", &k_of, "density"_a, "n"_a);
