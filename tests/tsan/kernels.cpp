@@ -174,7 +174,7 @@ Bytes exchange(std::uint64_t seed) {
   }
   for (std::size_t i = 0; i < bytes.size(); ++i) payloads[i].data = bytes[i].data();
   std::vector<float> out(kSize);
-  subgrad::merge_entries(payloads, {DType::f32, false}, capacity, 0.5, out.data(), kN);
+  subgrad::merge_entries(payloads, {DType::f32, false}, capacity, 0.5, DType::f32, out.data(), kN);
   Bytes result;
   result.add(out);
   return result;
