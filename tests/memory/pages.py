@@ -65,6 +65,9 @@ def mappings() -> Iterator[tuple[int, int, dict[str, int]]]:
 
 
 def resident(array: np.ndarray) -> int:
-    """Resident bytes of the mapping that an array lies in."""
-    address = array.ctypes.data
-    return next(sizes["Rss"] for begin, end, sizes in mappings() if begin <= address < end)
+    """Resident bytes of the pages that an array lies in: of no neighbour in the same mapping."""
+    begin = array.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+    size = array.ctypes.data + array.nbytes - begin
+    there = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    assert ctypes.CDLL(None).mincore(ctypes.c_void_p(begin), ctypes.c_size_t(size), there) == 0
+    return sum(flag & 1 for flag in there) * mmap.PAGESIZE
