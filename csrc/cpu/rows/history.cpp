@@ -34,16 +34,10 @@ bool all_bits_zero(const char* p, std::int64_t bytes) {
   return bits == 0;
 }
 
-// Whether a step leaves every row without a gradient as it is.
-bool rests(const SgdRow& rule, const SgdParams& params, double scale) {
-  return rule.decay == Decay::none && rule.buffer == Buffer::none && rule.prox == Prox::none &&
+// Whether a step leaves a row without a gradient as it is, unless it has a momentum that is not +0.
+bool moves_by_momentum_alone(const SgdRow& rule, const SgdParams& params, double scale) {
+  return rule.decay == Decay::none && rule.buffer != Buffer::set && rule.prox == Prox::none &&
          !params.maximize && std::isfinite(scale);
-}
-
-// Whether it leaves a row as it is whose momentum is +0.
-bool moves_by_momentum(const SgdRow& rule, const SgdParams& params, double scale) {
-  return rule.decay == Decay::none && rule.buffer == Buffer::accumulate &&
-         rule.prox == Prox::none && !params.maximize && std::isfinite(scale);
 }
 
 // Steps like this one, none as yet.
@@ -137,23 +131,30 @@ void RowHistory::begin_step(const SgdParams& params, bool first, double scale) {
   const double without_gradient = std::isfinite(scale) ? 1.0 : scale;  // 0 times either is the same
   const int rule = sgd_rule(params, first);
   next_ = now_;
-  if (rests(kSgdRows[rule], params, scale)) return;
-  make_room(params, rule, without_gradient);
+  const bool by_momentum = moves_by_momentum_alone(kSgdRows[rule], params, scale);
+  if (by_momentum && kSgdRows[rule].buffer == Buffer::none) return;
+  make_room(rule, by_momentum, {params, without_gradient, now_});
   ++next_;
 }
 
 // The last run is one that such a step belongs to; it is counted when it has been taken.
-void RowHistory::make_room(const SgdParams& params, int rule, double scale) {
-  const bool by_momentum = moves_by_momentum(kSgdRows[rule], params, scale);
+void RowHistory::make_room(int rule, bool by_momentum, const Terms& terms) {
   const bool follows =
       pending() && stretches_.back().rule == rule && stretches_.back().by_momentum == by_momentum;
-  if (!follows) stretches_.push_back({rule, by_momentum, now_, {}, {}});
+  if (!follows) {
+    stretches_.push_back({rule, by_momentum, now_, {terms}, {run_of(terms.params, terms.scale)}});
+    return;
+  }
   Stretch& last = stretches_.back();
-  const bool same = !last.runs.empty() && alike(last.terms.back().params, params) &&
-                    std::memcmp(&last.terms.back().scale, &scale, sizeof scale) == 0;
-  if (same) return;
-  last.terms.push_back({params, scale, now_});
-  last.runs.push_back(run_of(params, scale));
+  const Terms& before = last.terms.back();
+  if (alike(before.params, terms.params) &&
+      std::memcmp(&before.scale, &terms.scale, sizeof before.scale) == 0) {
+    return;
+  }
+  if (last.terms.size() == last.terms.capacity())
+    last.terms.reserve(2 * last.terms.size());  // both are added, or neither
+  last.runs.push_back(run_of(terms.params, terms.scale));
+  last.terms.push_back(terms);
 }
 
 std::size_t RowHistory::Stretch::run_after(std::uint32_t taken) const {

@@ -31,8 +31,8 @@ struct RowMemory {
   DType param_type, momentum_type;
 };
 
-// One caller at a time, but for lacks() and bring(), which any number of threads may call together
-// for different rows, or, claim() being asked first, for the same.
+// One caller at a time, but for lacks(), bring() and mark(), which threads may call together for
+// different rows.
 class RowHistory {
  public:
   // A few rows are brought up to date with every step, one after the other, so that none lacks more
@@ -88,7 +88,7 @@ class RowHistory {
   }
   void replay(const RowMemory& memory, std::int64_t row, std::uint32_t taken) const;
   void catch_up_between(const RowMemory& memory, std::int64_t begin, std::int64_t end);
-  void make_room(const SgdParams& params, int rule, double scale);
+  void make_room(int rule, bool by_momentum, const Terms& terms);
   void forget_before(std::uint32_t step);
   void count_anew();
 
