@@ -86,21 +86,6 @@ def test_the_parts_of_a_program_run_in_turn(
     assert (tmp_path / "hook0.pt").is_file()
 
 
-@pytest.mark.parametrize(
-    ("code", "finding"),
-    [
-        ("import subgrad_fast as sf\nsf.sparse_step\n", "AttributeError"),
-        ("print(x)\n", "NameError"),
-        ("print(1 + 1)  # 3\n", "printed ['2'], the comments say ['3']"),
-        ("print(1 + 1)\n", "printed ['2'], the comments say []"),
-        ("import warnings\nwarnings.warn('old')\n", "UserWarning: old"),
-    ],
-)
-def test_a_bad_block_is_found(code: str, finding: str) -> None:
-    (found,) = blocks(f"Text.\n\n```python\n{code}```\n", "python")
-    assert finding in (what_is_wrong(found) or "")
-
-
 # --- The reference ------------------------------------------------------------------------------
 
 ENTRY = re.compile(r"^::: (\S+)$", re.MULTILINE)
