@@ -194,14 +194,15 @@ def triad(length: int) -> Contender:
     return Contender(TRIAD, partial(x.addcmul_, y, z))
 
 
-def low_precision(shapes: Sequence[tuple[int, ...]]) -> list[Contender]:
-    """`sgd_step` on bfloat16 parameters and gradients with float32 momentum, and on float32."""
+def low_precision(shapes: Sequence[tuple[int, ...]], momentum: torch.dtype) -> list[Contender]:
+    """`sgd_step` on bfloat16 parameters and gradients with such momentum, and on float32."""
 
     def contender(name: str, dtype: torch.dtype) -> Contender:
         generator = torch.Generator().manual_seed(0)
         parameters = [torch.ones(shape, dtype=dtype) for shape in shapes]
         gradients = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
-        momentum_buffers = [torch.zeros(shape, dtype=torch.float32) for shape in shapes]
+        kept = torch.promote_types(dtype, momentum)
+        momentum_buffers = [torch.zeros(shape, dtype=kept) for shape in shapes]
         return Contender(
             name, partial(sf.sgd_step, parameters, gradients, momentum_buffers, **HYPERPARAMETERS)
         )

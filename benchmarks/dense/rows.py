@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
 
+import torch
+
 from benchmarks.dense import clip, odd, peers
 from benchmarks.dense.peers import CLIPPED, FORGETTING, NUMPY, TRAINING, TRIAD
 from benchmarks.dense.workloads import mixed_shapes
@@ -197,11 +199,21 @@ def large_rows(threads: int) -> list[Row]:
             name="bf16",
             title="`sgd_step`: bfloat16 with float32 momentum, ResNet-50's shapes",
             threads=threads,
-            build=partial(peers.low_precision, resnet50),
+            build=partial(peers.low_precision, resnet50, torch.float32),
             targets=[Target(OURS_F32, 0.75)],
             block=5,
             budget_s=15,
             read_bytes=(2 + 2 + 4) * sum(map(math.prod, resnet50)),
+        ),
+        Row(
+            name="all-bf16",
+            title="`sgd_step`: bfloat16 with bfloat16 momentum, ResNet-50's shapes",
+            threads=threads,
+            build=partial(peers.low_precision, resnet50, torch.bfloat16),
+            targets=[Target(OURS_F32, 1 / 1.8)],
+            block=5,
+            budget_s=15,
+            read_bytes=(2 + 2 + 2) * sum(map(math.prod, resnet50)),
         ),
         Row(
             name="numpy-50m",

@@ -25,6 +25,33 @@ struct DenseBlock {
   }
 };
 
+// Two registers of one operand. By halves, where all operands of a step are bf16, they hold every
+// other element each: it matters to no step which elements stand in a register, and none has to
+// change its place.
+template <bool by_halves, class V, class T>
+SGF_INLINE void load_two(const T* p, V& a, V& b) {
+  if constexpr (by_halves) {
+    Memory<V>::load_halves(p, a, b);
+  } else {
+    a = Memory<V>::load(p);
+    b = Memory<V>::load(p + Memory<V>::width);
+  }
+}
+template <bool by_halves, class V, class T>
+SGF_INLINE void store_two(T* p, V a, V b) {
+  if constexpr (by_halves) {
+    Memory<V>::store_halves(p, a, b);
+  } else {
+    Memory<V>::store(p, a);
+    Memory<V>::store(p + Memory<V>::width, b);
+  }
+}
+
+template <class T>
+inline constexpr bool is_bf16 = false;
+template <>
+inline constexpr bool is_bf16<bf16> = true;
+
 // Memory traffic per element: the parameter and the momentum are read and written once, the
 // gradient is read once; nothing else moves. A few registers are loaded before any is stored:
 // arrays that lie a multiple of 4 KiB apart would otherwise make each load wait for the store
@@ -40,12 +67,23 @@ void dense_step(void* param, const void* grad, void* momentum, std::int64_t n,
   M* m = static_cast<M*>(momentum);
 
   constexpr int width = Memory<V>::width, unroll = 4;
+  constexpr bool by_halves = is_bf16<P> && is_bf16<G> && (is_bf16<M> || !Rule::writes_momentum);
   std::int64_t i = 0;
   for (; i + unroll * width <= n; i += unroll * width) {
     Block block[unroll] = {};
-    for (int u = 0; u < unroll; ++u) block[u].load(w, g, m, i + u * width);
+    for (int u = 0; u < unroll; u += 2) {
+      const std::int64_t at = i + u * width;
+      Block &a = block[u], &b = block[u + 1];
+      load_two<by_halves>(w + at, a.w, b.w);
+      load_two<by_halves>(g + at, a.g, b.g);
+      if constexpr (Rule::reads_momentum) load_two<by_halves>(m + at, a.m, b.m);
+    }
     for (int u = 0; u < unroll; ++u) rule(block[u].w, block[u].m, block[u].g);
-    for (int u = 0; u < unroll; ++u) block[u].store(w, m, i + u * width);
+    for (int u = 0; u < unroll; u += 2) {
+      const std::int64_t at = i + u * width;
+      if constexpr (Rule::writes_momentum) store_two<by_halves>(m + at, block[u].m, block[u + 1].m);
+      store_two<by_halves>(w + at, block[u].w, block[u + 1].w);
+    }
   }
   for (; i + width <= n; i += width) {
     Block block = {};

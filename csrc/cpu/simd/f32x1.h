@@ -23,6 +23,16 @@ struct Memory {
   static SGF_INLINE void store(T* p, V x) {
     *p = Narrow<T>::of(x);
   }
+  template <class T>
+  static SGF_INLINE void load_halves(const T* p, V& even, V& odd) {
+    even = load(p);
+    odd = load(p + 1);
+  }
+  template <class T>
+  static SGF_INLINE void store_halves(T* p, V even, V odd) {
+    store(p, even);
+    store(p + 1, odd);
+  }
 };
 
 // Lanes as bits of an integer: bit i is lane i. Counting and compaction start from these.

@@ -55,6 +55,18 @@ SGF_INLINE __m256i f32_to_bf16(__m512 x) {
   return _mm512_cvtepi32_epi16(
       _mm512_mask_or_epi32(rounded, nan, upper, _mm512_set1_epi32(0x0040)));
 }
+// The same bits in the upper half of each lane, but for NaN; what the lower half has is not to be
+// used.
+SGF_INLINE __m512i round_to_bf16(__m512 x) {
+  const __m512i u = _mm512_castps_si512(x);
+  const __mmask16 odd = _mm512_test_epi32_mask(u, _mm512_set1_epi32(0x10000));
+  const __m512i rounded = _mm512_add_epi32(u, _mm512_set1_epi32(0x7fff));
+  return _mm512_mask_add_epi32(rounded, odd, rounded, _mm512_set1_epi32(1));
+}
+SGF_INLINE __m512i quiet_nan(__m512 x, __m512i rounded) {
+  return _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q),
+                              _mm512_castps_si512(x), _mm512_set1_epi32(0x400000));
+}
 SGF_INLINE __m256i f32_to_f16(__m512 x) {
   return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
@@ -109,6 +121,20 @@ struct Memory<F32x16> {
   }
   static SGF_INLINE void store(bf16* p, F32x16 x, int n) {
     _mm256_mask_storeu_epi16(p, first(n), f32_to_bf16(x.v));
+  }
+  // 32 bf16 by their places, even and odd: each is widened and rounded where it lies.
+  static SGF_INLINE void load_halves(const bf16* p, F32x16& even, F32x16& odd) {
+    const __m512i both = _mm512_loadu_si512(p);
+    even = {_mm512_castsi512_ps(_mm512_slli_epi32(both, 16))};
+    odd = {_mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(~0xffff)))};
+  }
+  static SGF_INLINE void store_halves(bf16* p, F32x16 even, F32x16 odd) {
+    __m512i low = round_to_bf16(even.v), high = round_to_bf16(odd.v);
+    if (_mm512_cmp_ps_mask(even.v, odd.v, _CMP_UNORD_Q) != 0) {  // NaN, which is rare
+      low = quiet_nan(even.v, low);
+      high = quiet_nan(odd.v, high);
+    }
+    _mm512_storeu_si512(p, _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(low, 16), high));
   }
   static SGF_INLINE void store(f16* p, F32x16 x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), f32_to_f16(x.v));

@@ -49,14 +49,15 @@ SGF_INLINE F64x2 within(F64x2 x, F64x2 low, F64x2 high) {
 SGF_INLINE float32x4_t bf16_to_f32(uint16x4_t h) {
   return vreinterpretq_f32_u32(vshll_n_u16(h, 16));
 }
-SGF_INLINE uint16x4_t f32_to_bf16(float32x4_t x) {
+// Rounded to nearest even, in the upper half of each lane; the lower half is not to be used.
+SGF_INLINE uint32x4_t round_to_bf16(float32x4_t x) {
   const uint32x4_t u = vreinterpretq_u32_f32(x);
-  const uint32x4_t upper = vshrq_n_u32(u, 16);
-  const uint32x4_t bias = vaddq_u32(vandq_u32(upper, vdupq_n_u32(1)), vdupq_n_u32(0x7fff));
-  const uint32x4_t rounded = vshrq_n_u32(vaddq_u32(u, bias), 16);
-  const uint32x4_t quiet = vorrq_u32(upper, vdupq_n_u32(0x0040));
-  return vmovn_u32(vbslq_u32(vceqq_f32(x, x), rounded, quiet));
+  const uint32x4_t bias =
+      vaddq_u32(vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1)), vdupq_n_u32(0x7fff));
+  const uint32x4_t quiet = vorrq_u32(u, vdupq_n_u32(0x400000));
+  return vbslq_u32(vceqq_f32(x, x), vaddq_u32(u, bias), quiet);
 }
+SGF_INLINE uint16x4_t f32_to_bf16(float32x4_t x) { return vshrn_n_u32(round_to_bf16(x), 16); }
 SGF_INLINE float32x4_t f16_to_f32(uint16x4_t h) { return vcvt_f32_f16(vreinterpret_f16_u16(h)); }
 SGF_INLINE uint16x4_t f32_to_f16(float32x4_t x) { return vreinterpret_u16_f16(vcvt_f16_f32(x)); }
 
@@ -94,6 +95,17 @@ struct Memory<F32x4> : PartialThroughBuffer<Memory<F32x4>> {
   static SGF_INLINE void store(float* p, F32x4 x) { vst1q_f32(p, x.v); }
   static SGF_INLINE void store(bf16* p, F32x4 x) {
     vst1_u16(reinterpret_cast<std::uint16_t*>(p), f32_to_bf16(x.v));
+  }
+  // 8 bf16 by their places, even and odd: each is widened and rounded where it lies.
+  static SGF_INLINE void load_halves(const bf16* p, F32x4& even, F32x4& odd) {
+    const uint32x4_t both =
+        vreinterpretq_u32_u16(vld1q_u16(reinterpret_cast<const std::uint16_t*>(p)));
+    even = {vreinterpretq_f32_u32(vshlq_n_u32(both, 16))};
+    odd = {vreinterpretq_f32_u32(vandq_u32(both, vdupq_n_u32(0xffff0000u)))};
+  }
+  static SGF_INLINE void store_halves(bf16* p, F32x4 even, F32x4 odd) {
+    const uint32x4_t both = vsriq_n_u32(round_to_bf16(odd.v), round_to_bf16(even.v), 16);
+    vst1q_u16(reinterpret_cast<std::uint16_t*>(p), vreinterpretq_u16_u32(both));
   }
   static SGF_INLINE void store(f16* p, F32x4 x) {
     vst1_u16(reinterpret_cast<std::uint16_t*>(p), f32_to_f16(x.v));

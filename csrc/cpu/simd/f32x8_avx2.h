@@ -55,6 +55,17 @@ SGF_INLINE __m128i f32_to_bf16(__m256 x) {
   const __m256i halves = _mm256_blendv_epi8(rounded, quiet, nan);
   return _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
 }
+// The same bits in the upper half of each lane, but for NaN; what the lower half has is not to be
+// used.
+SGF_INLINE __m256i round_to_bf16(__m256 x) {
+  const __m256i u = _mm256_castps_si256(x);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+  return _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), odd);
+}
+SGF_INLINE __m256i quiet_nan(__m256 x, __m256i rounded) {
+  const __m256i quiet = _mm256_or_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x400000));
+  return _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+}
 
 template <class C>
 struct VecOf;
@@ -99,6 +110,21 @@ struct Memory<F32x8> : PartialThroughBuffer<Memory<F32x8>> {
   static SGF_INLINE void store(f16* p, F32x8 x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                      _mm256_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  // 16 bf16 by their places, even and odd: each is widened and rounded where it lies.
+  static SGF_INLINE void load_halves(const bf16* p, F32x8& even, F32x8& odd) {
+    const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    even = {_mm256_castsi256_ps(_mm256_slli_epi32(both, 16))};
+    odd = {_mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(~0xffff)))};
+  }
+  static SGF_INLINE void store_halves(bf16* p, F32x8 even, F32x8 odd) {
+    __m256i low = round_to_bf16(even.v), high = round_to_bf16(odd.v);
+    if (_mm256_movemask_ps(_mm256_cmp_ps(even.v, odd.v, _CMP_UNORD_Q)) != 0) {  // NaN: rare
+      low = quiet_nan(even.v, low);
+      high = quiet_nan(odd.v, high);
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm256_blend_epi16(_mm256_srli_epi32(low, 16), high, 0xaa));
   }
   static SGF_INLINE void store(float* p, F32x8 x, int n) { _mm256_maskstore_ps(p, first(n), x.v); }
   template <class T>
