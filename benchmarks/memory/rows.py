@@ -31,11 +31,12 @@ def busy_rows() -> list[Row]:
             budget_s=20,
         )
 
-    asked = Target(FUSED, 1 / 4), Target(busy.ALONE, 1.3)
+    asked = Target(FUSED, 1 / 4), Target(busy.SERIAL, 1.3), Target(busy.ALONE, 1.3)
+    quiet = FUSED, busy.SERIAL, busy.ALONE
     return [
         row("busy-pinned", "pinned to one processor", busy.pinned, *asked),
         row("busy-competitor", "a process spins on the second processor", busy.beside, *asked),
-        row("quiet", "nobody else", contextlib.nullcontext, Target(FUSED), Target(busy.ALONE)),
+        row("quiet", "nobody else", contextlib.nullcontext, *(Target(n) for n in quiet)),
     ]
 
 

@@ -27,15 +27,19 @@ class Loop:
         self.timed: list[int] = []
 
     def run(
-        self, passages: int, parallel: Callable[[int], int], alone: int = ALONE_NS
+        self,
+        passages: int,
+        parallel: Callable[[int], int],
+        alone: int | Callable[[int], int] = ALONE_NS,
     ) -> list[int]:
-        """The threads of each passage. `parallel`: what one on two threads takes, by its number."""
+        """The threads of each passage. `parallel`, `alone`: what one takes, by its number."""
+        takes_alone = alone if callable(alone) else lambda _: alone
         threads = []
         for _ in range(passages):
             used, timed = self.history.begin(2, self.work, self.several)
             if timed:
                 self.timed.append(self.passage)
-                ns = alone if used == 1 else parallel(self.passage)
+                ns = takes_alone(self.passage) if used == 1 else parallel(self.passage)
                 self.history.end(used, self.work, ns)
             threads.append(used)
             self.passage += 1
@@ -54,6 +58,17 @@ def stretches(threads: list[int]) -> list[int]:
     """The lengths of the runs of passages alone that are longer than a probe."""
     lengths = [len(run) for run in "".join(map(str, threads)).split("2")]
     return [n for n in lengths if n > 1]
+
+
+def test_a_loop_that_would_be_kept_waiting_alone_as_well_keeps_its_threads() -> None:
+    # A neighbour has the core that holds the data: three passages alone out of five wait for it.
+    def alone(passage: int) -> int:
+        return 10 * ALONE_NS if passage % 5 < 3 else ALONE_NS
+
+    loop = Loop()
+    loop.run(2_000, slow, alone)
+    threads = loop.run(4_000, lambda _: 4 * ALONE_NS, alone)
+    assert threads[-2_000:].count(1) < 100
 
 
 def test_a_loop_that_wins_keeps_its_threads() -> None:

@@ -15,6 +15,9 @@ std::atomic<float> told_parallel{0.0F}, told_alone{0.0F};
 // quickest of them takes is a mean's beginning.
 constexpr int kFirstSamples = 3;
 
+// The most, as a share of it, by which one passage changes what is known of passages alone.
+constexpr float kStep = 1.0F / 8.0F;
+
 // One passage in so many for each thread goes alone for its time: at most 0.4% of the time.
 constexpr int kProbe = 256;
 
@@ -120,8 +123,9 @@ void RegionHistory::Size::end(const Passage& passage, float ns) {
       unit_ns = samples == 0 ? ns : std::min(unit_ns, ns);
       ++samples;
     } else {
-      // Towards less it moves sooner: on a busy machine most samples have been kept waiting.
-      unit_ns += (std::min(ns, 2.0F * unit_ns) - unit_ns) / (ns < unit_ns ? 4.0F : 16.0F);
+      // Near the median, as steps are bounded: what passages take alone, the ones that are kept
+      // waiting among them, is what several threads are to be held against.
+      unit_ns += std::clamp(ns - unit_ns, -kStep * unit_ns, kStep * unit_ns);
     }
     return;
   }

@@ -60,7 +60,7 @@ class RegionHistory {
     bool met = false;
     int stretch = kShortest;
     int samples = 0;      // of passages alone
-    float unit_ns = 0.0;  // alone, a unit of work: a low mean
+    float unit_ns = 0.0;  // alone, a unit of work: near the median
     float lost = 0.0;     // in passages' time alone
     int until_timed = 0, until_probe = 0;
     std::uint32_t random = 1;
