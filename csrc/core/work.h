@@ -84,7 +84,7 @@ struct Span {
 // What is kept of a scope.
 struct Selector {
   // absolute: magnitudes of at least `threshold`. exact: the k largest, of those that tie the
-  // first. sampled: about k, by a threshold that a sample gives; a device takes it for exact.
+  // first. sampled: about k, by a sample, or `threshold` while that does; on a device as exact.
   enum class Kind : std::uint8_t { absolute, exact, sampled };
   Kind kind = Kind::absolute;
   double threshold = 0.0;

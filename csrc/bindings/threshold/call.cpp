@@ -39,10 +39,11 @@ const void* number_on(const Place& place, const py::object& array, const char* n
 
 Selector Choice::for_scope(std::int64_t n, std::optional<double> last, bool shared) const {
   Selector selector;
-  if (kind == Selector::Kind::absolute || (reuses && last.has_value() && !shared)) {
-    selector.threshold = kind == Selector::Kind::absolute ? *threshold : *last;
+  if (kind == Selector::Kind::absolute) {
+    selector.threshold = *threshold;
     return selector;
   }
+  if (reuses && !shared) selector.threshold = last.value_or(0.0);
   selector.kind = shared ? Selector::Kind::exact : kind;
   selector.k = density.has_value() ? k_of(*density, n) : std::min<std::int64_t>(*k, n);
   return selector;

@@ -18,7 +18,7 @@ namespace subgrad {
 // elements.
 struct Choice {
   Selector::Kind kind;
-  bool reuses = false;  // the last step's threshold, where there is one; else sampled
+  bool reuses = false;  // the last step's threshold, while a sample says that it is one
   std::optional<double> threshold, density;
   std::optional<std::int64_t> k;
 

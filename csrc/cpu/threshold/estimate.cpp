@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/philox.h"
+#include "cpu/kernel_table.h"
 #include "cpu/support/regions.h"
 
 namespace subgrad {
@@ -11,6 +12,9 @@ namespace {
 
 constexpr std::int64_t kMinSample = 64 << 10;  // elements
 constexpr std::int64_t kOneLineIn = 64;        // at the sparsest
+// What is large may come in whole lines, as the rows of a table do: so many of them make the share
+// that is found one of a sixth more or less.
+constexpr std::int64_t kKeptLines = 32;
 constexpr std::int64_t kLinesPerPart = kThresholdChunk / kThresholdLine;
 constexpr std::int64_t kPartsPerThread = 16;  // below that a parallel region does not pay
 
@@ -38,30 +42,44 @@ struct Lines {
   }
 };
 
-// Some groups of one tensor, and where in the sample they go.
+// Some groups of one tensor, where that begins among all elements, and where in the sample they go.
 struct Part {
   const ChunkedTensor* tensor;
   Lines lines;
   std::int64_t first_group, groups;
-  std::int64_t position;
+  std::int64_t offset, position;
 };
+
+// Which of all elements stands at this place of the sample.
+std::int64_t element_at(const std::vector<Part>& parts, std::int64_t position) {
+  const auto behind =
+      std::upper_bound(parts.begin(), parts.end(), position,
+                       [](std::int64_t p, const Part& part) { return p < part.position; });
+  const Part& part = *(behind - 1);
+  const std::int64_t i = position - part.position;
+  const ChunkedTensor::Line line = part.lines.of(part.first_group + i / kThresholdLine);
+  return part.offset + line.begin + i % kThresholdLine;
+}
 
 }  // namespace
 
-Cut estimated_cut(const std::vector<const ChunkedTensor*>& tensors, std::int64_t n,
-                  std::int64_t k) {
-  const std::int64_t every = std::clamp<std::int64_t>(n / kMinSample, 1, kOneLineIn);
+Cut estimated_cut(const std::vector<const ChunkedTensor*>& tensors, std::int64_t n, std::int64_t k,
+                  double last) {
+  const DType type = tensors.empty() ? DType::f32 : tensors.front()->type();
+  if (k == 0) return kth_magnitude({{nullptr, type, n}}, 0);
+  const std::int64_t sparse = std::min(n / kMinSample, k / (kKeptLines * kThresholdLine));
+  const std::int64_t every = std::clamp<std::int64_t>(sparse, 1, kOneLineIn);
   std::vector<Part> parts;
-  std::int64_t size = 0;
+  std::int64_t size = 0, offset = 0;
   for (const ChunkedTensor* tensor : tensors) {
     const Lines lines{tensor->tensor().n, every};
     for (std::int64_t group = 0; group < lines.groups(); group += kLinesPerPart) {
       parts.push_back({tensor, lines, group, std::min(kLinesPerPart, lines.groups() - group),
-                       size + group * kThresholdLine});
+                       offset, size + group * kThresholdLine});
     }
     size += lines.sampled();
+    offset += lines.n;
   }
-  const DType type = tensors.empty() ? DType::f32 : tensors.front()->type();
   const LargeArray<char> sample = large_array<char>(static_cast<std::size_t>(size) * size_of(type));
   const auto count = static_cast<std::int64_t>(parts.size());
   const int threads =
@@ -75,12 +93,17 @@ Cut estimated_cut(const std::vector<const ChunkedTensor*>& tensors, std::int64_t
                          sample.get() + part.position * static_cast<std::int64_t>(size_of(type)));
   });
   const double share = static_cast<double>(k) / static_cast<double>(n);
-  const std::int64_t sample_k =
-      k == 0 ? 0
-             : std::clamp<std::int64_t>(std::llround(share * static_cast<double>(size)), 1, size);
+  const double wanted = share * static_cast<double>(size);
+  if (last > 0.0) {
+    const Cut cut = threshold_cut({{nullptr, type, n}}, last);
+    const CountKeysKernel count_keys = kernels().count_keys[static_cast<int>(type)];
+    const auto kept = static_cast<double>(count_keys(sample.get(), size, cut.key).at_least);
+    if (kept >= wanted / 1.5 && kept <= wanted * 1.5) return cut;
+  }
+  const std::int64_t sample_k = std::clamp<std::int64_t>(std::llround(wanted), 1, size);
   const Cut cut = kth_magnitude({{sample.get(), type, size}}, sample_k);
-  const std::uint64_t key = std::max<std::uint64_t>(cut.key, 1);
-  return {key, key, n};  // ties are kept, all of them
+  if (cut.key == 0) return {1, 1, n};
+  return {cut.key, cut.behind, cut.boundary < size ? element_at(parts, cut.boundary) : n};
 }
 
 }  // namespace subgrad

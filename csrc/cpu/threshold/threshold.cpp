@@ -35,7 +35,7 @@ struct Scope {
         cut = threshold_cut({{nullptr, type(), n}}, selector.threshold);
         break;
       case Selector::Kind::sampled:
-        cut = estimated_cut(members, n, selector.k);
+        cut = estimated_cut(members, n, selector.k, selector.threshold);
         break;
       case Selector::Kind::exact:
         for (const ChunkedTensor* w : members) residuals.push_back(w->residual());

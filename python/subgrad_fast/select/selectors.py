@@ -71,10 +71,11 @@ class Exact:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Keeps about a share `density`: the threshold is that of a sample, known before the one pass.
+    """Keeps half to twice the share `density`: the threshold is that of a sample, before the pass.
 
-    One cache line in 64 is sampled, of few elements more: at least 65,536 elements. Which ones is
-    fixed by the sizes, so the same data give the same threshold. Zeros are never kept.
+    One cache line in 64 is sampled, of few elements more: at least 65,536, and so many that about
+    32 lines' worth is kept, or else all. Which ones is fixed by the sizes, so the same data give
+    the same threshold. Of elements that tie at it the first are kept. Zeros are never kept.
     """
 
     name: ClassVar[str] = "sampled"
@@ -91,11 +92,11 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Reused:
-    """Keeps about a share `density`, with the last step's threshold, corrected. One pass.
+    """Keeps half to twice the share `density`, with the last step's threshold, corrected.
 
     The correction is ``threshold * (kept / wanted) ** (1 / 8)``: small, as residuals that were not
-    kept grow. The first time, and after a step that kept less than half or more than twice of what
-    was wanted, the threshold is estimated as `Sampled` does.
+    kept grow. The first time, and where a sample says that it would keep less than 2/3 or more than
+    3/2 of what is wanted, the threshold is estimated as `Sampled` does.
 
     `thresholds` is the state that `threshold_step` keeps, one entry for each scope; ``None`` and an
     empty list stand for an estimate. The optimizer keeps that state in its own ``state_dict``.
