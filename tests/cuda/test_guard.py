@@ -76,4 +76,5 @@ def test_ci_requires_them_where_there_is_an_nvcc(with_nvcc: bool, tmp_path: Path
     ran = subprocess.run([CI], env={**clean, "PATH": path}, capture_output=True, check=False)
     assert ran.returncode != 0
     # The first failure ends it.
-    assert (tmp_path / "calls").read_text() == f"test {'1' if with_nvcc else 'no'}\n"
+    first = f".venv/.have-build {'1' if with_nvcc else 'no'}\n"
+    assert (tmp_path / "calls").read_text() == first
