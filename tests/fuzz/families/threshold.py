@@ -183,10 +183,11 @@ def _check_scope(
     if selector is None or isinstance(selector, sf.Exact):
         life.check(count == wanted, f"{count} kept, not {wanted}")
         return
-    if isinstance(selector, sf.Reused) and last is not None:
-        # The last threshold, while that keeps about what is wanted; else as if there were none.
-        if threshold in (last, float(np.float32(last))) and wanted / 1.5 <= count <= 1.5 * wanted:
-            return
+    # The last threshold, while that keeps about what is wanted; else as if there were none.
+    reused = isinstance(selector, sf.Reused) and last is not None
+    near = wanted / 1.5 <= count <= 1.5 * wanted
+    if reused and near and threshold in (last, float(np.float32(last))):
+        return
     # A sample of so few is all of them.
     life.check(not (chosen & (every == 0)).any(), "a zero was kept")
     if every.size <= 65_536:
