@@ -7,27 +7,12 @@
 namespace subgrad {
 inline namespace SGF_ISA {
 
-// One register of each operand at index i: `n...` is nothing for a full register or the number of
-// elements of a partial one. The momentum pointer may be null where the rule has no use for it.
-template <class Rule, class V, class P, class G, class M>
-struct DenseBlock {
-  V w, m, g;
-  template <class... N>
-  SGF_INLINE void load(const P* wp, const G* gp, const M* mp, std::int64_t i, N... n) {
-    w = Memory<V>::load(wp + i, n...);
-    g = Memory<V>::load(gp + i, n...);
-    if constexpr (Rule::reads_momentum) m = Memory<V>::load(mp + i, n...);
-  }
-  template <class... N>
-  SGF_INLINE void store(P* wp, M* mp, std::int64_t i, N... n) const {
-    if constexpr (Rule::writes_momentum) Memory<V>::store(mp + i, m, n...);
-    Memory<V>::store(wp + i, w, n...);
-  }
-};
+template <class T>
+inline constexpr bool is_bf16 = false;
+template <>
+inline constexpr bool is_bf16<bf16> = true;
 
-// Two registers of one operand. By halves, where all operands of a step are bf16, they hold every
-// other element each: it matters to no step which elements stand in a register, and none has to
-// change its place.
+// Two registers of one operand. By halves they hold every other element each.
 template <bool by_halves, class V, class T>
 SGF_INLINE void load_two(const T* p, V& a, V& b) {
   if constexpr (by_halves) {
@@ -47,10 +32,40 @@ SGF_INLINE void store_two(T* p, V a, V b) {
   }
 }
 
-template <class T>
-inline constexpr bool is_bf16 = false;
-template <>
-inline constexpr bool is_bf16<bf16> = true;
+// One register of each operand at index i: `n...` is nothing for a full register or the number of
+// elements of a partial one. The momentum pointer may be null where the rule has no use for it.
+template <class Rule, class V, class P, class G, class M>
+struct DenseBlock {
+  // Where all operands are bf16: which elements stand in a register matters to no step, and by
+  // halves none has to change its place.
+  static constexpr bool by_halves =
+      is_bf16<P> && is_bf16<G> && (is_bf16<M> || !Rule::writes_momentum);
+
+  V w, m, g;
+  template <class... N>
+  SGF_INLINE void load(const P* wp, const G* gp, const M* mp, std::int64_t i, N... n) {
+    w = Memory<V>::load(wp + i, n...);
+    g = Memory<V>::load(gp + i, n...);
+    if constexpr (Rule::reads_momentum) m = Memory<V>::load(mp + i, n...);
+  }
+  template <class... N>
+  SGF_INLINE void store(P* wp, M* mp, std::int64_t i, N... n) const {
+    if constexpr (Rule::writes_momentum) Memory<V>::store(mp + i, m, n...);
+    Memory<V>::store(wp + i, w, n...);
+  }
+
+  // The same of this block and the next one.
+  SGF_INLINE void load_with(DenseBlock& next, const P* wp, const G* gp, const M* mp,
+                            std::int64_t i) {
+    load_two<by_halves>(wp + i, w, next.w);
+    load_two<by_halves>(gp + i, g, next.g);
+    if constexpr (Rule::reads_momentum) load_two<by_halves>(mp + i, m, next.m);
+  }
+  SGF_INLINE void store_with(const DenseBlock& next, P* wp, M* mp, std::int64_t i) const {
+    if constexpr (Rule::writes_momentum) store_two<by_halves>(mp + i, m, next.m);
+    store_two<by_halves>(wp + i, w, next.w);
+  }
+};
 
 // Memory traffic per element: the parameter and the momentum are read and written once, the
 // gradient is read once; nothing else moves. A few registers are loaded before any is stored:
@@ -67,23 +82,12 @@ void dense_step(void* param, const void* grad, void* momentum, std::int64_t n,
   M* m = static_cast<M*>(momentum);
 
   constexpr int width = Memory<V>::width, unroll = 4;
-  constexpr bool by_halves = is_bf16<P> && is_bf16<G> && (is_bf16<M> || !Rule::writes_momentum);
   std::int64_t i = 0;
   for (; i + unroll * width <= n; i += unroll * width) {
     Block block[unroll] = {};
-    for (int u = 0; u < unroll; u += 2) {
-      const std::int64_t at = i + u * width;
-      Block &a = block[u], &b = block[u + 1];
-      load_two<by_halves>(w + at, a.w, b.w);
-      load_two<by_halves>(g + at, a.g, b.g);
-      if constexpr (Rule::reads_momentum) load_two<by_halves>(m + at, a.m, b.m);
-    }
+    for (int u = 0; u < unroll; u += 2) block[u].load_with(block[u + 1], w, g, m, i + u * width);
     for (int u = 0; u < unroll; ++u) rule(block[u].w, block[u].m, block[u].g);
-    for (int u = 0; u < unroll; u += 2) {
-      const std::int64_t at = i + u * width;
-      if constexpr (Rule::writes_momentum) store_two<by_halves>(m + at, block[u].m, block[u + 1].m);
-      store_two<by_halves>(w + at, block[u].w, block[u + 1].w);
-    }
+    for (int u = 0; u < unroll; u += 2) block[u].store_with(block[u + 1], w, m, i + u * width);
   }
   for (; i + width <= n; i += width) {
     Block block = {};

@@ -45,18 +45,8 @@ SGF_INLINE F64x8 within(F64x8 x, F64x8 low, F64x8 high) {
 SGF_INLINE __m512 bf16_to_f32(__m256i h) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
-SGF_INLINE __m256i f32_to_bf16(__m512 x) {
-  const __m512i u = _mm512_castps_si512(x);
-  const __m512i upper = _mm512_srli_epi32(u, 16);
-  const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
-  const __m512i bias = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
-  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(u, bias), 16);
-  const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-  return _mm512_cvtepi32_epi16(
-      _mm512_mask_or_epi32(rounded, nan, upper, _mm512_set1_epi32(0x0040)));
-}
-// The same bits in the upper half of each lane, but for NaN; what the lower half has is not to be
-// used.
+// Rounded, in the upper half of each lane; the lower half is not to be used, and NaN is for
+// quiet_nan.
 SGF_INLINE __m512i round_to_bf16(__m512 x) {
   const __m512i u = _mm512_castps_si512(x);
   const __mmask16 odd = _mm512_test_epi32_mask(u, _mm512_set1_epi32(0x10000));
@@ -66,6 +56,9 @@ SGF_INLINE __m512i round_to_bf16(__m512 x) {
 SGF_INLINE __m512i quiet_nan(__m512 x, __m512i rounded) {
   return _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q),
                               _mm512_castps_si512(x), _mm512_set1_epi32(0x400000));
+}
+SGF_INLINE __m256i f32_to_bf16(__m512 x) {
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(quiet_nan(x, round_to_bf16(x)), 16));
 }
 SGF_INLINE __m256i f32_to_f16(__m512 x) {
   return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

@@ -44,19 +44,8 @@ SGF_INLINE F64x4 within(F64x4 x, F64x4 low, F64x4 high) {
 SGF_INLINE __m256 bf16_to_f32(__m128i h) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
-SGF_INLINE __m128i f32_to_bf16(__m256 x) {
-  const __m256i u = _mm256_castps_si256(x);
-  const __m256i upper = _mm256_srli_epi32(u, 16);
-  const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
-  const __m256i bias = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(u, bias), 16);
-  const __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x0040));
-  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-  const __m256i halves = _mm256_blendv_epi8(rounded, quiet, nan);
-  return _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
-}
-// The same bits in the upper half of each lane, but for NaN; what the lower half has is not to be
-// used.
+// Rounded to nearest even, in the upper half of each lane; the lower half is not to be used, and
+// NaN is for quiet_nan.
 SGF_INLINE __m256i round_to_bf16(__m256 x) {
   const __m256i u = _mm256_castps_si256(x);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
@@ -65,6 +54,10 @@ SGF_INLINE __m256i round_to_bf16(__m256 x) {
 SGF_INLINE __m256i quiet_nan(__m256 x, __m256i rounded) {
   const __m256i quiet = _mm256_or_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x400000));
   return _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+}
+SGF_INLINE __m128i f32_to_bf16(__m256 x) {
+  const __m256i halves = _mm256_srli_epi32(quiet_nan(x, round_to_bf16(x)), 16);
+  return _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
 }
 
 template <class C>
