@@ -36,7 +36,8 @@ ELEMENTS: dict[str, Draw] = {
 
 @pytest.mark.parametrize("selector", ["sampled", "reused"])
 @pytest.mark.parametrize(
-    ("n", "density", "steps"), [(3_000, 0.001, 40), (100_000, 0.001, 300), (2_000_000, 0.01, 8)]
+    ("n", "density", "steps"),
+    [(3_000, 0.001, 40), (100_000, 0.001, 300), (2_000_000, 0.01, 8), (2_000_000, 0.001, 8)],
 )
 @pytest.mark.parametrize("name", ELEMENTS)
 def test_what_is_kept_is_near_what_was_asked(
@@ -63,6 +64,16 @@ def test_of_elements_that_tie_the_first_are_kept() -> None:
     assert abs(len(indices) / 4000 - 1) < 0.05
     # The control: by its threshold alone it would have kept all.
     assert sf.threshold_step(w, g, np.zeros_like(v), lr=1.0, threshold=threshold).kept == [n]
+
+
+def test_ties_of_a_later_array_are_parted_where_they_are() -> None:
+    n = 300_000
+    grads = [np.full(n, 0.5, np.float32), np.ones(n, np.float32)]
+    w, v = ([np.zeros_like(g) for g in grads] for _ in range(2))
+    result = sf.threshold_step(w, grads, v, lr=1.0, selector=sf.Sampled(0.25), scope="global")
+    assert result.kept[0] == 0
+    assert abs(result.kept[1] / (n / 2) - 1) < 0.01
+    assert not w[1][result.kept[1] :].any()
 
 
 def test_a_last_threshold_that_has_aged_is_found_out_before_it_is_used() -> None:

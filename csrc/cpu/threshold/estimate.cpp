@@ -92,8 +92,7 @@ Cut estimated_cut(const std::vector<const ChunkedTensor*>& tensors, std::int64_t
     part.tensor->preview(lines, part.groups,
                          sample.get() + part.position * static_cast<std::int64_t>(size_of(type)));
   });
-  const double share = static_cast<double>(k) / static_cast<double>(n);
-  const double wanted = share * static_cast<double>(size);
+  const double wanted = static_cast<double>(k) * static_cast<double>(size) / static_cast<double>(n);
   if (last > 0.0) {
     const Cut cut = threshold_cut({{nullptr, type, n}}, last);
     const CountKeysKernel count_keys = kernels().count_keys[static_cast<int>(type)];
