@@ -154,7 +154,10 @@ def _kept(
         chosen = np.concatenate([kept[i].ravel() for i in scope])
         threshold = result.thresholds[scope[0]]
         known = last[number] if len(last) == len(scopes) else None
-        _check_scope(life, every, chosen, threshold, options, known)
+        reached = None
+        if known is not None and known > 0:
+            reached = known, sum(int(at_least(known)(held[i]).sum()) for i in scope)
+        _check_scope(life, every, chosen, threshold, options, reached)
     return kept
 
 
@@ -173,9 +176,12 @@ def _check_scope(
     chosen: np.ndarray,
     threshold: float,
     options: dict[str, Any],
-    last: float | None,
+    last: tuple[float, int] | None,
 ) -> None:
-    """That one scope's choice is what its selector promises."""
+    """That one scope's choice is what its selector promises.
+
+    `last`: a threshold that may be reused, and how many reach it.
+    """
     wanted, selector = _wanted(options, every.size), options.get("selector")
     count = int(chosen.sum())
     if chosen.any() and not chosen.all():
@@ -183,15 +189,17 @@ def _check_scope(
     if selector is None or isinstance(selector, sf.Exact):
         life.check(count == wanted, f"{count} kept, not {wanted}")
         return
-    # The last threshold, while that keeps about what is wanted; else as if there were none.
-    reused = isinstance(selector, sf.Reused) and last is not None
-    near = wanted / 1.5 <= count <= 1.5 * wanted
-    if reused and near and threshold in (last, float(np.float32(last))):
-        return
-    # A sample of so few is all of them.
     life.check(not (chosen & (every == 0)).any(), "a zero was kept")
-    if every.size <= 65_536:
-        life.check(count >= min(wanted, int((every > 0).sum())), f"{count} kept of {wanted}")
+    if every.size > 65_536:
+        return
+    # A sample of so few is all of them: the last threshold is judged by what it keeps.
+    if isinstance(selector, sf.Reused) and last is not None and wanted > 0:
+        before, reached = last
+        if wanted / 1.5 <= reached <= wanted * 1.5:
+            same = threshold in (before, float(np.float32(before)))
+            life.check(same and count == reached, "the threshold is not the last one")
+            return
+    life.check(count == min(wanted, int((every > 0).sum())), f"{count} kept of {wanted}")
 
 
 def _check_report(
