@@ -74,8 +74,8 @@ class Sampled:
     """Keeps half to twice the share `density`: the threshold is that of a sample, before the pass.
 
     One cache line in 64 is sampled, of few elements more: at least 65,536, and so many that about
-    32 lines' worth is kept, or else all. Which ones is fixed by the sizes, so the same data give
-    the same threshold. Of elements that tie at it the first are kept. Zeros are never kept.
+    32 lines' worth is kept, or else all. Which ones is fixed by sizes and density, so the same data
+    give the same threshold. Of elements that tie at it the first are kept. Zeros are never kept.
     """
 
     name: ClassVar[str] = "sampled"
