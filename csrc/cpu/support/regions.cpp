@@ -12,7 +12,7 @@ std::atomic<int> alone_now{0};
 std::atomic<float> told_parallel{0.0F}, told_alone{0.0F};
 
 // A loop's first passages: every other one goes alone, as the very first meets cold pages. What the
-// quickest of them takes is a mean's beginning.
+// quickest of them takes is what is known first.
 constexpr int kFirstSamples = 3;
 
 // The most, as a share of it, by which one passage changes what is known of passages alone.

@@ -12,7 +12,7 @@ namespace subgrad {
 // A cut that keeps about k of the n elements of all tensors, whatever they are: of those that tie
 // at it the first, as in exact selection. It looks at one cache line in 64, of few elements at more
 // (at least 65,536 of them) and of few that are to be kept as well: about 32 lines' worth is found,
-// or else all are looked at. Which lines is a function of n and k alone. Zeros are never kept.
+// or else all are looked at. Which lines is a function of the sizes and k. Zeros are never kept.
 //
 // `last`: a threshold that is kept if the sample says that it keeps 2/3 to 3/2 of k; 0 for none.
 Cut estimated_cut(const std::vector<const ChunkedTensor*>& tensors, std::int64_t n, std::int64_t k,
